@@ -1,0 +1,1 @@
+"""Frontpage's service: predicts whether a reader will click a news story."""

@@ -1,0 +1,160 @@
+"""What a model needs to be served right: its prompt, its labels, its calibration.
+
+Training writes a profile as `profile.json` beside the weights and serving reads it. A model without
+one gets the original project's prompt and plain probabilities.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+PROFILE_FILE = "profile.json"
+NO_THINK = "<think>\n\n</think>\n\n"  # Qwen3's own non-thinking form: an empty thought
+
+
+class Frozen(BaseModel):
+    """Immutable; a field it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Section(Frozen):
+    """One of the reader's lists within the prompt. `item` may use {title} and {category}."""
+
+    field: Literal["history", "liked", "disliked"]
+    before: str = ""
+    item: str = "{title}"
+    between: str = "\n"
+    after: str = "\n"
+    keep_empty: bool = Field(False, description="write before and after for an empty list too")
+
+
+class Layout(Frozen):
+    """The texts of a prompt in their order: head, the reader's sections, the target, tail.
+
+    Everything up to the target is shared by all candidates of one reader. Texts are the template:
+    control tokens in them are meant; stories are data and can never become one.
+    """
+
+    name: str
+    head: str
+    sections: tuple[Section, ...]
+    before_target: str
+    target: str = "{title}"
+    tail: str
+
+    @model_validator(mode="after")
+    def check_items(self) -> Self:
+        for item in (self.target, *(section.item for section in self.sections)):
+            if "{title}" not in item:
+                raise ValueError(f"an item must hold {{title}}: {item!r}")
+        return self
+
+
+ORIGINAL = Layout(
+    name="original",
+    head="<|im_start|>system\nYou are a news recommendation expert. Based on user's click history"
+    " and preferences, predict if they will click the target news.<|im_end|>\n<|im_start|>user\n",
+    sections=(
+        Section(
+            field="history",
+            before="User click histories: ",
+            item='"{title}"',
+            between=", ",
+            keep_empty=True,
+        ),
+        Section(
+            field="liked",
+            before="User's liked news: ",
+            item='"{title}"',
+            between=", ",
+            keep_empty=True,
+        ),
+        Section(
+            field="disliked",
+            before="User's disliked news: ",
+            item='"{title}"',
+            between=", ",
+            keep_empty=True,
+        ),
+    ),
+    before_target="Target news: ",
+    target='"{title}"',
+    tail="\nWill the user click this news? Answer with 'Yes.' or 'No.'<|im_end|>\n"
+    "<|im_start|>assistant\n",
+)
+COMPACT = Layout(
+    name="compact",
+    head="<|im_start|>system\nWill the reader click the last story? Answer Yes. or No.<|im_end|>\n"
+    "<|im_start|>user\n",
+    sections=(
+        Section(field="liked", before="Liked:\n", after="\n"),
+        Section(field="disliked", before="Passed over:\n", after="\n"),
+        Section(field="history", before="Clicked:\n", after="\n"),
+    ),
+    before_target="Next:\n",
+    tail="<|im_end|>\n<|im_start|>assistant\n",
+)
+LAYOUTS = {layout.name: layout for layout in (ORIGINAL, COMPACT)}
+
+
+def named_layout(value: Any) -> Any:
+    """Accept the name of a built-in layout where a whole one may stand."""
+    if isinstance(value, str):
+        if value not in LAYOUTS:
+            raise ValueError(f"unknown layout {value!r}; built in are {', '.join(LAYOUTS)}")
+        return LAYOUTS[value]
+    return value
+
+
+class Calibration(Frozen):
+    """probability = sigmoid(slope · (logit of yes − logit of no) + intercept). Platt (1999)."""
+
+    slope: float = Field(1.0, gt=0)
+    intercept: float = 0.0
+
+
+class Labels(Frozen):
+    """The two answers; a score is about the first token of each."""
+
+    yes: str = "Yes."
+    no: str = "No."
+
+
+class Profile(Frozen):
+    """Beside each adapter or model as profile.json."""
+
+    layout: Annotated[Layout, BeforeValidator(named_layout)] = ORIGINAL
+    no_think: bool = Field(False, description="end the prompt with Qwen3's empty thought")
+    history: int = Field(3, ge=0, description="how many of the last clicked stories are used")
+    liked: int = Field(3, ge=0)
+    disliked: int = Field(3, ge=0)
+    labels: Labels = Labels()
+    calibration: Calibration = Calibration()
+    threshold: float = Field(0.5, ge=0, le=1, description="Yes. from this probability on")
+    min_label_mass: float = Field(
+        0.1, ge=0, le=1, description="Unknown where both labels together hold less than this"
+    )
+    base_model: str | None = None
+    data_hash: str | None = None
+
+
+class ProfileError(ValueError):
+    """A profile.json that can't be used; the message names the file and the field."""
+
+
+def load_profile(folder: Path) -> Profile:
+    """The profile in a model's or adapter's folder, or the default where there is none.
+
+    Raises ProfileError for a file that is not a profile.
+    """
+    file = folder / PROFILE_FILE
+    if not file.exists():
+        return Profile()
+    try:
+        return Profile.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise ProfileError(f"{file}: {where}: {first['msg']}") from None

