@@ -71,7 +71,7 @@ class Encoder:
         text = tokenizer_file.read_text(encoding="utf-8")
         self._template = Tokenizer.from_str(text)
         bare = json.loads(text)
-        self._control = frozenset(token["id"] for token in bare["added_tokens"])
+        self.control_ids = frozenset(token["id"] for token in bare["added_tokens"])
         bare["added_tokens"] = []
         bare["post_processor"] = None
         self._data = Tokenizer.from_str(json.dumps(bare))
@@ -82,6 +82,11 @@ class Encoder:
         """The ids of user text, never a control token."""
         return self._cached_data(text) if len(text) <= CACHED_LENGTH else self._encode_data(text)
 
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of a prompt, control tokens included."""
+        decoded: str = self._template.decode(list(tokens), skip_special_tokens=False)
+        return decoded
+
     def label(self, text: str) -> int:
         """The first token of an answer as it follows the prompt."""
         return self.template(text)[0]
@@ -91,11 +96,13 @@ class Encoder:
 
     def _encode_data(self, text: str) -> Tokens:
         ids = tuple(self._data.encode(text, add_special_tokens=False).ids)
-        if self._control.isdisjoint(ids):
+        if self.control_ids.isdisjoint(ids):
             return ids
         # A vocabulary that spells a control token as an ordinary word: say it in characters.
-        spelled = (i for char in text for i in self._data.encode(char, add_special_tokens=False).ids)
-        return tuple(i for i in spelled if i not in self._control)
+        spelled = (
+            i for char in text for i in self._data.encode(char, add_special_tokens=False).ids
+        )
+        return tuple(i for i in spelled if i not in self.control_ids)
 
 
 @dataclass(frozen=True, slots=True)

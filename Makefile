@@ -1,0 +1,43 @@
+# The contributor's commands; CI runs the same. `make` alone lists them.
+SHELL := /bin/bash
+PORT ?= 8000
+DEVICE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+MODEL := models/smollm2-135m-instruct
+RUN := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check format openapi lock packages packages-dev
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+serve: packages $(MODEL)/config.json ## set up what is missing and serve on PORT (default 8000)
+	FRONTPAGE_PORT=$(PORT) $(RUN) -m app
+
+test: packages-dev $(MODEL)/config.json ## set up what is missing and run all tests
+	$(RUN) -m pytest
+
+check: packages-dev ## lint, formatting and strict types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: packages-dev ## format and mend what the linter can
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+openapi: packages-dev $(MODEL)/config.json ## write docs/openapi.json from the service
+	$(RUN) -m tests.openapi docs/openapi.json
+
+lock: packages-dev ## resolve pyproject.toml's pins again into requirements/*.txt
+	$(RUN) requirements/lock.py
+
+packages:
+	@requirements/install.sh $(DEVICE)
+
+packages-dev:
+	@requirements/install.sh $(DEVICE) train load dev
+
+$(MODEL)/config.json: | packages
+	@echo "==> bringing the default model into $(MODEL)"
+	@$(RUN) -m training download smollm2

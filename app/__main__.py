@@ -1,0 +1,106 @@
+"""python -m app: read the settings, start the engine, serve."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from types import FrameType
+
+from pydantic import ValidationError
+
+from app.errors import StartupError
+from app.settings import Settings
+
+logger = logging.getLogger("frontpage")
+QUIET = {
+    # Only its errors: ours say what is loading. Set it to INFO to see all of vLLM's.
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    # A fork would hand our sockets and threads to the engine's process.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONWARNINGS": "ignore::FutureWarning",
+}
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT; returns the process's exit code."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        settings = read_settings()
+        configure_logging(settings)
+        asyncio.run(serve(settings))
+    except StartupError as error:
+        print(f"frontpage: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def stop(_signal: int, _frame: FrameType | None) -> None:
+    """While loading, and once more after uvicorn's own orderly end."""
+    raise SystemExit(0)
+
+
+def read_settings() -> Settings:
+    try:
+        return Settings()
+    except (ValidationError, OSError, ValueError) as error:
+        if not isinstance(error, ValidationError):
+            raise StartupError(f"settings: {error}") from None
+        first = error.errors()[0]
+        name = "__".join(str(part) for part in first["loc"]).upper()
+        raise StartupError(f"setting FRONTPAGE_{name}: {first['msg']}") from None
+
+
+def configure_logging(settings: Settings) -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    logger.setLevel(settings.log_level.upper())
+
+
+async def serve(settings: Settings) -> None:
+    """Load the model, then listen: nothing is answered before the service is ready."""
+    import uvicorn
+
+    from app.main import create_app
+
+    check_port(settings.host, settings.port)
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        address = f"http://{settings.host}:{settings.port}"
+        logger.info("ready: %s/docs — the README has three calls to try", address)
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            lifespan="off",  # ours has run: a failed start is one line, not a traceback
+            log_level="warning",
+            access_log=False,
+        )
+        await uvicorn.Server(config).serve()
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises StartupError if another process listens there, before a model is loaded in vain."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, proto) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise StartupError(
+            f"can't listen on {host}:{port}: {error.strerror}; choose another with PORT= or"
+            " FRONTPAGE_PORT="
+        ) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

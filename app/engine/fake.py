@@ -1,0 +1,82 @@
+"""An engine without a model: deterministic scores, settable latency and failures.
+
+For tests of everything around an engine, and for measuring what the service costs by itself.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from math import log
+from pathlib import Path
+
+from app.engine.base import LabelScore
+from app.errors import EngineUnavailable
+from app.scoring.prompt import Prompt
+
+
+class FakeEngine:
+    """Scores are a hash of the prompt and the adapter, so they repeat and differ like real ones."""
+
+    def __init__(
+        self, latency_seconds: float = 0.0, label_mass: float = 0.9, max_prompt_tokens: int = 2047
+    ) -> None:
+        self.latency_seconds = latency_seconds
+        self.label_mass = label_mass
+        self.dead = False
+        self.running = 0
+        self.aborted = 0
+        self.adapters: set[str] = set()
+        self._max_prompt_tokens = max_prompt_tokens
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        return self._max_prompt_tokens
+
+    @property
+    def openai(self) -> None:
+        return None
+
+    async def start(self) -> None:
+        self.dead = False
+
+    async def stop(self) -> None:
+        self.dead = True
+
+    def check_health(self) -> None:
+        if self.dead:
+            raise EngineUnavailable("the engine has died")
+
+    async def use_labels(self, token_ids: Sequence[int]) -> None:
+        self.check_health()
+
+    async def load_adapter(self, name: str, path: Path) -> None:
+        self.adapters.add(name)
+
+    async def score(
+        self,
+        prompts: Sequence[Prompt],
+        labels: tuple[int, int],
+        adapter: str | None,
+        request_id: str,
+    ) -> list[LabelScore]:
+        self.check_health()
+        self.running += len(prompts)
+        try:
+            await asyncio.sleep(self.latency_seconds)
+        except asyncio.CancelledError:
+            self.aborted += len(prompts)
+            raise
+        finally:
+            self.running -= len(prompts)
+        self.check_health()
+        return [self._score(prompt, adapter) for prompt in prompts]
+
+    def _score(self, prompt: Prompt, adapter: str | None) -> LabelScore:
+        digest = hashlib.blake2b(repr((prompt.tokens, adapter)).encode(), digest_size=8).digest()
+        share = (int.from_bytes(digest, "big") + 1) / (2**64 + 2)
+        return LabelScore(
+            log_yes=log(self.label_mass * share),
+            log_no=log(self.label_mass * (1 - share)),
+            prompt_tokens=len(prompt.tokens),
+            cached_tokens=0,
+        )

@@ -1,0 +1,118 @@
+"""OpenAI's API by vLLM's own serving code: the only file that imports vLLM's OpenAI entrypoints."""
+
+from argparse import Namespace
+from typing import Any, Self
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import State
+from starlette.responses import Response
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.lora.request import LoRARequest
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+try:  # vLLM from 0.30 on
+    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+except ImportError:  # vLLM 0.26
+    from vllm.entrypoints.openai.api_server import init_app_state
+    from vllm.entrypoints.openai.cli_args import make_arg_parser
+    from vllm.entrypoints.openai.engine.protocol import ErrorResponse
+
+try:
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+except ImportError:
+    from vllm.utils import FlexibleArgumentParser
+
+from app.errors import (
+    BadRequest,
+    EngineUnavailable,
+    ModelNotFound,
+    ServiceError,
+    from_validation,
+)
+from app.settings import Settings
+
+BAD_REQUESTS = (ValueError, TypeError, OverflowError, NotImplementedError)
+"""What vLLM's serving code raises for a request it can't take, beside types of its own."""
+
+
+class VllmOpenAI:
+    """Chat completions, completions and the list of models."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    @classmethod
+    async def create(cls, llm: AsyncLLM, settings: Settings, loras: dict[str, LoRARequest]) -> Self:
+        """`loras` is shared with the engine: what it loads is served here too."""
+        state = State()
+        tasks = await llm.get_supported_tasks()
+        await init_app_state(llm, state, serving_arguments(settings), tasks)
+        state.openai_serving_models.lora_requests = loras
+        return cls(state)
+
+    async def chat(self, body: dict[str, Any], request: Request) -> Response:
+        serving = self._state.openai_serving_chat.create_chat_completion
+        return await respond(serving, ChatCompletionRequest, body, request)
+
+    async def complete(self, body: dict[str, Any], request: Request) -> Response:
+        serving = self._state.openai_serving_completion.create_completion
+        return await respond(serving, CompletionRequest, body, request)
+
+    async def models(self) -> dict[str, Any]:
+        models = await self._state.openai_serving_models.show_available_models()
+        dumped: dict[str, Any] = models.model_dump()
+        return dumped
+
+
+def serving_arguments(settings: Settings) -> Namespace:
+    """The arguments of `vllm serve` at their defaults, but for the model and usage details."""
+    parser = make_arg_parser(FlexibleArgumentParser())
+    arguments: Namespace = parser.parse_args([])
+    arguments.model = str(settings.model)
+    arguments.served_model_name = [settings.base_name]
+    arguments.enable_prompt_tokens_details = True
+    return arguments
+
+
+async def respond(
+    serving: Any, schema: type[BaseModel], body: dict[str, Any], request: Request
+) -> Response:
+    """vLLM's answer as it is, its errors as ours."""
+    try:
+        parsed = schema.model_validate(body)
+    except ValidationError as error:
+        raise from_validation(error.errors(), BadRequest) from None
+    except BAD_REQUESTS as error:  # vLLM's own validators trip over some shapes
+        raise BadRequest(f"the body is not a {schema.__name__}: {error}") from None
+    try:
+        answer = await serving(parsed, request)
+    except (EngineDeadError, EngineGenerateError) as error:
+        raise EngineUnavailable("the engine has died") from error
+    except BAD_REQUESTS as error:
+        raise BadRequest(str(error)) from error
+    except Exception as error:
+        if type(error).__module__ == "vllm.exceptions" and hasattr(error, "parameter"):
+            raise BadRequest(str(error), error.parameter) from error
+        raise
+    if isinstance(answer, ErrorResponse):
+        raise as_service_error(answer)
+    if isinstance(answer, BaseModel):
+        return JSONResponse(answer.model_dump())
+    return StreamingResponse(answer, media_type="text/event-stream")
+
+
+def as_service_error(answer: Any) -> ServiceError:
+    """vLLM's error answer → ours."""
+    problem = answer.error
+    status = int(problem.code)
+    if status == 404:
+        return ModelNotFound(problem.message, "model")
+    if status in (500, 503):
+        return EngineUnavailable(problem.message)
+    return BadRequest(problem.message, problem.param)

@@ -1,0 +1,195 @@
+"""vLLM's AsyncLLM as an Engine: the only file that imports vLLM's engine. For vLLM 0.26 to 0.32."""
+
+import asyncio
+import dataclasses
+import difflib
+import itertools
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.inputs.engine import tokens_input
+from vllm.lora.request import LoRARequest
+from vllm.platforms import current_platform
+from vllm.sampling_params import SamplingParams
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+from app.engine.base import LabelScore
+from app.engine.memory import check_memory
+from app.engine.openai import VllmOpenAI
+from app.errors import AdapterRejected, EngineUnavailable, StartupError
+from app.peft_adapter import LORA_RANKS, read_adapter
+from app.scoring.prompt import Prompt
+from app.settings import Settings
+
+GIB = 1 << 30
+CPU_DEFAULTS: dict[str, Any] = {
+    "dtype": "bfloat16",
+    "enforce_eager": True,  # starts in 20 s; compiling takes two minutes
+    "kv_cache_memory_bytes": 1 * GIB,
+    "block_size": 32,  # the smallest on a CPU: a candidate computes less of the prefix again
+    "max_num_seqs": 128,
+}
+OURS = {
+    "model": "FRONTPAGE_MODEL",
+    "served_model_name": "FRONTPAGE_MODEL_NAME",
+    "worker_extension_cls": "nothing: the service needs it for itself",
+}
+
+
+class VllmEngine:
+    """One AsyncLLM for a base or merged model with any number of LoRA adapters."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._llm: AsyncLLM | None = None
+        self._openai: VllmOpenAI | None = None
+        self._loras: dict[str, LoRARequest] = {}
+        self._lora_ids = itertools.count(1)
+
+    @property
+    def llm(self) -> AsyncLLM:
+        if self._llm is None:
+            raise EngineUnavailable("the engine is not started")
+        return self._llm
+
+    @property
+    def openai(self) -> VllmOpenAI | None:
+        return self._openai
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        """One token of the model's length is left for the answer."""
+        return int(self.llm.model_config.max_model_len) - 1
+
+    async def start(self) -> None:
+        settings = self._settings
+        options = engine_options(settings)
+        check_memory(settings.model, options, on_cpu=current_platform.is_cpu())
+        try:
+            args = AsyncEngineArgs(**options)
+            self._llm = AsyncLLM.from_engine_args(args)
+        except (ValueError, TypeError, RuntimeError, OSError) as error:
+            # pydantic and vLLM give many lines; the first that says something is the cause.
+            raise StartupError(f"the engine did not start: {first_line(error)}") from error
+        self._openai = await VllmOpenAI.create(self._llm, settings, self._loras)
+
+    async def stop(self) -> None:
+        if self._llm is not None:
+            self._llm.shutdown()
+            self._llm = None
+
+    def check_health(self) -> None:
+        if self.llm.errored:
+            raise EngineUnavailable("the engine has died")
+
+    async def use_labels(self, token_ids: Sequence[int]) -> None:
+        await self.llm.collective_rpc("use_float32_labels", args=(list(token_ids),))
+
+    async def load_adapter(self, name: str, path: Path) -> None:
+        folder = read_adapter(path)
+        request = LoRARequest(name, next(self._lora_ids), str(folder.path))
+        try:
+            added = await self.llm.add_lora(request)
+        except EngineDeadError as error:
+            raise EngineUnavailable("the engine has died") from error
+        except Exception as error:  # vLLM names no type for a bad adapter
+            raise AdapterRejected(f"adapter {name}: {first_line(error)}") from error
+        if not added:
+            raise AdapterRejected(f"adapter {name}: the engine did not take it")
+        self._loras[name] = request
+
+    async def score(
+        self,
+        prompts: Sequence[Prompt],
+        labels: tuple[int, int],
+        adapter: str | None,
+        request_id: str,
+    ) -> list[LabelScore]:
+        # A client may send the same id twice at once; the engine's ids must differ.
+        unique = f"{request_id}-{uuid4().hex[:8]}"
+        lora = self._loras[adapter] if adapter is not None else None
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._score(prompt, labels, lora, f"{unique}-{number}"))
+                    for number, prompt in enumerate(prompts)
+                ]
+        except* (EngineDeadError, EngineGenerateError) as errors:
+            raise EngineUnavailable("the engine has died") from errors
+        return [task.result() for task in tasks]
+
+    async def _score(
+        self, prompt: Prompt, labels: tuple[int, int], lora: LoRARequest | None, request_id: str
+    ) -> LabelScore:
+        params = SamplingParams(
+            max_tokens=1, temperature=0.0, detokenize=False, logprob_token_ids=list(labels)
+        )
+        outputs = self.llm.generate(
+            tokens_input(prompt.tokens), params, request_id, lora_request=lora
+        )
+        last = None
+        async for output in outputs:
+            last = output
+        if last is None or not last.outputs or not last.outputs[0].logprobs:
+            raise EngineUnavailable("the engine gave no answer")
+        logprobs = last.outputs[0].logprobs[0]
+        return LabelScore(
+            log_yes=logprobs[labels[0]].logprob,
+            log_no=logprobs[labels[1]].logprob,
+            prompt_tokens=len(last.prompt_token_ids or ()),
+            cached_tokens=last.num_cached_tokens or 0,
+        )
+
+
+def engine_options(settings: Settings) -> dict[str, Any]:
+    """vLLM's options: ours by default, the user's on top. StartupError names an unknown one."""
+    known = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
+    for name in settings.engine:
+        if name in OURS:
+            raise StartupError(f"engine option {name!r} is set by {OURS[name]}")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise StartupError(f"engine option {name!r} is not one of vLLM's{hint}")
+    options: dict[str, Any] = {
+        "enable_prefix_caching": True,
+        "use_tqdm_on_load": False,
+        **(cpu_defaults() if current_platform.is_cpu() else {}),
+        **lora_options(settings),
+        **settings.engine,
+        "model": str(settings.model),
+        "served_model_name": [settings.base_name],
+        "worker_extension_cls": "app.engine.label_head.LabelHead",
+    }
+    return {name: value for name, value in options.items() if name in known}
+
+
+def cpu_defaults() -> dict[str, Any]:
+    """CPU_DEFAULTS; Intel's OpenMP is preloaded into the engine's process where it is there."""
+    openmp = Path(sys.prefix) / "lib" / "libiomp5.so"
+    if openmp.exists():
+        os.environ.setdefault("LD_PRELOAD", str(openmp))
+    return CPU_DEFAULTS
+
+
+def lora_options(settings: Settings) -> dict[str, Any]:
+    """Room for the adapters that are there at start."""
+    if not settings.adapters:
+        return {}
+    ranks = [read_adapter(path).rank for path in settings.adapters.values()]
+    return {
+        "enable_lora": True,
+        "max_loras": len(ranks),
+        "max_lora_rank": next(rank for rank in LORA_RANKS if rank >= max(ranks)),
+    }
+
+
+def first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

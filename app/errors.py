@@ -1,0 +1,135 @@
+"""Errors the service answers with, and the one mapping from them to JSON (OpenAI's shape)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+
+class ServiceError(Exception):
+    """Base of what a client is told. `param` names the field of the request at fault."""
+
+    status = 500
+    type = "server_error"
+    code: str | None = None
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class ClientError(ServiceError):
+    """The request is at fault."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class BadRequest(ClientError):
+    code = "bad_request"
+
+
+class NotFound(ClientError):
+    status = 404
+    code = "not_found"
+
+
+class ModelNotFound(ClientError):
+    status = 404
+    code = "model_not_found"
+
+
+class BodyTooLarge(ClientError):
+    status = 413
+    code = "body_too_large"
+
+
+class Unprocessable(ClientError):
+    status = 422
+    code = "invalid_value"
+
+
+class AdapterRejected(ClientError):
+    """An adapter that can't be served; nothing changed."""
+
+    status = 422
+    code = "adapter_rejected"
+
+
+class EngineUnavailable(ServiceError):
+    """The engine is dead, not started, or refuses work."""
+
+    status = 503
+    type = "service_unavailable"
+    code = "engine_unavailable"
+
+
+class StartupError(Exception):
+    """Why the service can't start: one line for the operator."""
+
+
+def error_body(
+    message: str, type_: str, request_id: str, param: str | None = None, code: str | None = None
+) -> dict[str, Any]:
+    return {
+        "error": {
+            "message": message,
+            "type": type_,
+            "param": param,
+            "code": code,
+            "request_id": request_id,
+        }
+    }
+
+
+def respond(error: ServiceError, request_id: str) -> JSONResponse:
+    body = error_body(error.message, error.type, request_id, error.param, error.code)
+    return JSONResponse(body, status_code=error.status)
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the app leave in one shape, with no word of internals."""
+
+    async def service_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, ServiceError)
+        return respond(error, request.state.request_id)
+
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        found = from_validation(error.errors(), malformed(request))
+        return respond(found, request.state.request_id)
+
+    async def http_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 400:  # FastAPI's, for a body that is not even text
+            return respond(malformed(request)(str(error.detail)), request.state.request_id)
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
+        body = error_body(
+            str(error.detail), "invalid_request_error", request.state.request_id, code=code
+        )
+        return JSONResponse(body, status_code=error.status_code, headers=error.headers)
+
+    app.add_exception_handler(ServiceError, service_error)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http_error)
+
+
+def malformed(request: Request) -> type[ClientError]:
+    """OpenAI's clients know a malformed body by 400."""
+    return BadRequest if request.url.path.startswith("/v1/") else Unprocessable
+
+
+def from_validation(
+    problems: Sequence[Any], error: type[ClientError] = Unprocessable
+) -> ClientError:
+    """pydantic's findings → one error that names the first field and says how many more."""
+    first = problems[0]
+    param = ".".join(str(part) for part in first["loc"] if part != "body") or None
+    if first["type"] == "json_invalid":
+        return error(f"the body is not valid JSON: {first.get('ctx', {}).get('error', '')}")
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return error(f"{param or 'body'}: {first['msg']}{more}", param)

@@ -1,0 +1,73 @@
+"""create_app: the only place where the parts are wired together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from app import __doc__ as description
+from app import errors, middleware
+from app.adapters import PROBE, PROBE_TARGET, load_models, read_models
+from app.engine.base import Engine
+from app.errors import EngineUnavailable
+from app.progress import step
+from app.recommender import Recommender
+from app.routes import openai, operations, predict, rank
+from app.settings import Settings
+
+VERSION = "0.1.0"
+
+
+def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
+    """The service; `engine` defaults to vLLM's, started and stopped with the application."""
+    models = read_models(settings)
+    app = FastAPIOffline(
+        title="Frontpage", version=VERSION, description=description, lifespan=lifespan
+    )
+    app.state.settings = settings
+    app.state.models = models
+    app.state.engine = engine or vllm_engine(settings)
+    app.state.recommender = None
+    app.state.check_ready = lambda: check_ready(app)
+    errors.install(app)
+    for routes in (predict, rank, openai, operations):
+        app.include_router(routes.router)
+    # The last added is the outermost.
+    app.add_middleware(middleware.CancelOnDisconnect)
+    app.add_middleware(middleware.BodyLimit, max_bytes=settings.limits.max_body_bytes)
+    app.add_middleware(middleware.RequestContext)
+    return app
+
+
+def vllm_engine(settings: Settings) -> Engine:
+    with step("vLLM"):
+        from app.engine.vllm import VllmEngine  # takes seconds; tests on the fake engine go without
+    return VllmEngine(settings)
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Start the engine, load the adapters, give one score with each model, then serve."""
+    settings, models, engine = app.state.settings, app.state.models, app.state.engine
+    with step(f"model {settings.base_name} from {settings.model}"):
+        await engine.start()
+    try:
+        await load_models(models, engine)
+        recommender = Recommender(engine, models)
+        for model in models:
+            with step(f"first score of {model.name}"):
+                await recommender.judge(
+                    model.name, [(PROBE, [PROBE_TARGET])], "start", lambda *_: "target"
+                )
+        app.state.recommender = recommender
+        yield
+    finally:
+        await engine.stop()
+
+
+def check_ready(app: FastAPI) -> None:
+    """Raises EngineUnavailable before the first score and once the engine is dead."""
+    if app.state.recommender is None:
+        raise EngineUnavailable("the model is still loading")
+    app.state.engine.check_health()

@@ -1,0 +1,144 @@
+"""Pure ASGI middleware (Starlette's BaseHTTPMiddleware hides a client's leaving from handlers)."""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Awaitable
+from contextlib import suppress
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import metrics
+from app.errors import BodyTooLarge, ServiceError, respond
+
+access = logging.getLogger("frontpage.access")
+logger = logging.getLogger("frontpage")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+CLIENT_LEFT = 499  # nginx's code, for logs and metrics only
+
+
+class RequestContext:
+    """Outermost: request id, access log without any text of users, timing, and the last handler."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        started = time.perf_counter()
+        sent = Headers(scope=scope).get("x-request-id", "")
+        request_id = sent if REQUEST_ID.fullmatch(sent) else uuid4().hex
+        scope.setdefault("state", {}).update(request_id=request_id, started=started)
+        status = CLIENT_LEFT
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        except Exception:
+            logger.exception("request %s failed", request_id)
+            if status == CLIENT_LEFT:
+                error = ServiceError("internal error; the service's log says more")
+                await respond(error, request_id)(scope, receive, send_with_id)
+        finally:
+            seconds = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", "unmatched")
+            metrics.observe_request(scope["method"], route, status, seconds)
+            access.info(
+                "%s %s %s %.1f ms id=%s", scope["method"], route, status, seconds * 1e3, request_id
+            )
+        return None
+
+
+class BodyLimit:
+    """Answers 413 before more than `max_bytes` are read, whatever a body says of its length."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        length = Headers(scope=scope).get("content-length", "0")
+        if length.isdigit() and int(length) > self.max_bytes:
+            return await self._refuse(scope, receive, send)
+        read, started = 0, False
+
+        async def counted() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self.max_bytes:
+                raise BodyTooLarge("stop reading")
+            return message
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            if read <= self.max_bytes:
+                started = True
+                await send(message)
+
+        with suppress(BodyTooLarge):  # FastAPI turns it into an answer of its own, dropped above
+            await self.app(scope, counted, watched)
+        if read > self.max_bytes and not started:
+            await self._refuse(scope, receive, send)
+        return None
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = BodyTooLarge(f"the body is larger than {self.max_bytes} bytes")
+        await respond(error, scope["state"]["request_id"])(scope, receive, send)
+
+
+class CancelOnDisconnect:
+    """Cancels a request's handler when its client leaves, which aborts its engine requests."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        body_read, left = asyncio.Event(), asyncio.Event()
+
+        async def receive_body() -> Message:
+            if body_read.is_set():  # the watcher is the only reader from here on
+                await left.wait()
+                return {"type": "http.disconnect"}
+            message = await receive()
+            if not message.get("more_body", False):
+                body_read.set()
+            return message
+
+        handler = asyncio.create_task(_run(self.app(scope, receive_body, send)))
+
+        async def watch() -> None:
+            await body_read.wait()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            left.set()
+            handler.cancel()
+
+        watcher = asyncio.create_task(watch())
+        try:
+            await handler
+        except asyncio.CancelledError:
+            handler.cancel()
+            if not left.is_set():
+                raise
+        finally:
+            watcher.cancel()
+        return None
+
+
+async def _run(work: Awaitable[None]) -> None:
+    await work

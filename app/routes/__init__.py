@@ -1,0 +1,1 @@
+"""HTTP handlers: each turns a wire type into a call of the recommender, and back."""

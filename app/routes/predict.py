@@ -1,0 +1,65 @@
+"""POST /predict and /predict/batch: will this reader click this story?"""
+
+from fastapi import APIRouter, Request
+
+from app.errors import Unprocessable
+from app.recommender import Judged
+from app.routes.dependencies import (
+    ERRORS,
+    RecommenderDep,
+    latency_ms,
+    reader,
+    story,
+    usage,
+)
+from app.schemas import BatchRequest, BatchResponse, Judgement, PredictRequest, PredictResponse
+
+router = APIRouter(tags=["predictions"], responses=ERRORS)
+
+
+def judgement(judged: Judged, index: int) -> Judgement:
+    answer = judged.answers[index]
+    return Judgement(
+        probability=answer.probability,
+        label=answer.label,
+        label_mass=answer.label_mass,
+        history_used=judged.history_used[index],
+    )
+
+
+@router.post("/predict")
+async def predict(
+    body: PredictRequest, request: Request, recommender: RecommenderDep
+) -> PredictResponse:
+    """The probability that a reader clicks one story."""
+    request_id = request.state.request_id
+    pairs = [(reader(body), [story(body.target)])]
+    judged = await recommender.judge(body.model, pairs, request_id, lambda _pair, _: "target")
+    return PredictResponse(
+        id=request_id,
+        model=judged.model,
+        usage=usage(judged),
+        latency_ms=latency_ms(request),
+        **judgement(judged, 0).model_dump(),
+    )
+
+
+@router.post("/predict/batch")
+async def predict_batch(
+    body: BatchRequest, request: Request, recommender: RecommenderDep
+) -> BatchResponse:
+    """Many independent pairs of a reader and a story at once."""
+    limit = request.app.state.settings.limits.max_pairs
+    if len(body.pairs) > limit:
+        raise Unprocessable(f"pairs: at most {limit} here", "pairs")
+    pairs = [(reader(pair), [story(pair.target)]) for pair in body.pairs]
+    judged = await recommender.judge(
+        body.model, pairs, request.state.request_id, lambda pair, _: f"pairs.{pair}.target"
+    )
+    return BatchResponse(
+        id=request.state.request_id,
+        model=judged.model,
+        results=[judgement(judged, index) for index in range(len(pairs))],
+        usage=usage(judged),
+        latency_ms=latency_ms(request),
+    )

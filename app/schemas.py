@@ -1,0 +1,166 @@
+"""The wire types of our own routes. OpenAI's routes use vLLM's."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+
+MAX_CANDIDATES = 1000
+MAX_PAIRS = 1000
+MAX_STORIES = 1000
+MAX_TITLE_CHARS = 10_000
+
+EXAMPLE_READER: dict[str, JsonValue] = {
+    "history": ["Tesla unveils a cheaper electric car", "SpaceX lands its rocket again"],
+    "liked": ["Apple shows its new phone"],
+    "disliked": ["Rain expected at the weekend"],
+}
+EXAMPLE_TARGET: JsonValue = {
+    "id": "N1",
+    "title": "Microsoft builds a wind farm",
+    "category": "finance",
+}
+
+
+class Wire(BaseModel):
+    """A field we do not know is an error: a misspelt one would otherwise pass silently."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Story(Wire):
+    """A news story; where only its title is known, the title alone may stand for it."""
+
+    id: str | None = Field(None, max_length=200)
+    title: str = Field(min_length=1, max_length=MAX_TITLE_CHARS)
+    category: str | None = Field(None, max_length=200)
+
+
+def from_title(value: Any) -> Any:
+    return {"title": value} if isinstance(value, str) else value
+
+
+AnyStory = Annotated[
+    Story,
+    BeforeValidator(
+        from_title,
+        json_schema_input_type=Annotated[str, Field(min_length=1, max_length=MAX_TITLE_CHARS)]
+        | Story,
+    ),
+]
+Stories = Annotated[list[AnyStory], Field(max_length=MAX_STORIES)]
+
+
+class ReaderFields(Wire):
+    """What is known of a reader. Each list has its oldest story first."""
+
+    history: Stories = Field([], description="stories clicked so far")
+    liked: Stories = Field([], description="stories clicked when they were shown")
+    disliked: Stories = Field([], description="stories shown and not clicked")
+
+
+class PredictRequest(ReaderFields):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{**EXAMPLE_READER, "target": EXAMPLE_TARGET}]}
+    )
+
+    model: str | None = Field(None, description="a name from /v1/models; default: the default one")
+    target: AnyStory
+
+
+class RankRequest(ReaderFields):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    **EXAMPLE_READER,
+                    "candidates": [EXAMPLE_TARGET, "Local team wins the cup", "Stocks fall"],
+                    "top_k": 2,
+                }
+            ]
+        }
+    )
+
+    model: str | None = None
+    candidates: list[AnyStory] = Field(min_length=1, max_length=MAX_CANDIDATES)
+    top_k: int | None = Field(None, ge=1, description="answer only with the best so many")
+
+
+class Pair(ReaderFields):
+    target: AnyStory
+
+
+class BatchRequest(Wire):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"pairs": [{**EXAMPLE_READER, "target": EXAMPLE_TARGET}]}]}
+    )
+
+    model: str | None = None
+    pairs: list[Pair] = Field(min_length=1, max_length=MAX_PAIRS)
+
+
+class Usage(BaseModel):
+    prompt_tokens: int = Field(
+        description="all tokens of the prompts, shared ones counted each time"
+    )
+    cached_tokens: int = Field(description="of these, what came from the prefix cache")
+
+
+class Envelope(BaseModel):
+    """What every answer of ours begins with."""
+
+    id: str = Field(description="the request's id, also in the header x-request-id")
+    model: str
+    usage: Usage
+    latency_ms: float
+
+
+class Judgement(BaseModel):
+    """What the model says of one story."""
+
+    probability: float = Field(ge=0, le=1, description="calibrated probability of a click")
+    label: Literal["Yes.", "No.", "Unknown"]
+    label_mass: float = Field(
+        ge=0, le=1, description="probability of both labels together; small: another answer wanted"
+    )
+    history_used: int = Field(description="how many stories of the history are in the prompt")
+
+
+class Place(BaseModel):
+    id: str | None = Field(description="the candidate's own id, if it had one")
+    index: int = Field(description="the candidate's place in the request, from 0")
+    rank: int = Field(description="from 1, the most probable")
+
+
+# Fields come in the order of the bases, from the last to the first.
+class PredictResponse(Judgement, Envelope):
+    """One story's answer."""
+
+
+class RankedStory(Judgement, Place):
+    """One candidate's answer."""
+
+
+class RankResponse(Envelope):
+    results: list[RankedStory]
+
+
+class BatchResponse(Envelope):
+    results: list[Judgement] = Field(description="one a pair, in the request's order")
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None = Field(description="the field at fault")
+    code: str | None
+    request_id: str
+
+
+class ErrorResponse(BaseModel):
+    """OpenAI's error shape, on every route."""
+
+    error: ErrorDetail
+
+
+class Health(BaseModel):
+    status: Literal["ok"]

@@ -1,0 +1,89 @@
+"""Servers for tests: an application in this process, or `python -m app` in one of its own."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from tests.models import ROOT
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def serving(app: FastAPI) -> AsyncIterator[str]:
+    """The application behind a real uvicorn; gives its URL."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+    running = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        await running
+
+
+@dataclass
+class Service:
+    """A running `python -m app`."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def wait_until_ready(self, seconds: float = 180) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            try:
+                if httpx.get(f"{self.url}/ready", timeout=5).status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.2)
+        raise RuntimeError(f"the service did not become ready:\n{self.log.read_text()}")
+
+
+def start_service(log: Path, **settings: str) -> Service:
+    port = free_port()
+    names = {f"FRONTPAGE_{name.upper()}": value for name, value in settings.items()}
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app"],
+            cwd=ROOT,
+            env={**os.environ, "FRONTPAGE_PORT": str(port), **names},
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        )
+    return Service(f"http://127.0.0.1:{port}", process, log)
+
+
+@contextmanager
+def stopped_at_end(service: Service) -> Iterator[Service]:
+    try:
+        yield service
+    finally:
+        service.process.send_signal(signal.SIGTERM)
+        try:
+            service.process.wait(30)
+        except subprocess.TimeoutExpired:
+            service.process.kill()
+            service.process.wait()

@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from app.__main__ import read_settings
+from app.errors import StartupError
+from app.settings import Settings
+
+
+def test_environment_variables_and_nested_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "PORT": "9000",
+        "MODEL": "models/other",
+        "ADAPTERS": '{"news-v1": "models/news-v1"}',
+        "ENGINE__MAX_MODEL_LEN": "4096",
+        "ENGINE__ENFORCE_EAGER": "true",
+        "ENGINE__GPU_MEMORY_UTILIZATION": "0.5",
+        "ENGINE__QUANTIZATION": "fp8",
+        "ENGINE__HF_OVERRIDES": '{"a": 1}',
+        "LIMITS__MAX_CANDIDATES": "50",
+    }.items():
+        monkeypatch.setenv(f"FRONTPAGE_{name}", value)
+    settings = Settings()
+    assert settings.port == 9000
+    assert settings.base_name == "other"
+    assert settings.adapters == {"news-v1": Path("models/news-v1")}
+    assert settings.engine == {
+        "max_model_len": 4096,
+        "enforce_eager": True,
+        "gpu_memory_utilization": 0.5,
+        "quantization": "fp8",
+        "hf_overrides": {"a": 1},
+    }
+    assert settings.limits.max_candidates == 50
+    assert settings.limits.max_body_bytes == 4 << 20
+
+
+def test_a_file_lies_below_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "frontpage.json"
+    file.write_text('{"port": 1234, "engine": {"max_num_seqs": 7}, "model_name": "news"}')
+    monkeypatch.setenv("FRONTPAGE_CONFIG", str(file))
+    monkeypatch.setenv("FRONTPAGE_PORT", "4321")
+    settings = Settings()
+    assert (settings.port, settings.base_name) == (4321, "news")
+    assert settings.engine == {"max_num_seqs": 7}
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("PORT", "http", "setting FRONTPAGE_PORT: Input should be a valid integer"),
+        ("LIMITS__MAX_CANDIDATES", "0", "FRONTPAGE_LIMITS__MAX_CANDIDATES: .*greater than 0"),
+        ("LIMITS__MAX_CANDIDATE", "5", "FRONTPAGE_LIMITS__MAX_CANDIDATE: Extra inputs"),
+        ("ADAPTERS", "{", "settings: .*adapters"),
+    ],
+)
+def test_a_bad_setting_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, complaint: str
+) -> None:
+    monkeypatch.setenv(f"FRONTPAGE_{name}", value)
+    with pytest.raises(StartupError, match=complaint):
+        read_settings()
+
+
+def test_an_unknown_key_in_the_file_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "frontpage.json"
+    file.write_text('{"prot": 1234}')
+    monkeypatch.setenv("FRONTPAGE_CONFIG", str(file))
+    with pytest.raises(StartupError, match="FRONTPAGE_PROT: Extra inputs"):
+        read_settings()
