@@ -77,13 +77,18 @@ def error_body(
 ) -> dict[str, Any]:
     return {
         "error": {
-            "message": message,
+            "message": printable(message),
             "type": type_,
-            "param": param,
+            "param": printable(param) if param is not None else None,
             "code": code,
             "request_id": request_id,
         }
     }
+
+
+def printable(text: str) -> str:
+    """A message may quote a field of the request, which may hold half a surrogate pair."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def respond(error: ServiceError, request_id: str) -> JSONResponse:

@@ -136,6 +136,12 @@ async def test_malformed_bodies_are_422(client: httpx.AsyncClient, body: bytes) 
     assert response.json()["error"]["code"] == "invalid_value"
 
 
+async def test_an_error_can_quote_half_a_surrogate_pair(client: httpx.AsyncClient) -> None:
+    for path in ("/predict", "/v1/completions"):
+        response = await client.post(path, content=b'{"\\ud800": {}, "target": "t"}')
+        assert response.status_code in (404, 422)
+
+
 async def test_unknown_routes_and_methods_have_the_same_shape(client: httpx.AsyncClient) -> None:
     for response in (await client.get("/nothing"), await client.get("/predict")):
         assert response.status_code in (404, 405)

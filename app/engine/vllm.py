@@ -35,6 +35,10 @@ CPU_DEFAULTS: dict[str, Any] = {
     "block_size": 32,  # the smallest on a CPU: a candidate computes less of the prefix again
     "max_num_seqs": 128,
 }
+# On a CPU vLLM marks tokens of the base by slot -1 and then indexes with it: in a batch that mixes
+# base and adapters the base would get the last slot's weights. That slot stays empty (zeros).
+# Seen with vLLM 0.32 (lora/ops/torch_ops/lora_ops.py); tests/integration/test_lora.py shows it.
+EMPTY_LORA_SLOTS = 1 if current_platform.is_cpu() else 0
 OURS = {
     "model": "FRONTPAGE_MODEL",
     "served_model_name": "FRONTPAGE_MODEL_NAME",
@@ -185,7 +189,7 @@ def lora_options(settings: Settings) -> dict[str, Any]:
     ranks = [read_adapter(path).rank for path in settings.adapters.values()]
     return {
         "enable_lora": True,
-        "max_loras": len(ranks),
+        "max_loras": len(ranks) + EMPTY_LORA_SLOTS,
         "max_lora_rank": next(rank for rank in LORA_RANKS if rank >= max(ranks)),
     }
 
