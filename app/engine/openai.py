@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import State
 from starlette.responses import Response
+from vllm import exceptions
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.lora.request import LoRARequest
@@ -37,8 +38,12 @@ from app.errors import (
 )
 from app.settings import Settings
 
-BAD_REQUESTS = (ValueError, TypeError, OverflowError, NotImplementedError)
-"""What vLLM's serving code raises for a request it can't take, beside types of its own."""
+CLIENT_ERRORS = (
+    getattr(exceptions, "VLLMClientError", ValueError),
+    *(ValueError, TypeError, OverflowError, NotImplementedError),
+)
+"""What vLLM's wire types and serving code raise for a request they can't take: its own type, and
+Python's where it has not moved to that (in 0.26 everywhere)."""
 
 
 class VllmOpenAI:
@@ -85,21 +90,14 @@ async def respond(
 ) -> Response:
     """vLLM's answer as it is, its errors as ours."""
     try:
-        parsed = schema.model_validate(body)
+        answer = await serving(schema.model_validate(body), request)
     except ValidationError as error:
         raise from_validation(error.errors(), BadRequest) from None
-    except BAD_REQUESTS as error:  # vLLM's own validators trip over some shapes
-        raise BadRequest(f"the body is not a {schema.__name__}: {error}") from None
-    try:
-        answer = await serving(parsed, request)
     except (EngineDeadError, EngineGenerateError) as error:
         raise EngineUnavailable("the engine has died") from error
-    except BAD_REQUESTS as error:
-        raise BadRequest(str(error)) from error
-    except Exception as error:
-        if type(error).__module__ == "vllm.exceptions" and hasattr(error, "parameter"):
-            raise BadRequest(str(error), error.parameter) from error
-        raise
+    except CLIENT_ERRORS as error:
+        param = getattr(error, "parameter", None)
+        raise BadRequest(str(error) or type(error).__name__, param) from error
     if isinstance(answer, ErrorResponse):
         raise as_service_error(answer)
     if isinstance(answer, BaseModel):
