@@ -8,6 +8,12 @@ from training.errors import TrainingError
 
 COMMANDS = {
     "download": "bring a base model into models/",
+    "prepare": "turn click logs in MIND's layout into samples",
+    "finetune": "train a base model on samples",
+    "calibrate": "fit probabilities to how often readers click",
+    "merge": "fold an adapter into its base model",
+    "evaluate": "measure models against each other",
+    "report": "draw evaluations as one HTML page",
 }
 
 
