@@ -1,0 +1,175 @@
+"""One experiment's options, read from a YAML file. Names are LLaMA-Factory's where it has them.
+
+What transformers' TrainingArguments or PEFT's configurations know beyond these goes, unchanged,
+under `trainer:` or `peft:`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
+
+from app.scoring.profile import Profile
+from training.errors import TrainingError
+
+LORA_TARGET = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class FinetuneConfig:
+    """Every option of `finetune`, with its default."""
+
+    method: Literal["lora", "qlora", "full", "p_tuning", "adapter"] = "lora"
+
+    # The prompt: goes into profile.json, and serving follows it.
+    layout: str | dict[str, Any] = "compact"  # a built-in layout's name, or a whole layout
+    history: NonNegativeInt = 20  # stories; likewise the next two
+    liked: NonNegativeInt = 5
+    disliked: NonNegativeInt = 5
+    no_think: bool = False
+    cutoff_len: PositiveInt = 1024  # tokens of a prompt and its answer
+
+    # The data.
+    max_samples: PositiveInt | None = None  # candidates to train on
+    val_size: NonNegativeFloat = 500  # how many validation impressions, or what share
+    packing: Literal["shared", "samples", "none"] = "shared"
+    row_tokens: PositiveInt = 2048  # length of a packed row
+
+    # What is learned.
+    objective: Literal["sft", "label"] = "label"
+    mass_weight: NonNegativeFloat = 0.3  # label: of the cross-entropy beside it
+    click_weight: PositiveFloat = 1.0  # how much more a clicked candidate's answer counts
+
+    # Training; a batch is counted in rows.
+    per_device_train_batch_size: PositiveInt = 1
+    per_device_eval_batch_size: PositiveInt = 2
+    gradient_accumulation_steps: PositiveInt = 8
+    learning_rate: PositiveFloat = 2e-4
+    num_train_epochs: PositiveFloat = 2.0
+    lr_scheduler_type: str = "cosine"
+    warmup_ratio: Share = 0.1
+    optim: str = "adamw_torch"
+    bf16: bool | None = None  # matrix products; None: on a GPU
+    gradient_checkpointing: bool = False
+    eval_steps: PositiveFloat = 0.25  # steps, or a share of all; so too the next
+    save_steps: PositiveFloat = 0.25
+    logging_steps: PositiveFloat = 5
+    plot_loss: bool = True
+    seed: int = 42
+
+    # Methods.
+    lora_rank: PositiveInt = 8
+    lora_alpha: PositiveInt = 16
+    lora_dropout: Share = 0.0
+    lora_target: str | tuple[str, ...] = LORA_TARGET  # or "q_proj,v_proj", or "all" but the head
+    quantization_bit: Literal[4, 8] = 4  # qlora
+    quantization_type: Literal["nf4", "fp4"] = "nf4"
+    double_quantization: bool = True
+    num_virtual_tokens: PositiveInt = 20  # p_tuning
+    prefix_projection: bool = False
+    prefix_hidden_size: PositiveInt | None = None  # None: the model's own hidden size
+    adapter_size: PositiveInt = 64  # adapter: width of the bottleneck
+
+    # The machine.
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the base's weights while training
+    attention: Literal["auto", "sdpa", "flex_attention"] = "auto"
+    compile: bool = False  # torch.compile each layer: minutes at the start, faster steps
+
+    # After training.
+    calibration_impressions: NonNegativeInt | None = None  # None: the whole validation split
+    threshold: Literal["balanced", "chat"] = "balanced"
+
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    peft: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def check_together(self) -> "FinetuneConfig":
+        if self.row_tokens < self.cutoff_len:
+            raise ValueError(f"row_tokens must be at least cutoff_len ({self.cutoff_len})")
+        if self.method == "p_tuning" and self.gradient_checkpointing:
+            raise ValueError(
+                "gradient_checkpointing drops the prefix that p_tuning learns: set it to false"
+            )
+        self.profile()
+        return self
+
+    def profile(self, **known: str) -> Profile:
+        """How prompts are built. known: more of the profile's fields, such as base_model."""
+        return Profile.model_validate(
+            {
+                "layout": self.layout,
+                "no_think": self.no_think,
+                "history": self.history,
+                "liked": self.liked,
+                "disliked": self.disliked,
+                **known,
+            }
+        )
+
+
+def read_config(file: Path, settings: Sequence[str] = ()) -> FinetuneConfig:
+    """settings: `name=value` each, over the file's; `trainer.name=value` reaches into a mapping.
+
+    Raises TrainingError naming the file and the option.
+    """
+    try:
+        options = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainingError(f"{file}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise TrainingError(f"{file} is not YAML: {' '.join(str(error).split())}") from None
+    options = {} if options is None else options
+    if not isinstance(options, dict):
+        raise TrainingError(f"{file} must hold `option: value` lines")
+    for setting in settings:
+        override(options, setting)
+    check_known(str(file), options, (field.name for field in fields(FinetuneConfig)))
+    try:
+        return TypeAdapter(FinetuneConfig).validate_python(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"][:1])
+        reason = first["msg"].removeprefix("Value error, ")
+        raise TrainingError(f"{file}: {name}{': ' * bool(name)}{reason}") from None
+
+
+def override(options: dict[str, Any], setting: str) -> None:
+    name, equals, value = setting.partition("=")
+    if not equals:
+        raise TrainingError(f"--set {setting}: write it as name=value")
+    *path, last = name.split(".")
+    for part in path:
+        options = options.setdefault(part, {})
+        if not isinstance(options, dict):
+            raise TrainingError(f"--set {setting}: {part} is not a mapping")
+    try:
+        options[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise TrainingError(f"--set {setting}: the value is not YAML") from None
+
+
+def check_known(where: str, options: Iterable[str], known: Iterable[str]) -> None:
+    """Raises TrainingError for the first option that is not known, with the closest that is."""
+    known = set(known)
+    for option in options:
+        if option not in known:
+            close = get_close_matches(str(option), known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise TrainingError(f"{where}: unknown option {option!r}{hint}")

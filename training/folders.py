@@ -1,0 +1,34 @@
+"""Folders that are written whole or not at all."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from training.errors import TrainingError
+
+
+@contextmanager
+def replaced_folder(out: Path, mark: str) -> Iterator[Path]:
+    """A new folder beside `out` that takes its place once it is whole.
+
+    Raises TrainingError where `out` is something else than an earlier result, which would be lost:
+    an earlier result is a folder that holds the file `mark`.
+    """
+    if out.exists() and not (out.is_dir() and ((out / mark).is_file() or not any(out.iterdir()))):
+        raise TrainingError(f"{out} holds something else (no {mark}): give another folder")
+    partial = out.with_name(f".{out.name}.partial")
+    old = out.with_name(f".{out.name}.old")
+    try:
+        for left in (partial, old):
+            shutil.rmtree(left, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        if out.exists():
+            out.rename(old)
+        partial.rename(out)
+    except OSError as error:
+        raise TrainingError(f"can't write {out}: {error.strerror or error}") from None
+    finally:
+        for left in (partial, old):
+            shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,135 @@
+"""Whether a merged model says what its base and adapters say."""
+
+import gc
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from safetensors import safe_open
+
+from app.scoring.profile import ProfileError, load_profile
+from app.scoring.prompt import Encoder, PromptBuilder, Reader, Story
+from training import lora
+from training.dataset import Impression, PreparedData
+from training.errors import TrainingError
+from training.methods import load_trained
+from training.metrics import Floats
+from training.scorer import score
+
+PROMPTS = 64
+CANDIDATES = 8
+ROUNDING = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
+"""Log-odds: what rounding each weight once to this precision may move."""
+PART = 0.1
+"""Of what the adapter itself moves: a merged model further off than this has lost some of it."""
+STORIES = (
+    "City council votes to build a new tram line",
+    "How to grow tomatoes on a small balcony",
+    "Home team wins the final after extra time",
+    "Storm warning issued for the northern coast",
+    "Ten easy soups for cold evenings",
+    "Scientists find a new species of deep-sea crab",
+    "Carmaker recalls 40,000 electric vans",
+    "Actor returns to the stage after six years",
+)
+
+
+def make_impressions(data: Path | None) -> list[Impression]:
+    """PROMPTS prompts, CANDIDATES for each reader: of `data`'s validation split, or of STORIES."""
+    if data is not None:
+        found = islice(PreparedData(data).impressions("val"), PROMPTS)
+        readers = [(impression.reader, impression.candidates[:CANDIDATES]) for impression in found]
+    else:
+        stories = [Story(title) for title in STORIES]
+        readers = [
+            (Reader(history=stories[number:] + stories[:number]), stories)
+            for number in range(PROMPTS // CANDIDATES)
+        ]
+    return [
+        Impression(str(number), "", reader, candidates, [""] * len(candidates), None)
+        for number, (reader, candidates) in enumerate(readers)
+    ]
+
+
+def compare(
+    base: Path, adapters: Sequence[Path], merged: Path, impressions: Sequence[Impression]
+) -> dict[str, Any]:
+    """Score with the adapters' mean and merged, in float32 where that fits in memory.
+
+    Raises TrainingError where log-odds differ by more than rounding to the base's precision can.
+    """
+    try:
+        builder = PromptBuilder(Encoder(base / "tokenizer.json"), load_profile(adapters[0]))
+    except ProfileError as error:
+        raise TrainingError(str(error)) from None
+    stored, size = precision(merged)
+    dtype = torch.float32 if 4 * size < 0.8 * free_memory() else stored
+    model = with_adapters(base, adapters, dtype)
+    unmerged = log_odds(model, builder, impressions)
+    with model.disable_adapter():
+        effect = float(np.abs(log_odds(model, builder, impressions) - unmerged).max())
+    del model
+    gc.collect()
+    model = load_trained(merged, dtype=dtype, device=device())
+    difference = np.abs(log_odds(model, builder, impressions) - unmerged)
+    allowed = ROUNDING[stored] + PART * effect
+    if not difference.max() <= allowed:
+        raise TrainingError(
+            f"merged and unmerged scores differ by {difference.max():.3g} in log-odds, more than"
+            f" rounding to {name(stored)} explains ({allowed:.3g}): not merged"
+        )
+    return {
+        "prompts": len(difference),
+        "max_difference": float(difference.max()),
+        "mean_difference": float(difference.mean()),
+        "adapter_effect": effect,
+        "dtype": name(dtype),
+    }
+
+
+def with_adapters(base: Path, adapters: Sequence[Path], dtype: torch.dtype) -> Any:
+    """PEFT's own model of the base with the adapters' mean."""
+    model = load_trained(adapters[0], base, dtype, device=device())
+    if len(adapters) > 1:
+        names = ["default", *(str(number) for number in range(1, len(adapters)))]
+        for name, adapter in zip(names[1:], adapters[1:], strict=True):
+            model.load_adapter(adapter, name)
+        model.add_weighted_adapter(names, [1 / len(names)] * len(names), "mean", "cat")
+        model.set_adapter("mean")
+    return model
+
+
+def log_odds(model: Any, builder: PromptBuilder, impressions: Sequence[Impression]) -> Floats:
+    """Of the first PROMPTS prompts, [prompts]."""
+    scores = score(model, builder, impressions)
+    odds: Floats = np.concatenate([yes - no for yes, no in scores])[:PROMPTS]
+    return odds
+
+
+def precision(model: Path) -> tuple[torch.dtype, int]:
+    """The dtype of most of a model's parameters, and how many parameters there are."""
+    files = lora.weight_files(model)
+    sizes: dict[torch.dtype, int] = {}
+    for name, file in files.items():
+        with safe_open(file, "pt") as tensors:
+            tensor = tensors.get_tensor(name)
+        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.numel()
+    return max(sizes, key=lambda dtype: sizes[dtype]), sum(sizes.values())
+
+
+def device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def free_memory() -> int:
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    return int(psutil.virtual_memory().available)
+
+
+def name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,251 @@
+"""lora | qlora | full | p_tuning | adapter → a trainable model, its files, and back again."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+
+from training import bottleneck, lora
+from training.config import FinetuneConfig
+from training.errors import TrainingError
+from training.objective import teach
+
+TRAINABLE_FILE = "trainable.safetensors"
+WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin", ".gguf", ".pt", ".pth")
+OWN_FILES = ("config.json", "profile.json", "run.json", "README.md")
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """on_gpu: where training runs. device: where to load the base, None for the processor's memory
+    (FSDP and DeepSpeed move the model themselves). autocast: matrix products run in bfloat16."""
+
+    on_gpu: bool = False
+    device: torch.device | None = None
+    autocast: bool = False
+
+
+def load_base(
+    folder: Path,
+    dtype: torch.dtype | str = "auto",
+    attention: str = "sdpa",
+    quantization: BitsAndBytesConfig | None = None,
+    device: torch.device | str | None = None,
+) -> PreTrainedModel:
+    """A base or merged model that takes packed rows. dtype "auto": as its weights are stored.
+
+    Raises TrainingError for a folder that holds no model.
+    """
+    if not (folder / "config.json").is_file():
+        raise TrainingError(
+            f"{folder} holds no config.json: not a model folder; see python -m training download -h"
+        )
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention}
+    if quantization is not None:
+        options["quantization_config"] = quantization
+    if device is not None or quantization is not None:
+        options["device_map"] = {"": device or "cpu"}
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, **options
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise TrainingError(f"{folder} can't be loaded: {first_line(error)}") from error
+    teach(model)
+    return model
+
+
+def create(config: FinetuneConfig, base: Path, place: Placement) -> Any:
+    """The base model with the method's trainable parts; the rest is frozen.
+
+    Returns a PreTrainedModel (full, adapter) or a PeftModel (the others).
+    """
+    wanted = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(config.dtype)
+    half = place.on_gpu and config.method != "full"
+    dtype = wanted or (torch.bfloat16 if half else torch.float32)
+    attention = config.attention
+    if attention == "auto":
+        attention = "flex_attention" if place.on_gpu else "sdpa"
+    quantization = quantize(config, dtype) if config.method == "qlora" else None
+    model = load_base(base, dtype, attention, quantization, place.device)
+    check_window(model, config)
+    if config.compile:
+        for layer in model.get_decoder().layers:
+            layer.compile()
+    if config.method == "full":
+        return model
+    if config.method == "adapter":
+        bottleneck.insert(model, config.adapter_size)
+        return model
+    return with_peft(model, config, place.autocast)
+
+
+def quantize(config: FinetuneConfig, dtype: torch.dtype) -> BitsAndBytesConfig:
+    """QLoRA's settings (Dettmers et al. 2023), or LLM.int8()."""
+    if config.quantization_bit == 8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=config.quantization_type,
+        bnb_4bit_use_double_quant=config.double_quantization,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def with_peft(model: PreTrainedModel, config: FinetuneConfig, autocast: bool) -> Any:
+    from peft import LoraConfig, PrefixTuningConfig, get_peft_model
+
+    try:
+        if config.method == "p_tuning":
+            settings: Any = PrefixTuningConfig(
+                task_type="CAUSAL_LM",
+                num_virtual_tokens=config.num_virtual_tokens,
+                prefix_projection=config.prefix_projection,
+                encoder_hidden_size=config.prefix_hidden_size or model.config.hidden_size,
+                **config.peft,
+            )
+        else:
+            target = config.lora_target
+            if isinstance(target, str) and target != "all":
+                target = tuple(part.strip() for part in target.split(","))
+            settings = LoraConfig(
+                task_type="CAUSAL_LM",
+                r=config.lora_rank,
+                lora_alpha=config.lora_alpha,
+                lora_dropout=config.lora_dropout,
+                target_modules="all-linear" if target == "all" else list(target),
+                **config.peft,
+            )
+        tuned = get_peft_model(model, settings)
+    except (ValueError, TypeError) as error:
+        raise TrainingError(f"method {config.method}: {first_line(error)}") from error
+    for module in tuned.modules():
+        if autocast and hasattr(module, "cast_input_dtype_enabled"):
+            # PEFT would cast each input to float32, and autocast back: that only moves memory.
+            module.cast_input_dtype_enabled = False
+    return tuned
+
+
+def check_window(model: PreTrainedModel, config: FinetuneConfig) -> None:
+    """Packed rows have one mask for all layers, so a sliding window must hold a whole prompt."""
+    types = getattr(model.config, "layer_types", None) or []
+    window = getattr(model.config, "sliding_window", None)
+    if "sliding_attention" in types and window is not None and config.cutoff_len > window:
+        raise TrainingError(f"this model's attention window is {window}: set cutoff_len to that")
+
+
+def trainable(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def operations_per_token(model: Any) -> int:
+    """Floating-point operations of the layers' matrix products in one training step: two a weight
+    forward, two back through it, and two for its own gradient where it is trained."""
+    inner = model.get_base_model() if hasattr(model, "peft_config") else model
+    linear = (m for m in inner.get_decoder().modules() if isinstance(m, torch.nn.Linear))
+    return sum(m.in_features * m.out_features * (6 if is_trained(m) else 4) for m in linear)
+
+
+def is_trained(module: torch.nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters(recurse=False))
+
+
+def save_trainable(state: dict[str, Tensor], folder: Path) -> None:
+    """For resuming: what is trained, in its own precision."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    save_file(tensors, folder / TRAINABLE_FILE)
+
+
+def load_trainable(model: torch.nn.Module, folder: Path) -> None:
+    """Raises TrainingError where the saved parameters are not those being trained."""
+    saved, own = load_file(folder / TRAINABLE_FILE), trainable(model)
+    for name in sorted(saved.keys() | own.keys()):
+        if name not in saved or name not in own or saved[name].shape != own[name].shape:
+            raise TrainingError(
+                f"{folder} can't be resumed: {name} differs, so it was trained with other options"
+            )
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(saved[name])
+
+
+def save(
+    model: Any, folder: Path, base: Path, method: str, state: dict[str, Tensor] | None = None
+) -> None:
+    """Write what serving reads: a PEFT adapter, a bottleneck adapter, or a whole model.
+
+    state: the model's tensors where the model itself does not hold them whole (FSDP, DeepSpeed).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if method == "adapter":
+        bottleneck.save(model, folder, base.name)
+    elif method == "full":
+        save_model(model, folder, base, state)
+    else:
+        model.peft_config["default"].base_model_name_or_path = base.name
+        # PEFT warns of layers that it would look for on the network: none are trained here.
+        model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)
+
+
+def save_model(
+    model: PreTrainedModel, folder: Path, base: Path, state: dict[str, Tensor] | None
+) -> None:
+    """In the base's own precision, with its tokenizer."""
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    dtype = getattr(torch, config.get("dtype") or config.get("torch_dtype") or "float32")
+    state = model.state_dict() if state is None else state
+    model.config.dtype = dtype
+    model.save_pretrained(folder, state_dict={name: t.to(dtype) for name, t in state.items()})
+    copy_side_files(base, folder)
+
+
+def copy_side_files(base: Path, folder: Path) -> None:
+    """Tokenizer, chat template, generation settings: all but weights and what describes them."""
+    for file in base.iterdir():
+        if file.is_file() and not file.name.endswith(WEIGHTS) and file.name not in OWN_FILES:
+            shutil.copyfile(file, folder / file.name)
+
+
+def is_whole_model(folder: Path) -> bool:
+    return not any((folder / name).is_file() for name in (lora.CONFIG_FILE, bottleneck.CONFIG_FILE))
+
+
+def load_trained(
+    folder: Path,
+    base: Path | None = None,
+    dtype: torch.dtype | str = "auto",
+    attention: str = "sdpa",
+    device: torch.device | str | None = None,
+) -> Any:
+    """What `save` wrote, ready to score; base: what an adapter belongs to.
+
+    Raises TrainingError where the adapter and the base don't fit.
+    """
+    if is_whole_model(folder):
+        return load_base(folder, dtype, attention, device=device).eval()
+    if base is None:
+        raise TrainingError(f"{folder} is an adapter: name its base model with --base")
+    if (folder / bottleneck.CONFIG_FILE).is_file():
+        model = load_base(base, dtype, attention, device=device)
+        bottleneck.load(model, folder)
+        return model.eval()
+    from peft import PeftModel
+
+    config = json.loads((folder / lora.CONFIG_FILE).read_text(encoding="utf-8"))
+    if config.get("peft_type") == "LORA" and not config.get("use_dora"):
+        lora.check_fit(lora.LoraAdapter(folder, config), base)
+    try:
+        return PeftModel.from_pretrained(load_base(base, dtype, attention, device=device), folder)
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(f"{folder} does not fit {base}: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))

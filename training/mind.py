@@ -1,0 +1,248 @@
+"""MIND's news.tsv and behaviors.tsv, streamed in blocks with polars; no row is lost silently.
+
+The layout (tab separated, no header, no quoting) is described in
+https://github.com/msnews/msnews.github.io/blob/master/assets/doc/introduction.md
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from training.errors import TrainingError
+
+NEWS_COLUMNS = ("id", "category", "subcategory", "title", "abstract", "url", "entities", "mentions")
+BEHAVIOR_COLUMNS = ("impression", "user", "time", "history", "shown")
+TIME = "%m/%d/%Y %I:%M:%S %p"  # 11/13/2019 8:36:57 AM
+BLOCK = 32 * 1024 * 1024
+"""Bytes read at a time: about 55,000 impressions."""
+NAMED_LINES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with one row. `kept`: it stays, without the part that is wrong."""
+
+    file: str
+    line: int
+    reason: str
+    detail: str
+    kept: bool = False
+
+
+@dataclass(slots=True)
+class FileReport:
+    """What was read of one file: its rows (lines), its hash, and every faulty row."""
+
+    name: str
+    rows: int = 0
+    sha256: str = ""
+    faults: list[Fault] = field(default_factory=list)
+
+    def reasons(self) -> dict[str, int]:
+        return dict(sorted(Counter(fault.reason for fault in self.faults).items()))
+
+    def check(self, max_bad_share: float) -> None:
+        """Raises TrainingError for a file without rows, or with too large a share of faulty ones
+        (each row counts once, whether it was dropped or kept without its faulty part)."""
+        if not self.rows:
+            raise TrainingError(f"{self.name}: the file is empty; give a folder in MIND's layout")
+        share = len(self.faults) / self.rows
+        if share > max_bad_share:
+            raise TrainingError(
+                f"{self.name}: {len(self.faults):,} of {self.rows:,} rows are faulty ({share:.1%}, "
+                f"more than --max-bad-share {max_bad_share:g}): {self._where()}. "
+                "Correct the file, or raise --max-bad-share."
+            )
+
+    def _where(self) -> str:
+        texts = []
+        for reason, count in self.reasons().items():
+            lines = [str(fault.line) for fault in self.faults if fault.reason == reason]
+            more = ", …" if count > NAMED_LINES else ""
+            texts.append(f"{reason} {count:,} (line {', '.join(lines[:NAMED_LINES])}{more})")
+        return "; ".join(texts)
+
+
+class StoryIds:
+    """From story ids to row numbers of the news table, by polars' own dictionary encoding."""
+
+    def __init__(self, ids: pl.Series) -> None:
+        self.known = frozenset(ids)
+        self.plain = pl.List(pl.Enum(ids))
+        # One lookup for id and label together: the code of "N7-1" is 2 · (index of N7) + 1.
+        self.labelled = pl.List(pl.Enum([f"{i}-{label}" for i in ids for label in "01"]))
+
+
+def read_news(folder: Path, name: str, max_bad_share: float) -> tuple[pl.DataFrame, FileReport]:
+    """The stories of `folder`/news.tsv: id, title, category, subcategory, abstract (empty → null).
+
+    `name` names the file in reports. Raises TrainingError where too much is wrong.
+    """
+    report = FileReport(name)
+    parts: list[pl.DataFrame] = []
+    for rows in read_rows(folder / "news.tsv", NEWS_COLUMNS, report):
+        rows = rows.with_columns(pl.col("title").str.strip_chars())
+        rows = set_aside(rows, pl.col("id") == "", "empty story id", pl.col("title"), report)
+        parts.append(set_aside(rows, pl.col("title") == "", "empty title", pl.col("id"), report))
+    report.check(max_bad_share)
+    news = pl.concat(parts)
+    repeated = ~pl.col("id").is_first_distinct()
+    news = set_aside(news, repeated, "repeated story id", pl.col("id"), report)
+    report.check(max_bad_share)
+    texts = ("title", "category", "subcategory", "abstract")
+    return news.select("id", *(pl.col(t).replace("", None) for t in texts)), report
+
+
+def merge_news(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The stories of several folders; where one is in more than one, its first row counts."""
+    return pl.concat(parts).unique("id", keep="first", maintain_order=True)
+
+
+def read_behaviors(
+    folder: Path, name: str, ids: StoryIds, history: int, max_bad_share: float
+) -> tuple[pl.DataFrame, FileReport]:
+    """The impressions of `folder`/behaviors.tsv, in the file's order.
+
+    Columns: impression, user, time, history (list[u32] of story indices, the last `history` of
+    them, oldest first), shown (list[u32]: 2 · story index + 1 if clicked), labelled (whether the
+    file has labels; MIND's test files have none). Raises TrainingError where too much is wrong.
+    """
+    report = FileReport(name)
+    path = folder / "behaviors.tsv"
+    parts: list[pl.DataFrame] = []
+    labelled: bool | None = None
+    for rows in read_rows(path, BEHAVIOR_COLUMNS, report):
+        if labelled is None and len(rows):
+            last = rows["shown"].str.split(" ").list.last()
+            labelled = 2 * len(last.filter(last.is_in(ids.known))) <= len(last)
+        parts.append(parse_impressions(rows, ids, history, labelled is not False, report))
+    report.check(max_bad_share)
+    return pl.concat(parts).with_columns(labelled=pl.lit(labelled is not False)), report
+
+
+def parse_impressions(
+    rows: pl.DataFrame, ids: StoryIds, history: int, labelled: bool, report: FileReport
+) -> pl.DataFrame:
+    """One block of read_behaviors, without its `labelled`."""
+    rows = set_aside(rows, pl.col("user") == "", "empty user id", pl.lit(""), report)
+    shown = pl.col("shown").str.strip_chars(" ").str.split(" ")
+    past = pl.col("history").str.strip_chars(" ").str.split(" ").list.tail(history)
+    rows = rows.with_columns(
+        when=pl.col("time").str.to_datetime(TIME, strict=False, time_unit="ms"),
+        codes=shown.cast(ids.labelled if labelled else ids.plain, strict=False),
+        past=past.cast(ids.plain, strict=False),
+    )
+    rows = set_aside(rows, pl.col("when").is_null(), "bad time", pl.col("time"), report)
+    unknown = pl.col("codes").list.drop_nulls().list.len() < pl.col("codes").list.len()
+    for line, text in rows.filter(unknown).select("line", "shown").iter_rows():
+        report.faults.append(Fault(report.name, line, *explain(text, ids, labelled)))
+    rows = rows.filter(~unknown)
+    note_lost_history(rows, ids, history, report)
+    code = pl.element().to_physical().cast(pl.UInt32)
+    return rows.select(
+        "impression",
+        "user",
+        time="when",
+        history=pl.col("past").list.drop_nulls().list.eval(code),
+        shown=pl.col("codes").list.eval(code if labelled else code * 2),
+    )
+
+
+def explain(shown: str, ids: StoryIds, labelled: bool) -> tuple[str, str]:
+    """Why an Impressions field can't be read: the reason, and the first entry it is true of."""
+    entries = shown.split()
+    if not entries:
+        return "no candidates", ""
+    if labelled:
+        for entry in entries:
+            if entry[-2:] not in ("-0", "-1"):
+                return "bad label", entry
+        entries = [entry[:-2] for entry in entries]
+    strange = [entry for entry in entries if entry not in ids.known]
+    return ("unknown story", strange[0]) if strange else ("double space", "")
+
+
+def note_lost_history(rows: pl.DataFrame, ids: StoryIds, history: int, report: FileReport) -> None:
+    """A story of the history that no news.tsv holds is left out, and the row is reported."""
+    empty = pl.col("history").str.strip_chars(" ") == ""
+    had = pl.when(empty).then(0).otherwise(pl.col("past").list.len())
+    short = rows.filter(pl.col("past").list.drop_nulls().list.len() < had)
+    for line, text in short.select("line", "history").iter_rows():
+        lost = [i for i in text.strip(" ").split(" ")[-history:] if i not in ids.known]
+        fault = Fault(report.name, line, "unknown story in history", " ".join(lost), kept=True)
+        report.faults.append(fault)
+
+
+def set_aside(
+    rows: pl.DataFrame, bad: pl.Expr, reason: str, detail: pl.Expr, report: FileReport
+) -> pl.DataFrame:
+    """The rows that are not `bad`; the others are reported."""
+    mask = rows.select(bad.fill_null(True).alias("bad")).to_series()
+    if not mask.any():
+        return rows
+    for line, text in rows.filter(mask).select("line", detail.alias("detail")).iter_rows():
+        report.faults.append(Fault(report.name, line, reason, text or ""))
+    return rows.filter(~mask)
+
+
+def read_rows(path: Path, columns: Sequence[str], report: FileReport) -> Iterator[pl.DataFrame]:
+    """Blocks of `line` (from 1) and the columns, all text. Adds rows and hash to the report."""
+    text = pl.col("text")
+    for rows in read_lines(path, report):
+        rows = set_aside(rows, text.is_null(), "not UTF-8", pl.lit(""), report)
+        tabs = text.str.count_matches("\t", literal=True)
+        found = pl.format("{} instead of {}", tabs + 1, len(columns))
+        rows = set_aside(rows, tabs != len(columns) - 1, "wrong column count", found, report)
+        fields = text.str.split_exact("\t", len(columns) - 1).struct.rename_fields(list(columns))
+        yield rows.select("line", fields.alias("fields")).unnest("fields")
+
+
+def read_lines(path: Path, report: FileReport) -> Iterator[pl.DataFrame]:
+    """Blocks of `line` and `text` (null where the bytes are not UTF-8).
+
+    Not polars' scan_csv or scan_lines: one broken byte fails their whole scan, and a row with too
+    few columns is filled up silently.
+    """
+    digest = hashlib.sha256()
+    rest = b""
+    try:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+                whole, newline, rest = (rest + block).rpartition(b"\n")
+                if newline:
+                    yield number_lines(whole, report)
+    except OSError as error:
+        message = f"{path}: {error.strerror}; give a folder with MIND's news.tsv and behaviors.tsv"
+        raise TrainingError(message) from None
+    if rest:
+        yield number_lines(rest, report)
+    report.sha256 = digest.hexdigest()
+
+
+def number_lines(block: bytes, report: FileReport) -> pl.DataFrame:
+    lines = decode_lines(block)
+    if not report.rows and lines[0]:
+        lines[0] = lines[0].removeprefix("\ufeff")
+    numbers = pl.int_range(report.rows + 1, report.rows + len(lines) + 1, eager=True)
+    report.rows += len(lines)
+    texts = pl.Series(lines, dtype=pl.String).str.strip_suffix("\r")
+    return pl.DataFrame({"line": numbers, "text": texts})
+
+
+def decode_lines(block: bytes) -> list[str | None]:
+    try:
+        return list(block.decode().split("\n"))
+    except UnicodeDecodeError:
+        return [decode_line(line) for line in block.split(b"\n")]
+
+
+def decode_line(line: bytes) -> str | None:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,155 @@
+"""What a model is asked on packed rows, and the loss: only at answers, only there are logits made.
+
+`teach` gives a causal language model's forward one more form, `model(**batch, task=…)`, for batches
+of training.packing.collate. The call goes through whatever wraps the model (PEFT, DDP, FSDP), so
+training and scoring are the same computation.
+"""
+
+import functools
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+from transformers import PreTrainedModel
+
+from training.errors import TrainingError
+from training.packing import IGNORED, UNKNOWN
+
+SCALED_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """yes, no: the labels' tokens. The rest is for training only.
+
+    objective "sft": mean cross-entropy of the answers' tokens. "label": binary cross-entropy of the
+    difference of the two labels' logits, plus mass_weight times that of "sft", which keeps the
+    labels likely among all tokens and teaches the rest of the answer. A click's label counts
+    click_weight times. answer_length: tokens of an answer.
+    """
+
+    yes: int
+    no: int
+    objective: str = "sft"
+    mass_weight: float = 0.0
+    click_weight: float = 1.0
+    answer_length: int = 1
+
+
+def teach(model: PreTrainedModel) -> None:
+    """From now on `model` takes packed rows as well; without `task` it is as it was.
+
+    Raises TrainingError for a head whose logits the model changes afterwards.
+    """
+    if getattr(model, "takes_packed_rows", False):
+        return
+    for name in SCALED_LOGITS:
+        if getattr(model.config, name, None) not in (None, 1.0):
+            raise TrainingError(f"{model.config.model_type} models set {name}: not supported here")
+    plain = model.forward
+
+    # The signature that generate() looks at stays the model's own.
+    @functools.wraps(type(model).forward)
+    def forward(self: PreTrainedModel, *args: Any, task: Task | None = None, **kwargs: Any) -> Any:
+        if task is None:
+            return plain(*args, **kwargs)
+        return answer(self, task, *args, **kwargs)
+
+    model.forward = MethodType(forward, model)
+    model.takes_packed_rows = True  # type: ignore[assignment]
+    # For Trainer, which can't tell from the signature: the loss is divided by num_items_in_batch.
+    model.accepts_loss_kwargs = True  # type: ignore[assignment]
+
+
+def answer(
+    model: PreTrainedModel,
+    task: Task,
+    input_ids: Tensor,
+    positions: Tensor,
+    group: Tensor,
+    branch: Tensor,
+    clicked: Tensor,
+    labels: Tensor | None = None,
+    past_key_values: Any = None,
+    num_items_in_batch: Tensor | int | None = None,
+    **_: Any,
+) -> dict[str, Tensor]:
+    """Run packed rows, all [rows, length]; past_key_values: a learned prefix.
+
+    With labels: their loss, divided by num_items_in_batch (without it, by how many there are).
+    Without: natural log-probabilities of the two labels where `clicked` is not UNKNOWN, row by row,
+    float32 [answers].
+    """
+    past = past_key_values.get_seq_length() if past_key_values is not None else 0
+    hidden = model.get_decoder()(
+        input_ids=input_ids,
+        attention_mask=attention_mask(group, branch, past, model.config._attn_implementation),
+        position_ids=positions + past,
+        past_key_values=past_key_values,
+        use_cache=False,
+    ).last_hidden_state
+    at_answers = (labels != IGNORED) if labels is not None else (clicked != UNKNOWN)
+    logits, both = answer_logits(hidden[at_answers], model.get_output_embeddings(), task)
+    if labels is None:
+        log_likelihood = both - logits.logsumexp(-1, keepdim=True)
+        return {"log_yes": log_likelihood[:, 0], "log_no": log_likelihood[:, 1]}
+    difference = both[:, 0] - both[:, 1]
+    loss = summed_loss(logits, difference, labels[at_answers], clicked[at_answers], task)
+    return {"loss": loss / (logits.shape[0] if num_items_in_batch is None else num_items_in_batch)}
+
+
+def attention_mask(
+    group: Tensor, branch: Tensor, past: int, implementation: str | None
+) -> Tensor | BlockMask:
+    """Which key a query sees: any of a learned prefix; else one not after it, of its own group, and
+    of that group's prefix or the same branch. [rows, 1, length, past + length]."""
+
+    def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        own = (key - past).clamp(min=0)
+        near = (branch[row, own] == 0) | (branch[row, own] == branch[row, query])
+        same = (group[row, query] == group[row, own]) & near
+        return (key < past) | ((query >= key - past) & same)
+
+    rows, length = group.shape
+    if implementation == "flex_attention":
+        return create_block_mask(sees, rows, None, length, past + length, str(group.device))
+    if implementation != "sdpa":
+        raise ValueError(f"packed rows need sdpa or flex_attention, not {implementation}")
+    row, query, key = (torch.arange(n, device=group.device) for n in (rows, length, past + length))
+    return sees(row[:, None, None], row, query[None, :, None], key[None, None, :])[:, None]
+
+
+def answer_logits(hidden: Tensor, head: Any, task: Task) -> tuple[Tensor, Tensor]:
+    """hidden: [answers, hidden] → float32 logits [answers, vocabulary], and those of yes and no
+    again, [answers, 2].
+
+    The two labels' are computed in float32: a bfloat16 head rounds to steps of up to 0.25, and
+    different stories would tie. Where the head's weights are quantized, they are as it gives them.
+    """
+    logits: Tensor = head(hidden).float()
+    labels = torch.tensor([task.yes, task.no], device=hidden.device)
+    if not head.weight.is_floating_point():
+        return logits, logits[:, labels]
+    with torch.autocast(hidden.device.type, enabled=False):
+        both = F.linear(hidden.float(), head.weight[labels].float())
+    return logits.index_copy(1, labels, both), both
+
+
+def summed_loss(
+    logits: Tensor, difference: Tensor, labels: Tensor, clicked: Tensor, task: Task
+) -> Tensor:
+    """Losses of all answer tokens, summed. logits: [answers, vocabulary]; the rest: [answers]."""
+    weight = torch.where(clicked == 1, task.click_weight, 1.0)
+    sft = (F.cross_entropy(logits, labels, reduction="none") * weight).sum()
+    if task.objective == "sft":
+        return sft
+    begins = clicked != UNKNOWN
+    binary = F.binary_cross_entropy_with_logits(
+        difference[begins], clicked[begins].to(difference.dtype), weight[begins], reduction="sum"
+    )
+    # Sums are divided by the number of answer tokens; a binary loss stands for a whole answer.
+    return binary * task.answer_length + task.mass_weight * sft

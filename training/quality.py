@@ -1,0 +1,209 @@
+"""What every model is asked, and one model's answers → figures, curves and worst errors."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from app.scoring.calibration import NO, UNKNOWN, YES
+from app.scoring.prompt import Story
+from training import metrics
+from training.backends import Answers
+from training.dataset import Impression
+from training.errors import TrainingError
+from training.metrics import Flags, Floats, Pair, Ratio
+
+SURE_MASS = 0.95
+HISTOGRAM_EDGES = np.linspace(-10, 10, 81)
+"""Log-odds; what lies outside counts in the outermost bins."""
+WORST = 10
+SHOWN_HISTORY = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Questions:
+    """The same for all models. pairs: a click and a non-click of each impression that has both;
+    text_pairs: those of them that are asked for in text as well."""
+
+    impressions: list[Impression]
+    clicked: list[Flags]
+    pairs: list[Pair]
+    text_pairs: list[Pair]
+
+    def text_samples(self) -> list[Impression]:
+        """One candidate each: click, non-click, click, …"""
+        return [
+            single(self.impressions[pair.impression], place)
+            for pair in self.text_pairs
+            for place in (pair.click, pair.other)
+        ]
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "impressions": len(self.clicked),
+            "ranked": sum(metrics.is_ranked(flags) for flags in self.clicked),
+            "only_clicks": sum(bool(flags.all()) for flags in self.clicked),
+            "only_non_clicks": sum(not flags.any() for flags in self.clicked),
+            "candidates": sum(len(flags) for flags in self.clicked),
+            "clicks": sum(int(flags.sum()) for flags in self.clicked),
+            "pairs": len(self.pairs),
+            "text_pairs": len(self.text_pairs),
+        }
+
+
+def single(impression: Impression, place: int) -> Impression:
+    """The impression with one of its candidates."""
+    return replace(
+        impression,
+        candidates=[impression.candidates[place]],
+        candidate_ids=[impression.candidate_ids[place]],
+        clicked=None if impression.clicked is None else [impression.clicked[place]],
+    )
+
+
+def make_questions(impressions: list[Impression], text_pairs: int, seed: int) -> Questions:
+    """text_pairs: at most so many, drawn by `seed` as the pairs are.
+
+    Raises TrainingError where there are no labels, or no impression with both sorts.
+    """
+    if any(impression.clicked is None for impression in impressions):
+        raise TrainingError("this split has no labels: choose one that has with --split")
+    clicked = [np.array(impression.clicked, dtype=np.bool_) for impression in impressions]
+    pairs = metrics.draw_pairs(clicked, seed)
+    if not pairs:
+        raise TrainingError(
+            f"none of the {len(clicked)} impressions has both clicks and non-clicks: nothing can "
+            "be measured on them; raise --limit"
+        )
+    random = np.random.default_rng(seed)
+    chosen = random.choice(len(pairs), min(text_pairs, len(pairs)), replace=False)
+    return Questions(impressions, clicked, pairs, [pairs[i] for i in sorted(chosen)])
+
+
+def parse_text(text: str) -> str:
+    """A label from an answer in words, by the original project's rule."""
+    lower = text.lower()
+    return YES if "yes" in lower else NO if "no" in lower else UNKNOWN
+
+
+def figures(
+    questions: Questions, answers: Sequence[Answers], texts: Sequence[str]
+) -> dict[str, Ratio]:
+    """All figures that have an interval. texts: one a text sample; none leaves text's out."""
+    probability = [answer.probability for answer in answers]
+    found = {
+        **metrics.ranking(questions.clicked, probability),
+        "log_loss": metrics.log_loss(questions.clicked, probability),
+        "pair_accuracy": label_accuracy(questions, answers),
+        "pair_order": pair_order(questions, probability),
+        "unknown": metrics.share([np.array(a.labels) == UNKNOWN for a in answers]),
+        "sure_mass": metrics.share([a.mass >= SURE_MASS for a in answers]),
+    }
+    return {**found, **text_figures(questions, answers, texts)} if texts else found
+
+
+def label_accuracy(questions: Questions, answers: Sequence[Answers]) -> Ratio:
+    """Right labels among the pairs' candidates; Unknown is wrong."""
+    right = [
+        (answers[pair.impression].labels[pair.click] == YES)
+        + (answers[pair.impression].labels[pair.other] == NO)
+        for pair in questions.pairs
+    ]
+    return metrics.over_pairs(questions.pairs, right, 2, len(answers))
+
+
+def pair_order(questions: Questions, probability: Sequence[Floats]) -> Ratio:
+    """How often a pair's click is the more probable one; no threshold takes part. A tie is half."""
+    right = []
+    for pair in questions.pairs:
+        row = probability[pair.impression]
+        right.append(0.5 + 0.5 * float(np.sign(row[pair.click] - row[pair.other])))
+    return metrics.over_pairs(questions.pairs, right, 1, len(probability))
+
+
+def text_figures(
+    questions: Questions, answers: Sequence[Answers], texts: Sequence[str]
+) -> dict[str, Ratio]:
+    """Of the parsed text: accuracy, Unknown, and how often it is the label the score gives."""
+    parsed = [parse_text(text) for text in texts]
+    right, unknown, agree = [], [], []
+    for number, pair in enumerate(questions.text_pairs):
+        click, other = parsed[2 * number : 2 * number + 2]
+        labels = answers[pair.impression].labels
+        right.append((click == YES) + (other == NO))
+        unknown.append((click == UNKNOWN) + (other == UNKNOWN))
+        agree.append((click == labels[pair.click]) + (other == labels[pair.other]))
+    named = {"text_accuracy": right, "text_unknown": unknown, "text_agreement": agree}
+    return {
+        name: metrics.over_pairs(questions.text_pairs, points, 2, len(answers))
+        for name, points in named.items()
+    }
+
+
+def curves(questions: Questions, answers: Sequence[Answers]) -> dict[str, Any]:
+    """What the report draws, over all candidates together; and ECE, which has no interval."""
+    clicked = np.concatenate(questions.clicked)
+    probability = np.concatenate([answer.probability for answer in answers])
+    false, true = metrics.roc(clicked, probability)
+    bins = metrics.calibration_bins(clicked, probability)
+    return {
+        "roc": {
+            "false_positive_rate": false.tolist(),
+            "true_positive_rate": true.tolist(),
+            "area": float(roc_auc_score(clicked, probability)),
+        },
+        "calibration": [asdict(bin) for bin in bins],
+        "ece": metrics.expected_calibration_error(bins),
+        "histogram": {
+            "log_odds_edges": HISTOGRAM_EDGES.tolist(),
+            "clicked": histogram(probability[clicked]),
+            "not_clicked": histogram(probability[~clicked]),
+        },
+    }
+
+
+def histogram(probability: Floats) -> list[float]:
+    """The share of them in each bin of log-odds."""
+    tiny = np.finfo(np.float64).eps
+    p = np.clip(probability, tiny, 1 - tiny)
+    log_odds = np.clip(np.log(p / (1 - p)), HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
+    counts, _ = np.histogram(log_odds, HISTOGRAM_EDGES)
+    shares: list[float] = (counts / max(len(p), 1)).tolist()
+    return shares
+
+
+def worst_errors(questions: Questions, answers: Sequence[Answers]) -> dict[str, list[Any]]:
+    """The clicks thought least probable, and the non-clicks thought most."""
+    places = [
+        (number, place) for number, row in enumerate(answers) for place in range(len(row.labels))
+    ]
+    clicked = np.concatenate(questions.clicked)
+    probability = np.concatenate([answer.probability for answer in answers])
+    order = np.argsort(probability, kind="stable")
+    missed = [places[i] for i in order[clicked[order]][:WORST]]
+    hoped = [places[i] for i in order[~clicked[order]][::-1][:WORST]]
+    return {
+        "missed_clicks": [describe(questions, answers, *place) for place in missed],
+        "false_hopes": [describe(questions, answers, *place) for place in hoped],
+    }
+
+
+def describe(
+    questions: Questions, answers: Sequence[Answers], number: int, place: int
+) -> dict[str, Any]:
+    impression = questions.impressions[number]
+    return {
+        "impression": impression.id,
+        "story": impression.candidate_ids[place],
+        "title": impression.candidates[place].title,
+        "category": impression.candidates[place].category,
+        "probability": float(answers[number].probability[place]),
+        "history": titles(impression.reader.history),
+        "history_length": len(impression.reader.history),
+    }
+
+
+def titles(stories: Sequence[Story]) -> list[str]:
+    return [story.title for story in stories[-SHOWN_HISTORY:]]

@@ -1,0 +1,200 @@
+"""One fine-tuning run, from a prepared data set to a folder that can be served."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, TrainingArguments, set_seed
+from transformers.utils import logging as transformers_logging
+
+from app.scoring.profile import PROFILE_FILE
+from app.scoring.prompt import Encoder, PromptBuilder
+from training import methods, run_record
+from training.config import FinetuneConfig
+from training.dataset import PreparedData
+from training.errors import TrainingError
+from training.lora import fingerprint
+from training.objective import Task
+from training.packing import Answers, Group, build_prompts, group_prompts, pack, separate
+from training.run_folder import STATE_FILE, begin, check_output, explained, open_output
+from training.trainer import AnswerTrainer, make_arguments
+from training.validation import Fit, fit, spread
+
+
+def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, resume: bool) -> None:
+    """Train, calibrate, and write all of it to `output`.
+
+    Raises TrainingError for folders, options and shortages that the user can do something about.
+    """
+    started = time.perf_counter()
+    prepared = PreparedData(data)
+    check_output(output)
+    quieten()
+    with explained(config, output):
+        trainer = make_trainer(config, base, prepared, output)
+        known = {
+            "base_model": base.name,
+            "base_fingerprint": fingerprint(base),
+            "data_hash": prepared.data_hash,
+        }
+        options: dict[str, Any] = json.loads(json.dumps(asdict(config))) | known
+        checkpoint = open_output(output, options, resume)
+        if trainer.is_world_process_zero():
+            begin(output, options, checkpoint)
+            print(f"going on from {checkpoint}" if checkpoint else "starting anew", flush=True)
+        trainer.accelerator.wait_for_everyone()
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        found = calibrate(trainer, prepared)
+        finish(trainer, found, {**known, "seconds": round(time.perf_counter() - started, 1)})
+
+
+def quieten() -> None:
+    """Libraries' progress bars and hints; warnings and errors stay."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # offers kernels from the network
+
+
+def make_trainer(
+    config: FinetuneConfig, base: Path, data: PreparedData, output: Path
+) -> AnswerTrainer:
+    on_gpu = torch.cuda.is_available()
+    bf16 = on_gpu if config.bf16 is None else config.bf16
+    arguments = make_arguments(config, output, bf16)
+    set_seed(config.seed)
+    builder = make_builder(config, base, data)
+    answers = read_answers(builder, base)
+    groups = read_groups(config, data, builder, answers)
+    trainer = AnswerTrainer(
+        model=methods.create(config, base, place(arguments, on_gpu, bf16)),
+        arguments=arguments,
+        config=config,
+        task=make_task(config, builder, answers),
+        builder=builder,
+        rows=make_rows(config, groups),
+        validation=spread(data, "val", config.val_size) if config.val_size else [],
+        base=base,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(run_record.RunLog(output))
+    if trainer.is_world_process_zero():
+        announce(trainer, groups)
+    return trainer
+
+
+def make_builder(config: FinetuneConfig, base: Path, data: PreparedData) -> PromptBuilder:
+    tokenizer = base / "tokenizer.json"
+    if not tokenizer.is_file():
+        raise TrainingError(f"{base} holds no tokenizer.json: not a Hugging Face model folder")
+    profile = config.profile(base_model=base.name, data_hash=data.data_hash)
+    return PromptBuilder(Encoder(tokenizer), profile)
+
+
+def place(arguments: TrainingArguments, on_gpu: bool, bf16: bool) -> methods.Placement:
+    sharded = any(f"ACCELERATE_USE_{name}" in os.environ for name in ("FSDP", "DEEPSPEED"))
+    return methods.Placement(on_gpu, None if sharded else arguments.device, bf16)
+
+
+def read_answers(builder: PromptBuilder, base: Path) -> Answers:
+    """The labels in tokens, each with the tokenizer's end of a turn."""
+    file = base / "tokenizer_config.json"
+    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    end = config.get("eos_token") or ""
+    end = end["content"] if isinstance(end, dict) else end
+    labels = builder.profile.labels
+    yes, no = (builder.encoder.template(label + end) for label in (labels.yes, labels.no))
+    return Answers(yes, no)
+
+
+def make_task(config: FinetuneConfig, builder: PromptBuilder, answers: Answers) -> Task:
+    return Task(
+        yes=builder.yes,
+        no=builder.no,
+        objective=config.objective,
+        mass_weight=config.mass_weight,
+        click_weight=config.click_weight,
+        answer_length=answers.longest,
+    )
+
+
+def read_groups(
+    config: FinetuneConfig, data: PreparedData, builder: PromptBuilder, answers: Answers
+) -> list[Group]:
+    """The training split, up to max_samples candidates, in tokens."""
+    groups: list[Group] = []
+    samples = 0
+    limit = config.cutoff_len - answers.longest + 1
+    for impression in data.impressions("train"):
+        if config.max_samples is not None and samples >= config.max_samples:
+            break
+        prompts = build_prompts(
+            builder, impression.reader, impression.candidates, limit, impression.id
+        )
+        groups += group_prompts(prompts, impression.clicked, answers, config.row_tokens)
+        samples += len(prompts)
+    if not groups:
+        raise TrainingError(f"{data.folder}: the training split has no candidates")
+    return groups
+
+
+def make_rows(config: FinetuneConfig, groups: Sequence[Group]) -> list[list[Group]]:
+    if config.packing == "none":
+        return [[group] for group in separate(groups)]
+    groups = separate(groups) if config.packing == "samples" else groups
+    return pack(groups, config.row_tokens, config.seed)
+
+
+def announce(trainer: AnswerTrainer, groups: Sequence[Group]) -> None:
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    trained = sum(p.numel() for p in methods.trainable(model).values())
+    total = model.num_parameters()
+    print(f"trainable parameters: {trained:,} of {total:,} ({trained / total:.3%})")
+    samples = sum(len(group.branches) for group in groups)
+    alone = sum(map(len, separate(groups)))
+    tokens = sum(map(len, (group for row in trainer.rows for group in row)))
+    print(
+        f"{samples:,} samples in {len(trainer.rows):,} rows of {tokens:,} tokens"
+        f" ({alone:,} one by one); {len(trainer.validation):,} validation impressions",
+        flush=True,
+    )
+
+
+def calibrate(trainer: AnswerTrainer, data: PreparedData) -> Fit | None:
+    """On the natural validation impressions; every process takes part."""
+    count = trainer.config.calibration_impressions
+    count = data.count("val") if count is None else count
+    if not count:
+        return None
+    impressions = spread(data, "val", count)
+    return fit(impressions, trainer.score(impressions), trainer.config.threshold)
+
+
+def finish(trainer: AnswerTrainer, found: Fit | None, known: dict[str, Any]) -> None:
+    """Write everything beside the checkpoints, then move it into place, the profile last."""
+    output = Path(str(trainer.args.output_dir))
+    partial = output / ".partial"
+    trainer.save_result(partial)
+    if not trainer.is_world_process_zero():
+        return
+    profile = trainer.builder.profile
+    profile = found.apply(profile) if found is not None else profile
+    trainer.state.save_to_json(str(partial / STATE_FILE))
+    if trainer.config.plot_loss:
+        run_record.plot_loss(trainer.state.log_history, partial / "training_loss.png")
+    record = run_record.describe_run(
+        trainer.config,
+        known | trainer.speed() | {"calibration": asdict(found) if found else None},
+    )
+    (partial / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (partial / PROFILE_FILE).write_text(profile.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    for file in sorted(partial.iterdir(), key=lambda file: file.name == PROFILE_FILE):
+        file.replace(output / file.name)
+    partial.rmdir()
+    print(found or "not calibrated: no impressions asked for")
+    print(f"{output} is ready", flush=True)

@@ -1,0 +1,93 @@
+"""Impressions → the two labels' log-probabilities, by a transformers model of any method."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from app.scoring.prompt import PromptBuilder
+from training.dataset import Impression
+from training.metrics import Floats
+from training.objective import Task, teach
+from training.packing import Group, build_prompts, collate, group_prompts
+
+Scores = list[tuple[Floats, Floats]]
+
+LONGEST_PROMPT = 8192
+"""Tokens. What a prompt is cut to for models that would take more."""
+
+
+def score(
+    model: Any,
+    builder: PromptBuilder,
+    impressions: Sequence[Impression],
+    batch_tokens: int = 4096,
+    limit: int | None = None,
+) -> Scores:
+    """(log_yes, log_no) of each impression's candidates, both [candidates], natural logarithms
+    over the whole vocabulary, from label logits in float32.
+
+    limit: tokens of a prompt; by default what the model takes. batch_tokens: of a forward pass.
+    Several processes (torch.distributed) share the work and each gets all scores; each must call.
+    Raises TrainingError for a story that does not fit in `limit`.
+    """
+    inner = model.get_base_model() if hasattr(model, "peft_config") else model
+    teach(inner)
+    limit = limit or min(inner.config.max_position_embeddings, LONGEST_PROMPT)
+    groups: list[tuple[int, Group]] = []
+    for number, impression in enumerate(impressions):
+        prompts = build_prompts(
+            builder, impression.reader, impression.candidates, limit, impression.id
+        )
+        tokens = max(batch_tokens, limit)
+        groups += [(number, group) for group in group_prompts(prompts, None, None, tokens)]
+    scores = [
+        (np.empty(len(impression.candidates)), np.empty(len(impression.candidates)))
+        for impression in impressions
+    ]
+    batches = by_length(groups, batch_tokens)
+    for batch, log_yes, log_no in run(model, batches, Task(builder.yes, builder.no)):
+        places = [(number, branch.place) for number, group in batch for branch in group.branches]
+        for (number, place), yes, no in zip(places, log_yes, log_no, strict=True):
+            scores[number][0][place], scores[number][1][place] = yes, no
+    return scores
+
+
+def by_length(
+    groups: Sequence[tuple[int, Group]], batch_tokens: int
+) -> list[list[tuple[int, Group]]]:
+    """Groups of like length together, at most batch_tokens with padding; one too long is alone."""
+    batches: list[list[tuple[int, Group]]] = []
+    for group in sorted(groups, key=lambda item: len(item[1]), reverse=True):
+        last = batches[-1] if batches else []
+        if last and len(last[0][1]) * (len(last) + 1) <= batch_tokens:
+            last.append(group)
+        else:
+            batches.append([group])
+    return batches
+
+
+def run(
+    model: Any, batches: Sequence[list[tuple[int, Group]]], task: Task
+) -> list[tuple[list[tuple[int, Group]], list[float], list[float]]]:
+    """Each batch with its answers' log-probabilities, those of all processes together."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    size = torch.distributed.get_world_size() if distributed else 1
+    rank = torch.distributed.get_rank() if distributed else 0
+    device = next(model.parameters()).device
+    model.eval()
+    done = []
+    # Every process runs as many batches: a sharded model's forward pass needs them all.
+    for index in range(rank, -(-len(batches) // size) * size, size):
+        arrays = collate([[group] for _, group in batches[index % len(batches)]])
+        del arrays["labels"]
+        tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+        with torch.no_grad():
+            out = model(**tensors, task=task)
+        done.append((index, out["log_yes"].tolist(), out["log_no"].tolist()))
+    if distributed:
+        parts: list[Any] = [None] * size
+        torch.distributed.all_gather_object(parts, done)
+        done = [item for part in parts for item in part]
+    return [(batches[index], yes, no) for index, yes, no in done if index < len(batches)]

@@ -1,0 +1,105 @@
+"""A running Frontpage service, asked over HTTP as its clients ask it."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+from openai import APIConnectionError, APIStatusError, OpenAI
+from openai.types.chat import ChatCompletionMessageParam
+
+from app.scoring.profile import Profile
+from app.scoring.prompt import Piece, Story, as_text, item_pieces
+from training.backends import MAX_TOKENS, TEMPERATURE, Answers
+from training.dataset import Impression
+from training.errors import TrainingError
+from training.texts import chat_parts, reader_text
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class ServiceBackend:
+    concurrent = True
+
+    def __init__(self, name: str, url: str, profile: Profile | None, concurrency: int) -> None:
+        """name: the model's, in the service. profile: how chat messages are worded; without it, as
+        the original project's. The key is taken from OPENAI_API_KEY."""
+        self.profile = profile
+        self.name = name
+        self.url = url.rstrip("/")
+        self.concurrency = concurrency
+        self.wording = profile or Profile()
+        self.system, self.layout = chat_parts(self.wording.layout)
+        key = os.environ.get("OPENAI_API_KEY") or "none"
+        self.client = OpenAI(base_url=f"{self.url}/v1", api_key=key)
+
+    def score(self, impressions: Sequence[Impression]) -> list[Answers]:
+        return self._map(self._rank, impressions)
+
+    def write(self, samples: Sequence[Impression]) -> list[str]:
+        return self._map(self._chat, samples)
+
+    def close(self) -> None:
+        self.client.close()
+
+    def _map(self, ask: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Each item asked by itself, `concurrency` at a time."""
+        try:
+            if len(items) == 1:
+                return [ask(items[0])]
+            with ThreadPoolExecutor(self.concurrency) as pool:
+                return list(pool.map(ask, items))
+        except APIConnectionError as error:
+            raise TrainingError(
+                f"no answer from {self.url} ({error}): is the service running there? See --url"
+            ) from error
+        except APIStatusError as error:
+            raise TrainingError(f"{self.url}, model {self.name}: {error.message}") from error
+
+    def _rank(self, impression: Impression) -> Answers:
+        reader = impression.reader
+        body = {
+            "model": self.name,
+            "history": stories(reader.history),
+            "liked": stories(reader.liked),
+            "disliked": stories(reader.disliked),
+            "candidates": stories(impression.candidates),
+        }
+        # The SDK's own way to a route it has no method for; it adds key, retries and time limit.
+        found: Any = self.client.post(f"{self.url}/rank", cast_to=object, body=body)
+        results = sorted(found["results"], key=lambda result: result["index"])
+        if [result["index"] for result in results] != list(range(len(impression.candidates))):
+            raise TrainingError(
+                f"{self.url}/rank answered {len(results)} of {len(impression.candidates)} "
+                f"candidates of impression {impression.id}"
+            )
+        return Answers(
+            np.array([result["probability"] for result in results]),
+            np.array([result["label_mass"] for result in results]),
+            [result["label"] for result in results],
+        )
+
+    def _chat(self, sample: Impression) -> str:
+        answer = self.client.chat.completions.create(
+            model=self.name,
+            messages=self.messages(sample),
+            temperature=TEMPERATURE,
+            max_tokens=MAX_TOKENS,
+        )
+        return answer.choices[0].message.content or ""
+
+    def messages(self, sample: Impression) -> list[ChatCompletionMessageParam]:
+        """The prompt of a sample's first candidate as system and user message."""
+        layout = self.layout
+        target = [*item_pieces(layout.target, sample.candidates[0]), Piece(layout.tail, False)]
+        user = reader_text(sample.reader, layout, self.wording) + as_text(target)
+        return [{"role": "system", "content": self.system}, {"role": "user", "content": user}]
+
+
+def stories(given: Iterable[Story]) -> list[dict[str, str]]:
+    return [
+        {"title": story.title, **({"category": story.category} if story.category else {})}
+        for story in given
+    ]

@@ -1,0 +1,94 @@
+"""Samples as text, for other programs: {"instruction", "input", "output"} lines.
+
+LLaMA-Factory reads them by dataset_info.json, TRL as a JSON data set. instruction is the layout's
+system text and input its user text, without the chat's control tokens, which those programs add.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+
+from app.scoring.profile import Layout, Profile
+from app.scoring.prompt import Piece, Reader, as_text, item_pieces, last, section_pieces
+from training.dataset import Impression, to_impressions, to_stories
+from training.errors import TrainingError
+from training.samples import choose_pairs
+
+CHAT_HEAD = re.compile(r"<\|im_start\|>system\n(.*)<\|im_end\|>\n<\|im_start\|>user\n(.*)", re.S)
+CHAT_TAIL = re.compile(r"(.*)<\|im_end\|>\n<\|im_start\|>assistant\n", re.S)
+
+NAMES = {"train.jsonl": "mind", "val.jsonl": "mind_val", "test.jsonl": "mind_test"}
+
+
+def write_split(
+    file: Path, rows: pl.DataFrame, news: pl.DataFrame, seed: int, settings: Mapping[str, Any]
+) -> int:
+    """A split as text, as much of it as `settings` ask for (none: all of it, in the original
+    project's words); returns the number of lines. Without labels no file is written."""
+    if rows["clicked"].null_count():
+        return 0
+    profile = Profile()
+    if settings:
+        rows = choose_pairs(rows, settings["text_samples"], seed)
+        profile = Profile(layout=settings["layout"], history=settings["text_history"])
+    impressions = to_impressions(rows, to_stories(news), news["id"].to_list())
+    return write_texts(file, impressions, profile)
+
+
+def write_register(folder: Path) -> None:
+    """dataset_info.json for the text files that are there."""
+    names = [file for file in NAMES if (folder / file).exists()]
+    text = json.dumps(dataset_info(names), indent=2)
+    (folder / "dataset_info.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_texts(file: Path, impressions: Iterable[Impression], profile: Profile) -> int:
+    """One line a candidate of the labelled impressions; returns how many."""
+    instruction, layout = chat_parts(profile.layout)
+    count = 0
+    with file.open("wb") as lines:
+        for impression in impressions:
+            reader = reader_text(impression.reader, layout, profile)
+            for story, clicked in zip(impression.candidates, impression.clicked or [], strict=True):
+                target = as_text([*item_pieces(layout.target, story), Piece(layout.tail, False)])
+                sample = {
+                    "instruction": instruction,
+                    "input": reader + target,
+                    "output": profile.labels.yes if clicked else profile.labels.no,
+                }
+                lines.write(orjson.dumps(sample, option=orjson.OPT_APPEND_NEWLINE))
+                count += 1
+    return count
+
+
+def reader_text(reader: Reader, layout: Layout, profile: Profile) -> str:
+    """All that precedes the target, as PromptBuilder.text writes it (a test compares them)."""
+    pieces = [Piece(layout.head, False)]
+    for section in layout.sections:
+        stories = last(getattr(reader, section.field), getattr(profile, section.field))
+        pieces += section_pieces(section, stories)
+    return as_text([*pieces, Piece(layout.before_target, False)])
+
+
+def chat_parts(layout: Layout) -> tuple[str, Layout]:
+    """The system text, and a layout of the user text alone.
+
+    Raises TrainingError for a layout that is not one system and one user message in ChatML.
+    """
+    head, tail = CHAT_HEAD.fullmatch(layout.head), CHAT_TAIL.fullmatch(layout.tail)
+    if not head or not tail:
+        raise TrainingError(f"layout {layout.name} is not a chat: it can't be written as text")
+    return head[1], layout.model_copy(update={"head": head[2], "tail": tail[1]})
+
+
+def dataset_info(files: Sequence[str]) -> dict[str, Any]:
+    """LLaMA-Factory's register: `mind` is train, `mind_val` val. The original project named the
+    instruction `prompt`, so that it moved into the user message in training only; as `system`
+    (with `template: qwen`) training has the prompt that serving has."""
+    columns = {"system": "instruction", "prompt": "input", "response": "output"}
+    return {NAMES[file]: {"file_name": file, "columns": columns} for file in files}

@@ -1,0 +1,210 @@
+"""transformers' Trainer on packed rows: its loss is the model's own, its evaluation ranks."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainingArguments
+
+from app.scoring.prompt import PromptBuilder
+from training import methods
+from training.config import FinetuneConfig, check_known
+from training.dataset import Impression
+from training.errors import TrainingError
+from training.objective import Task
+from training.packing import UNKNOWN, Group, collate
+from training.scorer import Scores, score
+from training.validation import measure
+
+FLEX_BLOCK = 128
+"""Rows whose length is a multiple of flex_attention's block need no masked edge."""
+
+
+def make_arguments(config: FinetuneConfig, output: Path, bf16: bool) -> TrainingArguments:
+    """Raises TrainingError for an option that TrainingArguments refuses."""
+    options: dict[str, Any] = {
+        name: getattr(config, name)
+        for name in (
+            "per_device_train_batch_size",
+            "per_device_eval_batch_size",
+            "gradient_accumulation_steps",
+            "learning_rate",
+            "num_train_epochs",
+            "lr_scheduler_type",
+            "optim",
+            "gradient_checkpointing",
+            "eval_steps",
+            "save_steps",
+            "logging_steps",
+            "seed",
+        )
+    }
+    options |= {
+        "warmup_steps": config.warmup_ratio,
+        "bf16": bf16,
+        "eval_strategy": "steps" if config.val_size else "no",
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "save_strategy": "steps",
+        "remove_unused_columns": False,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "report_to": "none",
+        "metric_for_best_model": "eval_loss",
+    }
+    known = {field.name for field in dataclasses.fields(TrainingArguments)}
+    check_known("trainer", config.trainer, known)
+    try:
+        return TrainingArguments(**(options | config.trainer | {"output_dir": str(output)}))
+    except (ValueError, TypeError, ImportError) as error:
+        raise TrainingError(f"options: {methods.first_line(error)}") from error
+
+
+class Rows(torch.utils.data.Dataset[list[Group]]):
+    """Packed rows, for Trainer."""
+
+    def __init__(self, rows: list[list[Group]]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> list[Group]:
+        return self.rows[index]
+
+
+def to_tensors(
+    rows: Sequence[list[Group]], multiple: int, length: int | None
+) -> dict[str, torch.Tensor]:
+    arrays = collate(rows, multiple, length)
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+class AnswerTrainer(Trainer):
+    """Trains on rows, evaluates on impressions, and saves what the method learns."""
+
+    def __init__(
+        self,
+        model: Any,
+        arguments: TrainingArguments,
+        config: FinetuneConfig,
+        task: Task,
+        builder: PromptBuilder,
+        rows: list[list[Group]],
+        validation: Sequence[Impression],
+        base: Path,
+    ) -> None:
+        # A fixed length spares compiled layers new shapes.
+        length = config.row_tokens if config.compile else None
+        super().__init__(
+            model=model,
+            args=arguments,
+            train_dataset=Rows(rows),
+            eval_dataset=Rows([]) if validation else None,
+            data_collator=partial(to_tensors, multiple=FLEX_BLOCK, length=length),
+        )
+        self.config = config
+        self.rows = rows
+        self.task = task
+        self.builder = builder
+        self.validation = validation
+        self.base = base
+        self.tokens: Any = 0
+        self.answers: Any = 0
+        self.train_s = self.paused_s = 0.0
+        self.is_result = False
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        return super().compute_loss(model, inputs | {"task": self.task}, *args, **kwargs)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        result = super().train(*args, **kwargs)
+        self.train_s = time.perf_counter() - start
+        return result
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """Counts what the next step learns from; as tensors, so that nothing waits for them."""
+        batches, items = super().get_batch_samples(*args, **kwargs)
+        for batch in batches:
+            self.tokens += batch["group"].count_nonzero()
+            self.answers += (batch["clicked"] != UNKNOWN).sum()
+        return batches, items
+
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
+        """Scores the validation impressions; see training.validation.measure."""
+        start = time.perf_counter()
+        found = {
+            f"{metric_key_prefix}_{name}": value
+            for name, value in measure(self.validation, self.score(self.validation)).items()
+        }
+        self.paused_s += time.perf_counter() - start
+        self.log(found)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+        return found
+
+    def score(self, impressions: Sequence[Impression]) -> Scores:
+        tokens = self.config.row_tokens * self.args.per_device_eval_batch_size
+        return score(
+            self.model_wrapped if self.is_fsdp_enabled else self.model,
+            self.builder,
+            impressions,
+            tokens,
+            self.config.cutoff_len,
+        )
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        start = time.perf_counter()
+        super()._save_checkpoint(*args, **kwargs)
+        self.paused_s += time.perf_counter() - start
+
+    def save_result(self, folder: Path) -> None:
+        """What serving reads, whole; every process takes part."""
+        self.is_result = True
+        self.save_model(str(folder))
+
+    def speed(self) -> dict[str, Any]:
+        """Of this process's training steps, without evaluations and checkpoints. Operations are
+        those of the layers' matrix products, forward and backward."""
+        seconds = self.train_s - self.paused_s
+        tokens, answers = int(self.tokens), int(self.answers)
+        operations = methods.operations_per_token(self.accelerator.unwrap_model(self.model))
+        return {
+            "tokens": tokens,
+            "answers": answers,
+            "train_seconds": round(seconds, 2),
+            "tokens_per_second": round(tokens / seconds, 1),
+            "answers_per_second": round(answers / seconds, 1),
+            "teraflops_per_second": round(operations * tokens / seconds / 1e12, 3),
+        }
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """A checkpoint holds what is trained in its own precision, to resume from, and, but for
+        whole models, what serving reads too."""
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        model = self.accelerator.unwrap_model(self.model)
+        if not self.is_result:
+            state = state_dict or model.state_dict()
+            names = methods.trainable(model)
+            methods.save_trainable({name: state[name] for name in names}, folder)
+        if self.is_result or self.config.method != "full":
+            methods.save(model, folder, self.base, self.config.method, state_dict)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            self._restore(Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_best_model()
+        else:
+            self._restore(Path(str(self.state.best_model_checkpoint)))
+
+    def _restore(self, folder: Path) -> None:
+        methods.load_trainable(self.accelerator.unwrap_model(self.model), folder)

@@ -1,0 +1,106 @@
+"""A model run by vLLM in this process: scores as the service gives them, without HTTP."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from vllm import LLM, SamplingParams
+from vllm.inputs import TokensPrompt
+from vllm.lora.request import LoRARequest
+from vllm.platforms import current_platform
+
+from app.engine.vllm import cpu_defaults
+from training.backends import (
+    MAX_TOKENS,
+    TEMPERATURE,
+    Answers,
+    Source,
+    first_prompts,
+    judge,
+)
+from training.dataset import Impression
+from training.errors import TrainingError
+from training.packing import build_prompts
+
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM can reserve for an adapter (vllm.config.lora.MaxLoRARanks)."""
+
+
+class VllmBackend:
+    concurrent = False
+
+    def __init__(self, source: Source, options: dict[str, Any]) -> None:
+        """options: vLLM's own, over ours. Raises TrainingError for an adapter vLLM can't serve, and
+        for options it refuses."""
+        self.profile = source.profile
+        self.builder = source.builder()
+        labels = [self.builder.yes, self.builder.no]
+        self.lora = (
+            LoRARequest("tuned", 1, str(source.adapter.resolve())) if source.adapter else None
+        )
+        try:
+            self.llm = LLM(**engine_options(source, options))
+        except (ValueError, TypeError, RuntimeError) as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise TrainingError(f"vLLM did not start: {lines[0] if lines else error!r}") from error
+        self.llm.collective_rpc("use_float32_labels", args=(labels,))
+        self.limit = int(self.llm.llm_engine.model_config.max_model_len)
+        self.scored = SamplingParams(
+            max_tokens=1, temperature=0.0, detokenize=False, logprob_token_ids=labels
+        )
+        self.written = SamplingParams(max_tokens=MAX_TOKENS, temperature=TEMPERATURE, seed=0)
+
+    def score(self, impressions: Sequence[Impression]) -> list[Answers]:
+        built = [
+            build_prompts(self.builder, row.reader, row.candidates, self.limit - 1, row.id)
+            for row in impressions
+        ]
+        outputs = self._generate([prompt.tokens for row in built for prompt in row], self.scored)
+        pairs = np.array([self._logs(output) for output in outputs])
+        ends = np.cumsum([len(row) for row in built])[:-1]
+        return [judge(rows[:, 0], rows[:, 1], self.profile) for rows in np.split(pairs, ends)]
+
+    def write(self, samples: Sequence[Impression]) -> list[str]:
+        prompts = first_prompts(self.builder, samples, self.limit - MAX_TOKENS)
+        return [output.outputs[0].text for output in self._generate(prompts, self.written)]
+
+    def _generate(self, prompts: Sequence[list[int]], params: SamplingParams) -> list[Any]:
+        inputs = [TokensPrompt(prompt_token_ids=tokens) for tokens in prompts]
+        outputs: list[Any] = self.llm.generate(
+            inputs, params, use_tqdm=False, lora_request=self.lora
+        )
+        return outputs
+
+    def _logs(self, output: Any) -> tuple[float, float]:
+        logprobs = output.outputs[0].logprobs[0]
+        return logprobs[self.builder.yes].logprob, logprobs[self.builder.no].logprob
+
+    def close(self) -> None:
+        """The engine's process ends, and with it what it held of the GPU."""
+        self.llm.llm_engine.engine_core.shutdown()
+        del self.llm
+
+
+def engine_options(source: Source, options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "enable_prefix_caching": True,
+        **(cpu_defaults() if current_platform.is_cpu() else {}),
+        **lora_options(source),
+        **options,
+        "model": str(source.base),
+        "worker_extension_cls": "app.engine.label_head.LabelHead",
+    }
+
+
+def lora_options(source: Source) -> dict[str, Any]:
+    if source.adapter is None:
+        return {}
+    config = json.loads((source.adapter / "adapter_config.json").read_bytes())
+    rank = int(config["r"])
+    room = next((room for room in RANKS if room >= rank), None)
+    if room is None:
+        raise TrainingError(
+            f"{source.adapter}: vLLM serves ranks up to {RANKS[-1]}, not {rank}: merge it first"
+        )
+    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
