@@ -16,6 +16,7 @@ serve: packages $(MODEL)/config.json ## set up what is missing and serve on PORT
 
 test: packages-dev $(MODEL)/config.json ## set up what is missing and run all tests
 	$(RUN) -m pytest
+	@echo "==> all tests passed; next: make serve, or make check before a commit"
 
 check: packages-dev ## lint, formatting and strict types
 	.venv/bin/ruff check .

@@ -21,8 +21,8 @@ class LabelHead:
     def use_float32_labels(self, token_ids: list[int]) -> bool:
         """From now on give the logits of these tokens in float32, beside the others as they were.
 
-        Returns False, changing nothing, where the head's rows are not there as plain numbers
-        (a quantized or sharded head); scores then have the resolution of the model's own head.
+        Returns False, changing nothing, where the rows are not there as plain numbers (a quantized
+        head, or a label in another worker's shard); scores then have the model's own resolution.
         """
         model = self.model_runner.get_model()
         head = getattr(model, "lm_head", None)

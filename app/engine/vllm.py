@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import difflib
 import itertools
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from app.peft_adapter import LORA_RANKS, read_adapter
 from app.scoring.prompt import Prompt
 from app.settings import Settings
 
+logger = logging.getLogger("frontpage")
 GIB = 1 << 30
 CPU_DEFAULTS: dict[str, Any] = {
     "dtype": "bfloat16",
@@ -93,7 +95,9 @@ class VllmEngine:
             raise EngineUnavailable("the engine has died")
 
     async def use_labels(self, token_ids: Sequence[int]) -> None:
-        await self.llm.collective_rpc("use_float32_labels", args=(list(token_ids),))
+        exact = await self.llm.collective_rpc("use_float32_labels", args=(list(token_ids),))
+        if not exact[0]:  # the first worker is the one that samples
+            logger.warning("scores have the resolution of the model's head: it has no plain rows")
 
     async def load_adapter(self, name: str, path: Path) -> None:
         folder = read_adapter(path)
