@@ -19,6 +19,10 @@ from fastapi import FastAPI
 from tests.models import ROOT
 
 
+# On a GPU several services run side by side; on a CPU the cache has a size of its own.
+GPU_SHARE = {"FRONTPAGE_ENGINE__GPU_MEMORY_UTILIZATION": "0.2"}
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -69,7 +73,7 @@ def start_service(log: Path, **settings: str) -> Service:
         process = subprocess.Popen(
             [sys.executable, "-m", "app"],
             cwd=ROOT,
-            env={**os.environ, "FRONTPAGE_PORT": str(port), **names},
+            env={**os.environ, **GPU_SHARE, "FRONTPAGE_PORT": str(port), **names},
             stdout=stream,
             stderr=subprocess.STDOUT,
         )
