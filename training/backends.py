@@ -43,9 +43,11 @@ class Answers:
 
 class Backend(Protocol):
     """A model that can be asked. concurrent: it takes many calls at once, not many samples a call.
-    profile: None where only the service knows it."""
+    profile: None where only the service knows it. chunk: how many impressions to ask about at once,
+    enough to keep it busy, few enough to see progress."""
 
     concurrent: bool
+    chunk: int
 
     @property
     def profile(self) -> Profile | None: ...

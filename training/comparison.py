@@ -16,9 +16,6 @@ from training.errors import TrainingError
 from training.metrics import Estimate, Ratio
 from training.quality import Questions
 
-CHUNK = 128
-"""Impressions scored between two lines of progress."""
-
 
 def measure_model(
     name: str,
@@ -67,8 +64,8 @@ def score_all(name: str, backend: Backend, questions: Questions) -> list[Answers
     """In chunks, with a line of progress after each."""
     answers: list[Answers] = []
     total, started = len(questions.impressions), time.perf_counter()
-    for start in range(0, total, CHUNK):
-        answers += backend.score(questions.impressions[start : start + CHUNK])
+    for start in range(0, total, backend.chunk):
+        answers += backend.score(questions.impressions[start : start + backend.chunk])
         rate = len(answers) / (time.perf_counter() - started)
         left = (total - len(answers)) / rate
         say(f"{name}: {len(answers)}/{total} impressions, {rate:.1f}/s, {left:.0f} s left")

@@ -22,6 +22,7 @@ Result = TypeVar("Result")
 
 class ServiceBackend:
     concurrent = True
+    chunk = 64
 
     def __init__(self, name: str, url: str, profile: Profile | None, concurrency: int) -> None:
         """name: the model's, in the service. profile: how chat messages are worded; without it, as

@@ -52,6 +52,7 @@ def make_arguments(config: FinetuneConfig, output: Path, bf16: bool) -> Training
         "remove_unused_columns": False,
         "disable_tqdm": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
+        "use_cpu": not torch.cuda.is_available(),
         "report_to": "none",
         "metric_for_best_model": "eval_loss",
     }

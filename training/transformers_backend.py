@@ -22,6 +22,7 @@ from training.scorer import score
 
 class TransformersBackend:
     concurrent = False
+    chunk = 16
 
     def __init__(self, source: Source, batch_tokens: int, dtype: str) -> None:
         """dtype: of the weights, or "auto" for the checkpoint's own."""

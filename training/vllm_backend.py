@@ -29,6 +29,7 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 class VllmBackend:
     concurrent = False
+    chunk = 256
 
     def __init__(self, source: Source, options: dict[str, Any]) -> None:
         """options: vLLM's own, over ours. Raises TrainingError for an adapter vLLM can't serve, and

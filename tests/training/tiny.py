@@ -24,13 +24,13 @@ FAST = {
     "num_train_epochs": 2,
     "learning_rate": 1e-2,
     "logging_steps": 1,
-    "eval_steps": 1.0,
-    "save_steps": 1.0,
+    "eval_steps": 0.5,
+    "save_steps": 0.5,
     "plot_loss": False,
     "calibration_impressions": 0,
     "val_size": 6,
 }
-"""Options for a run of about a second; it evaluates and saves once, at its end."""
+"""Options for a run of about a second; it evaluates and saves half-way and at its end."""
 
 
 def make_tiny(folder: Path, seed: int = 0, hidden: int = 64) -> Path:
