@@ -18,7 +18,6 @@ from fastapi import FastAPI
 
 from tests.models import ROOT
 
-
 # On a GPU several services run side by side; on a CPU the cache has a size of its own.
 GPU_SHARE = {"FRONTPAGE_ENGINE__GPU_MEMORY_UTILIZATION": "0.2"}
 
