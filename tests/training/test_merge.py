@@ -1,0 +1,190 @@
+"""Merging against PEFT's own, the check that guards it, and the bases it refuses."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from app.scoring.profile import load_profile
+from tests.training.tiny import finetune, make_tiny
+from training import merge
+from training.__main__ import main
+from training.errors import TrainingError
+from training.lora import fingerprint, weight_files
+from training.merge_check import compare, make_impressions
+
+SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+PLAIN: dict[str, Any] = {"r": 4, "lora_alpha": 16, "target_modules": SEVEN}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "rslora": {"use_rslora": True},
+    "patterns": {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"0.mlp.up_proj": 3}},
+    "few": {"target_modules": ["q_proj", "v_proj"]},
+}
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base in bfloat16."""
+    base = make_tiny(tmp_path_factory.mktemp("half"), seed=3)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.bfloat16().save_pretrained(base)
+    return base
+
+
+def make_adapter(base: Path, folder: Path, seed: int = 0, std: float = 0.1, **options: Any) -> Path:
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    tuned = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **(PLAIN | options)))
+    for name, parameter in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=std)
+    tuned.save_pretrained(folder)
+    return folder
+
+
+def run(base: Path, output: Path, *adapters: Path, check: bool = True) -> int:
+    named = [part for adapter in adapters for part in ("--adapter", str(adapter))]
+    more = [] if check else ["--no-check"]
+    return main(["merge", "--base", str(base), *named, "--output", str(output), *more])
+
+
+def tensors(folder: Path) -> dict[str, Tensor]:
+    files = set(weight_files(folder).values())
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_equals_pefts_merge_in_float32_cast_once(half: Path, tmp_path: Path, variant: str) -> None:
+    adapter = make_adapter(half, tmp_path / "adapter", **VARIANTS[variant])
+    assert run(half, tmp_path / "out", adapter, check=False) == 0
+    model = AutoModelForCausalLM.from_pretrained(half, dtype=torch.float32)
+    expected = PeftModel.from_pretrained(model, adapter).merge_and_unload().bfloat16().state_dict()
+    merged = tensors(tmp_path / "out")
+    changed = 0
+    for name, tensor in merged.items():
+        assert tensor.dtype == torch.bfloat16
+        # B·A may be summed in another order: at most a rounding of the last bit.
+        torch.testing.assert_close(tensor, expected[name], rtol=2**-7, atol=1e-6)
+        changed += not torch.equal(tensor, tensors(half)[name])
+    assert changed == 2 * len(VARIANTS[variant].get("target_modules", SEVEN))
+
+
+def test_a_trained_adapter_merges_with_its_profile_and_tokenizer(
+    tiny: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finetune(tiny, prepared, tmp_path / "adapter", max_samples=20, calibration_impressions=18)
+    assert run(tiny, tmp_path / "out", tmp_path / "adapter") == 0
+    assert "merged and unmerged log-odds differ by at most" in capsys.readouterr().out
+    assert load_profile(tmp_path / "out") == load_profile(tmp_path / "adapter")
+    for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+        assert (tmp_path / "out" / name).is_file()
+    record = json.loads((tmp_path / "out" / "merge.json").read_text())
+    assert record["prompts"] == 64
+    assert record["max_difference"] < 1e-4 < 0.01 < record["adapter_effect"]
+    assert record["base_fingerprint"] == fingerprint(tiny)
+    # Once more over its own output, with the data set's prompts.
+    data = ["--data", str(prepared)]
+    paths = ["--base", str(tiny), "--adapter", str(tmp_path / "adapter")]
+    assert main(["merge", *paths, "--output", str(tmp_path / "out"), *data]) == 0
+
+
+def test_shards_load_as_one_model(
+    half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = make_adapter(half, tmp_path / "adapter")
+    assert run(half, tmp_path / "one", adapter, check=False) == 0
+    monkeypatch.setattr(merge, "SHARD_BYTES", 40_000)
+    assert run(half, tmp_path / "many", adapter) == 0
+    shards = sorted(path.name for path in (tmp_path / "many").glob("*.safetensors"))
+    assert len(shards) > 3
+    assert shards[0] == f"model-00001-of-{len(shards):05}.safetensors"
+    one, many = (tensors(tmp_path / name) for name in ("one", "many"))
+    assert one.keys() == many.keys()
+    assert all(torch.equal(one[name], many[name]) for name in one)
+    # A sharded model is a base as well.
+    assert run(tmp_path / "many", tmp_path / "twice", adapter, check=False) == 0
+
+
+def test_several_adapters_are_averaged(tiny: Path, tmp_path: Path) -> None:
+    one = make_adapter(tiny, tmp_path / "a", seed=1)
+    other = make_adapter(tiny, tmp_path / "b", seed=2, r=8)
+    assert run(tiny, tmp_path / "out", one, other) == 0  # checked against PEFT's own average
+    for folder, adapter in ((tmp_path / "m1", one), (tmp_path / "m2", other)):
+        assert run(tiny, folder, adapter, check=False) == 0
+    first, second, both = (tensors(tmp_path / name) for name in ("m1", "m2", "out"))
+    for name, tensor in both.items():
+        torch.testing.assert_close(tensor, (first[name] + second[name]) / 2, rtol=0, atol=1e-6)
+
+
+def test_the_check_finds_a_lost_adapter(half: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(half, tmp_path / "adapter", std=0.3)
+    with pytest.raises(TrainingError, match=r"scores differ by .* not merged"):
+        compare(half, [adapter], half, make_impressions(None))
+
+
+def test_nothing_is_left_where_the_check_fails(
+    half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from training import merge_check
+
+    monkeypatch.setattr(merge_check, "ROUNDING", dict.fromkeys(merge_check.ROUNDING, -1.0))
+    monkeypatch.setattr(merge_check, "PART", 0.0)
+    assert run(half, tmp_path / "out", make_adapter(half, tmp_path / "adapter")) == 1
+    assert "not merged" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def edit(file: Path, **changes: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_other_bases_and_adapters_are_refused(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refusal(base: Path, adapter: Path) -> str:
+        assert run(base, tmp_path / "out", adapter) == 1
+        assert not (tmp_path / "out").exists()
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.startswith("error: ")
+        return line
+
+    adapter = make_adapter(tiny, tmp_path / "adapter")
+    for name in ("wide", "quantized"):
+        (tmp_path / name).mkdir()
+        make_tiny(tmp_path / name, hidden=80 if name == "wide" else 64)
+    line = refusal(tmp_path / "wide", adapter)
+    assert "layers.0.mlp.down_proj.weight is (80, 160) in the base" in line
+    assert "made for (64, 128)" in line
+
+    edit(tmp_path / "quantized" / "config.json", quantization_config={"load_in_4bit": True})
+    assert "is quantized" in refusal(tmp_path / "quantized", adapter)
+
+    dora = make_adapter(tiny, tmp_path / "dora", use_dora=True)
+    assert "use_dora is not supported" in refusal(tiny, dora)
+    edit(dora / "adapter_config.json", use_dora=False)
+    assert "lora_magnitude_vector is not a plain LoRA matrix" in refusal(tiny, dora)
+
+    edit(adapter / "adapter_config.json", peft_type="PREFIX_TUNING")
+    assert "peft_type PREFIX_TUNING is not supported" in refusal(tiny, adapter)
+    assert "no LoRA adapter" in refusal(tiny, tiny)
+
+
+def test_weights_of_another_training_are_told_apart(
+    tiny: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Same shapes, other weights: only the fingerprint of the run can tell."""
+    finetune(tiny, prepared, tmp_path / "adapter", max_samples=5)
+    shutil.copytree(tiny, tmp_path / "other")
+    weights = load_file(tmp_path / "other" / "model.safetensors")
+    weights["model.norm.weight"] += 1
+    save_file(weights, tmp_path / "other" / "model.safetensors", metadata={"format": "pt"})
+    assert run(tmp_path / "other", tmp_path / "out", tmp_path / "adapter") == 1
+    assert "same shapes, another fingerprint" in capsys.readouterr().err
