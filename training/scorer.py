@@ -1,7 +1,6 @@
 """Impressions → the two labels' log-probabilities, by a transformers model of any method."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ def score(
     Several processes (torch.distributed) share the work and each gets all scores; each must call.
     Raises TrainingError for a story that does not fit in `limit`.
     """
-    inner = plain(model)
+    inner = model.get_base_model() if hasattr(model, "peft_config") else model
     teach(inner)
     limit = limit or min(inner.config.max_position_embeddings, LONGEST_PROMPT)
     groups: list[tuple[int, Group]] = []
@@ -48,9 +47,7 @@ def score(
         for impression in impressions
     ]
     batches = by_length(groups, batch_tokens)
-    with uncompiled(inner):
-        results = run(model, batches, Task(builder.yes, builder.no))
-    for batch, log_yes, log_no in results:
+    for batch, log_yes, log_no in run(model, batches, Task(builder.yes, builder.no)):
         places = [(number, branch.place) for number, group in batch for branch in group.branches]
         for (number, place), yes, no in zip(places, log_yes, log_no, strict=True):
             scores[number][0][place], scores[number][1][place] = yes, no
@@ -94,24 +91,3 @@ def run(
         torch.distributed.all_gather_object(parts, done)
         done = [item for part in parts for item in part]
     return [(batches[index], yes, no) for index, yes, no in done if index < len(batches)]
-
-
-@contextmanager
-def uncompiled(model: Any) -> Iterator[None]:
-    """Batches have many shapes, and each would be compiled anew: for flex_attention and compiled
-    layers, scoring takes sdpa and plain layers."""
-    implementation = model.config._attn_implementation
-    if implementation == "flex_attention":
-        model.set_attn_implementation("sdpa")
-    try:
-        with torch.compiler.set_stance("force_eager"):
-            yield
-    finally:
-        if implementation == "flex_attention":
-            model.set_attn_implementation(implementation)
-
-
-def plain(model: Any) -> Any:
-    """The transformers model within PEFT's and any wrapper for several processes."""
-    model = getattr(model, "module", model)
-    return model.get_base_model() if hasattr(model, "peft_config") else model
