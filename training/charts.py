@@ -10,11 +10,11 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, which colour-blind readers tell apart; a model keeps its colour."""
 CLICKED, NOT_CLICKED = "#D55E00", "#7A8794"
-TICKS = (0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
 GREY = "#7A8794"
 STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, selectable, in the page's own font
@@ -31,6 +31,7 @@ def colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
+@mpl.rc_context(STYLE)
 def draw_roc(models: Sequence[dict[str, Any]]) -> Markup:
     figure, axes = canvas(4.6, 4.2)
     for number, model in enumerate(models):
@@ -38,26 +39,28 @@ def draw_roc(models: Sequence[dict[str, Any]]) -> Markup:
         label = f"{model['name']} ({roc['area']:.3f})"
         rates = (roc["false_positive_rate"], roc["true_positive_rate"])
         axes.plot(*rates, color=colour(number), linewidth=1.6, label=plain(label))
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.0, linestyle=":")
     axes.set(xlabel="non-clicks called clicks", ylabel="clicks called clicks")
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.legend(loc="lower right")
     return svg(figure, "ROC curves over all candidates")
 
 
+@mpl.rc_context(STYLE)
 def draw_calibration(model: dict[str, Any], number: int) -> Markup:
     figure, axes = canvas(3.6, 3.4)
     bins = model["calibration"]
     predicted = [bin["predicted"] for bin in bins]
     observed = [bin["observed"] for bin in bins]
     top = min(1.0, 1.08 * max(*predicted, *observed, 0.01))
-    axes.plot([0, top], [0, top], color=GREY, linewidth=0.8, linestyle=":")
+    axes.plot([0, top], [0, top], color=GREY, linewidth=1.0, linestyle=":")
     axes.plot(predicted, observed, "o-", color=colour(number), markersize=4, linewidth=1.2)
     axes.set(xlabel="predicted probability", ylabel="share clicked", title=plain(model["name"]))
     axes.set(xlim=(0, top), ylim=(0, top))
     return svg(figure, f"Calibration curve of {model['name']}")
 
 
+@mpl.rc_context(STYLE)
 def draw_histogram(model: dict[str, Any]) -> Markup:
     """Scores on a log-odds axis, whose ticks are probabilities."""
     figure, axes = canvas(3.6, 2.7)
@@ -69,16 +72,15 @@ def draw_histogram(model: dict[str, Any]) -> Markup:
     ):
         axes.stairs(found[name], edges, fill=True, alpha=0.35, color=shade)
         axes.stairs(found[name], edges, color=shade, linewidth=1.2, label=label)
-    heights = zip(found["clicked"], found["not_clicked"], strict=True)
-    used = [i for i, pair in enumerate(heights) if any(pair)]
-    low, high = edges[max(used[0] - 1, 0)], edges[min(used[-1] + 2, len(edges) - 1)]
-    ticks = [p for p in TICKS if low <= math.log(p / (1 - p)) <= high]
-    axes.set_xticks([math.log(p / (1 - p)) for p in ticks], [f"{p:g}" for p in ticks])
-    axes.set(xlim=(low, high), xlabel="probability", ylabel="share", title=plain(model["name"]))
+    ticks = [edges[round(i * (len(edges) - 1) / 4)] for i in range(5)]
+    axes.set_xticks(ticks, [f"{1 / (1 + math.exp(-tick)):.2g}" for tick in ticks])
+    axes.set(xlabel="probability", ylabel="share", title=plain(model["name"]))
+    axes.margins(x=0)
     axes.legend(loc="best")
     return svg(figure, f"Scores of {model['name']}, clicked and not clicked")
 
 
+@mpl.rc_context(STYLE)
 def draw_losses(model: dict[str, Any], number: int) -> Markup:
     figure, axes = canvas(3.6, 2.7)
     for key, label, style in (("loss", "training", "-"), ("eval_loss", "validation", "o--")):
@@ -86,6 +88,7 @@ def draw_losses(model: dict[str, Any], number: int) -> Markup:
         if points:
             steps, values = zip(*points, strict=True)
             axes.plot(steps, values, style, color=colour(number), markersize=4, label=label)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.set(xlabel="step", ylabel="loss", title=plain(model["name"]))
     axes.legend(loc="best")
     return svg(figure, f"Loss while training {model['name']}")
@@ -93,9 +96,8 @@ def draw_losses(model: dict[str, Any], number: int) -> Markup:
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
     """Inches."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, figure.subplots()
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
 
 
 def plain(text: str) -> str:
@@ -106,7 +108,7 @@ def plain(text: str) -> str:
 def svg(figure: Figure, title: str) -> Markup:
     """An <svg> element that takes its container's width; `title` is read to those who can't see."""
     content = io.StringIO()
-    with mpl.rc_context(STYLE | {"svg.hashsalt": title}):  # ids that repeat, and differ by picture
+    with mpl.rc_context({"svg.hashsalt": title}):  # ids that repeat, and differ by picture
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
     text = content.getvalue()
     text = text[text.index("<svg") :]

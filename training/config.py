@@ -65,7 +65,7 @@ class FinetuneConfig:
     num_train_epochs: PositiveFloat = 2.0
     lr_scheduler_type: str = "cosine"
     warmup_ratio: Share = 0.1
-    optim: str = "adamw_torch"
+    optim: str = "adamw_torch_fused"
     bf16: bool | None = None  # matrix products; None: on a GPU
     gradient_checkpointing: bool = False
     eval_steps: PositiveFloat = 0.25  # steps, or a share of all; so too the next
@@ -90,7 +90,7 @@ class FinetuneConfig:
     # The machine.
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the base's weights while training
     attention: Literal["auto", "sdpa", "flex_attention"] = "auto"
-    compile: bool = False  # torch.compile each layer: minutes at the start, faster steps
+    compile: bool | None = None  # torch.compile each layer; None: on a GPU, where it helps
 
     # After training.
     calibration_impressions: NonNegativeInt | None = None  # None: the whole validation split
@@ -107,6 +107,8 @@ class FinetuneConfig:
             raise ValueError(
                 "gradient_checkpointing drops the prefix that p_tuning learns: set it to false"
             )
+        if self.compile and self.method in ("p_tuning", "qlora"):
+            raise ValueError(f"compile does not work with {self.method}: set it to false")
         self.profile()
         return self
 

@@ -71,11 +71,13 @@ def create(config: FinetuneConfig, base: Path, place: Placement) -> Any:
     dtype = wanted or (torch.bfloat16 if half else torch.float32)
     attention = config.attention
     if attention == "auto":
-        attention = "flex_attention" if place.on_gpu else "sdpa"
+        packed = config.packing != "none"
+        attention = "flex_attention" if place.on_gpu and packed else "sdpa"
     quantization = quantize(config, dtype) if config.method == "qlora" else None
     model = load_base(base, dtype, attention, quantization, place.device)
     check_window(model, config)
-    if config.compile:
+    helps = place.on_gpu and config.method not in ("p_tuning", "qlora") and config.packing != "none"
+    if helps if config.compile is None else config.compile:
         for layer in model.get_decoder().layers:
             layer.compile()
     if config.method == "full":

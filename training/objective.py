@@ -17,7 +17,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import PreTrainedModel
 
 from training.errors import TrainingError
-from training.packing import IGNORED, UNKNOWN
+from training.packing import UNKNOWN
 
 SCALED_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
@@ -72,17 +72,18 @@ def answer(
     positions: Tensor,
     group: Tensor,
     branch: Tensor,
+    answers: Tensor,
     clicked: Tensor,
     labels: Tensor | None = None,
     past_key_values: Any = None,
     num_items_in_batch: Tensor | int | None = None,
     **_: Any,
 ) -> dict[str, Tensor]:
-    """Run packed rows, all [rows, length]; past_key_values: a learned prefix.
+    """Run a batch of training.packing.collate; past_key_values: a learned prefix.
 
     With labels: their loss, divided by num_items_in_batch (without it, by how many there are).
-    Without: natural log-probabilities of the two labels where `clicked` is not UNKNOWN, row by row,
-    float32 [answers].
+    Without: natural log-probabilities of the two labels, each float32 [answers]. Nothing here waits
+    for a GPU, so that its queue stays full.
     """
     past = past_key_values.get_seq_length() if past_key_values is not None else 0
     hidden = model.get_decoder()(
@@ -92,14 +93,14 @@ def answer(
         past_key_values=past_key_values,
         use_cache=False,
     ).last_hidden_state
-    at_answers = (labels != IGNORED) if labels is not None else (clicked != UNKNOWN)
-    logits, both = answer_logits(hidden[at_answers], model.get_output_embeddings(), task)
+    hidden = hidden.flatten(0, 1)[answers]
+    logits, both = answer_logits(hidden, model.get_output_embeddings(), task)
     if labels is None:
         log_likelihood = both - logits.logsumexp(-1, keepdim=True)
         return {"log_yes": log_likelihood[:, 0], "log_no": log_likelihood[:, 1]}
     difference = both[:, 0] - both[:, 1]
-    loss = summed_loss(logits, difference, labels[at_answers], clicked[at_answers], task)
-    return {"loss": loss / (logits.shape[0] if num_items_in_batch is None else num_items_in_batch)}
+    loss = summed_loss(logits, difference, labels, clicked, task)
+    return {"loss": loss / (len(labels) if num_items_in_batch is None else num_items_in_batch)}
 
 
 def attention_mask(
@@ -131,11 +132,13 @@ def answer_logits(hidden: Tensor, head: Any, task: Task) -> tuple[Tensor, Tensor
     different stories would tie. Where the head's weights are quantized, they are as it gives them.
     """
     logits: Tensor = head(hidden).float()
-    labels = torch.tensor([task.yes, task.no], device=hidden.device)
     if not head.weight.is_floating_point():
-        return logits, logits[:, labels]
+        return logits, torch.stack([logits[:, task.yes], logits[:, task.no]], dim=1)
+    rows = torch.stack([head.weight[task.yes], head.weight[task.no]])
     with torch.autocast(hidden.device.type, enabled=False):
-        both = F.linear(hidden.float(), head.weight[labels].float())
+        both = F.linear(hidden.float(), rows.float())
+    labels = torch.full((2,), task.yes, device=hidden.device)
+    labels[1:] = task.no
     return logits.index_copy(1, labels, both), both
 
 
@@ -147,9 +150,9 @@ def summed_loss(
     sft = (F.cross_entropy(logits, labels, reduction="none") * weight).sum()
     if task.objective == "sft":
         return sft
-    begins = clicked != UNKNOWN
+    begins = weight * (clicked != UNKNOWN)
     binary = F.binary_cross_entropy_with_logits(
-        difference[begins], clicked[begins].to(difference.dtype), weight[begins], reduction="sum"
+        difference, (clicked == 1).to(difference.dtype), begins, reduction="sum"
     )
     # Sums are divided by the number of answer tokens; a binary loss stands for a whole answer.
     return binary * task.answer_length + task.mass_weight * sft

@@ -131,8 +131,26 @@ def pack(groups: Sequence[Group], row_tokens: int, seed: int) -> list[list[Group
     return rows
 
 
+def collate(
+    rows: Sequence[Sequence[Group]], multiple: int = 8, length: int | None = None
+) -> dict[str, Ints]:
+    """Rows → a batch. [rows, length], padded to the longest row's next `multiple`: input_ids;
+    positions, restarting in each branch; group, 0 where there is padding; branch, 0 in a prefix.
+    [answers]: answers, where in the flattened batch one begins or goes on; labels, the token to say
+    there, IGNORED when scoring; clicked, 1 or 0 where an answer begins, else UNKNOWN.
+    """
+    longest = max(sum(map(len, row)) for row in rows)
+    length = length or -(-longest // multiple) * multiple
+    filled = [fill(row, length) for row in rows]
+    batch = {name: np.stack([arrays[name] for arrays in filled]) for name in filled[0]}
+    labels, clicked = batch.pop("labels").ravel(), batch.pop("clicked").ravel()
+    answers = np.flatnonzero((labels != IGNORED) | (clicked != UNKNOWN))
+    # Found here, on the processor: a GPU would have to be waited for.
+    return batch | {"answers": answers, "labels": labels[answers], "clicked": clicked[answers]}
+
+
 def fill(row: Sequence[Group], length: int) -> dict[str, Ints]:
-    """A row as arrays [length]; see `collate`."""
+    """A row as arrays [length]."""
     arrays = {
         "input_ids": np.zeros(length, np.int64),
         "positions": np.zeros(length, np.int64),
@@ -160,18 +178,3 @@ def write(arrays: dict[str, Ints], at: int, tokens: Tokens, position: int, branc
     arrays["input_ids"][at : at + len(tokens)] = tokens
     arrays["positions"][at : at + len(tokens)] = np.arange(position, position + len(tokens))
     arrays["branch"][at : at + len(tokens)] = branch
-
-
-def collate(
-    rows: Sequence[Sequence[Group]], multiple: int = 8, length: int | None = None
-) -> dict[str, Ints]:
-    """Rows → a batch of arrays [rows, length], padded to the longest row's next `multiple`.
-
-    input_ids; positions, restarting in each branch; group, 0 where there is padding; branch, 0 in
-    a prefix; labels, the token to say next or IGNORED; clicked, 1 or 0 where an answer begins,
-    UNKNOWN elsewhere.
-    """
-    longest = max(sum(map(len, row)) for row in rows)
-    length = length or -(-longest // multiple) * multiple
-    filled = [fill(row, length) for row in rows]
-    return {name: np.stack([arrays[name] for arrays in filled]) for name in filled[0]}

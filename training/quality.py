@@ -16,8 +16,7 @@ from training.errors import TrainingError
 from training.metrics import Flags, Floats, Pair, Ratio
 
 SURE_MASS = 0.95
-HISTOGRAM_EDGES = np.linspace(-10, 10, 81)
-"""Log-odds; what lies outside counts in the outermost bins."""
+HISTOGRAM_BINS = 40
 WORST = 10
 SHOWN_HISTORY = 5
 
@@ -156,22 +155,30 @@ def curves(questions: Questions, answers: Sequence[Answers]) -> dict[str, Any]:
         },
         "calibration": [asdict(bin) for bin in bins],
         "ece": metrics.expected_calibration_error(bins),
-        "histogram": {
-            "log_odds_edges": HISTOGRAM_EDGES.tolist(),
-            "clicked": histogram(probability[clicked]),
-            "not_clicked": histogram(probability[~clicked]),
-        },
+        "histogram": histogram(clicked, probability),
     }
 
 
-def histogram(probability: Floats) -> list[float]:
-    """The share of them in each bin of log-odds."""
+def histogram(clicked: Flags, probability: Floats) -> dict[str, list[float]]:
+    """Of clicks and of non-clicks, the share in each bin of log-odds. The bins reach over all but
+    the outermost 0.2 % on each side, which count in the outermost bins."""
     tiny = np.finfo(np.float64).eps
     p = np.clip(probability, tiny, 1 - tiny)
-    log_odds = np.clip(np.log(p / (1 - p)), HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
-    counts, _ = np.histogram(log_odds, HISTOGRAM_EDGES)
-    shares: list[float] = (counts / max(len(p), 1)).tolist()
-    return shares
+    log_odds = np.log(p / (1 - p))
+    low, high = np.quantile(log_odds, [0.002, 0.998])
+    edges = np.linspace(low - 0.01, high + 0.01, HISTOGRAM_BINS + 1)
+    place = np.clip(np.searchsorted(edges, log_odds) - 1, 0, HISTOGRAM_BINS - 1)
+
+    def shares(chosen: Flags) -> list[float]:
+        counts = np.bincount(place[chosen], minlength=HISTOGRAM_BINS)
+        found: list[float] = (counts / max(counts.sum(), 1)).tolist()
+        return found
+
+    return {
+        "log_odds_edges": edges.tolist(),
+        "clicked": shares(clicked),
+        "not_clicked": shares(~clicked),
+    }
 
 
 def worst_errors(questions: Questions, answers: Sequence[Answers]) -> dict[str, list[Any]]:

@@ -45,8 +45,11 @@ FIGURES = (
     Figure("unknown", "Unknown, label", "over candidates", True, -1),
     Figure("text_unknown", "Unknown, text", "counted as wrong above", True, -1),
     Figure("text_agreement", "text is the label", "on the pairs asked in text", True, 1),
-    Figure("sure_mass", "sure of the form", "labels hold 95 % or more", True, 1),
+    Figure("sure_mass", "labels hold 95 %", "or more: of the candidates", True, 1),
 )
+PLAIN = {"forms": ("%.4f", "%.4f to %.4f"), "change_forms": ("%+.4f", "%+.4f to %+.4f")}
+PERCENT = {"forms": ("%.1f %%", "%.1f to %.1f"), "change_forms": ("%+.1f", "%+.1f to %+.1f")}
+"""How a figure is written, and a difference; a difference of shares is in points."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -149,7 +152,13 @@ def about(model: dict[str, Any]) -> str:
 
 def make_row(models: Sequence[dict[str, Any]], figure: Figure) -> dict[str, Any] | None:
     """One line of the table; None where no model has the figure."""
-    cells = [(m["figures"].get(figure.name), m["differences"].get(figure.name)) for m in models]
+    cells = [
+        (
+            scaled(m["figures"].get(figure.name), figure),
+            scaled(m["differences"].get(figure.name), figure),
+        )
+        for m in models
+    ]
     values = [one["value"] for one, _ in cells if one and one["value"] is not None]
     if not values:
         return None
@@ -158,6 +167,9 @@ def make_row(models: Sequence[dict[str, Any]], figure: Figure) -> dict[str, Any]
         {
             "figure": one,
             "change": change,
+            "sure": change is not None
+            and change["low"] is not None
+            and (change["low"] > 0 or change["high"] < 0),
             "best": one is not None
             and one["value"] is not None
             and one["value"] * figure.best == best
@@ -165,7 +177,14 @@ def make_row(models: Sequence[dict[str, Any]], figure: Figure) -> dict[str, Any]
         }
         for one, change in cells
     ]
-    return {**figure._asdict(), "cells": found}
+    return {**figure._asdict(), **(PERCENT if figure.percent else PLAIN), "cells": found}
+
+
+def scaled(one: dict[str, Any] | None, figure: Figure) -> dict[str, Any] | None:
+    """In percent where the line is."""
+    if one is None or not figure.percent:
+        return one
+    return {part: None if value is None else 100 * value for part, value in one.items()}
 
 
 def made_with(evaluation: dict[str, Any]) -> Iterator[tuple[str, str]]:

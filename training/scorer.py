@@ -1,6 +1,7 @@
 """Impressions → the two labels' log-probabilities, by a transformers model of any method."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def score(
     Several processes (torch.distributed) share the work and each gets all scores; each must call.
     Raises TrainingError for a story that does not fit in `limit`.
     """
-    inner = model.get_base_model() if hasattr(model, "peft_config") else model
+    inner = plain(model)
     teach(inner)
     limit = limit or min(inner.config.max_position_embeddings, LONGEST_PROMPT)
     groups: list[tuple[int, Group]] = []
@@ -47,7 +48,9 @@ def score(
         for impression in impressions
     ]
     batches = by_length(groups, batch_tokens)
-    for batch, log_yes, log_no in run(model, batches, Task(builder.yes, builder.no)):
+    with uncompiled(inner):
+        results = run(model, batches, Task(builder.yes, builder.no))
+    for batch, log_yes, log_no in results:
         places = [(number, branch.place) for number, group in batch for branch in group.branches]
         for (number, place), yes, no in zip(places, log_yes, log_no, strict=True):
             scores[number][0][place], scores[number][1][place] = yes, no
@@ -91,3 +94,24 @@ def run(
         torch.distributed.all_gather_object(parts, done)
         done = [item for part in parts for item in part]
     return [(batches[index], yes, no) for index, yes, no in done if index < len(batches)]
+
+
+@contextmanager
+def uncompiled(model: Any) -> Iterator[None]:
+    """Batches have many shapes, and each would be compiled anew: for flex_attention and compiled
+    layers, scoring takes sdpa and plain layers."""
+    implementation = model.config._attn_implementation
+    if implementation == "flex_attention":
+        model.set_attn_implementation("sdpa")
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        if implementation == "flex_attention":
+            model.set_attn_implementation(implementation)
+
+
+def plain(model: Any) -> Any:
+    """The transformers model within PEFT's and any wrapper for several processes."""
+    model = getattr(model, "module", model)
+    return model.get_base_model() if hasattr(model, "peft_config") else model

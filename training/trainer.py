@@ -53,6 +53,9 @@ def make_arguments(config: FinetuneConfig, output: Path, bf16: bool) -> Training
         "disable_tqdm": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "use_cpu": not torch.cuda.is_available(),
+        # Neither copies nor checks of each loss may wait for the GPU: its queue would run dry.
+        "accelerator_config": {"non_blocking": True},
+        "logging_nan_inf_filter": False,
         "report_to": "none",
         "metric_for_best_model": "eval_loss",
     }
@@ -80,8 +83,9 @@ class Rows(torch.utils.data.Dataset[list[Group]]):
 def to_tensors(
     rows: Sequence[list[Group]], multiple: int, length: int | None
 ) -> dict[str, torch.Tensor]:
-    arrays = collate(rows, multiple, length)
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    tensors = {name: torch.from_numpy(a) for name, a in collate(rows, multiple, length).items()}
+    # Trainer counts shift_labels whole; of labels it would leave the first out.
+    return tensors | {"shift_labels": tensors["labels"]}
 
 
 class AnswerTrainer(Trainer):
@@ -98,8 +102,8 @@ class AnswerTrainer(Trainer):
         validation: Sequence[Impression],
         base: Path,
     ) -> None:
-        # A fixed length spares compiled layers new shapes.
-        length = config.row_tokens if config.compile else None
+        # Rows are nearly full: a fixed length costs little, and compiled code meets one shape only.
+        length = config.row_tokens if config.packing != "none" else None
         super().__init__(
             model=model,
             args=arguments,
