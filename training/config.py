@@ -44,6 +44,7 @@ class FinetuneConfig:
     liked: NonNegativeInt = 5
     disliked: NonNegativeInt = 5
     no_think: bool = False
+    category_dropout: Share = 0.0  # of impressions: learned without categories, for clients of few
     cutoff_len: PositiveInt = 1024  # tokens of a prompt and its answer
 
     # The data.

@@ -9,7 +9,7 @@ manifest.json       recipe, options, counts, faulty rows by reason, SHA-256 of e
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,17 @@ class Impression:
     candidates: list[Story]
     candidate_ids: list[str]
     clicked: list[bool] | None
+
+
+def without_categories(impression: Impression) -> Impression:
+    """The same, as a client tells it that knows titles only."""
+    reader = impression.reader
+    lists = (reader.history, reader.liked, reader.disliked)
+    return replace(
+        impression,
+        reader=Reader(*([Story(story.title) for story in stories] for stories in lists)),
+        candidates=[Story(story.title) for story in impression.candidates],
+    )
 
 
 class PreparedData:

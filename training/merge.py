@@ -80,8 +80,10 @@ def write_merged(base: Path, adapters: "list[LoraAdapter]", folder: Path) -> Non
     ]
     names = ["model.safetensors"] if len(shards) == 1 else names
     for name, shard in zip(names, shards, strict=True):
-        tensors = dict(merged_tensors(files, shard, adapters))
-        save_file(tensors, folder / name, metadata={"format": "pt"})
+        # No name for the tensors, so that one shard is gone before the next is made.
+        save_file(
+            dict(merged_tensors(files, shard, adapters)), folder / name, metadata={"format": "pt"}
+        )
     if len(shards) > 1:
         index = {
             "metadata": {"total_size": sum(sum(shard.values()) for shard in shards)},

@@ -1,15 +1,17 @@
 """Whether a merged model says what its base and adapters say."""
 
 import gc
+from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from safetensors import safe_open
+from torch import Tensor
 
 from app.scoring.profile import ProfileError, load_profile
 from app.scoring.prompt import Encoder, PromptBuilder, Reader, Story
@@ -58,7 +60,7 @@ def make_impressions(data: Path | None) -> list[Impression]:
 def compare(
     base: Path, adapters: Sequence[Path], merged: Path, impressions: Sequence[Impression]
 ) -> dict[str, Any]:
-    """Score with the adapters' mean and merged, in float32 where that fits in memory.
+    """Score with the adapters' mean and merged, in float32 arithmetic, one model after the other.
 
     Raises TrainingError where log-odds differ by more than rounding to the base's precision can.
     """
@@ -66,15 +68,15 @@ def compare(
         builder = PromptBuilder(Encoder(base / "tokenizer.json"), load_profile(adapters[0]))
     except ProfileError as error:
         raise TrainingError(str(error)) from None
-    stored, size = precision(merged)
-    dtype = torch.float32 if 4 * size < 0.8 * free_memory() else stored
-    model = with_adapters(base, adapters, dtype)
+    stored = precision(merged)
+    model = with_adapters(base, adapters)
     unmerged = log_odds(model, builder, impressions)
     with model.disable_adapter():
         effect = float(np.abs(log_odds(model, builder, impressions) - unmerged).max())
     del model
     gc.collect()
-    model = load_trained(merged, dtype=dtype, device=device())
+    model = load_trained(merged, device=device())
+    compute_in_float32(model)
     difference = np.abs(log_odds(model, builder, impressions) - unmerged)
     allowed = ROUNDING[stored] + PART * effect
     if not difference.max() <= allowed:
@@ -87,20 +89,41 @@ def compare(
         "max_difference": float(difference.max()),
         "mean_difference": float(difference.mean()),
         "adapter_effect": effect,
-        "dtype": name(dtype),
+        "dtype": name(stored),
     }
 
 
-def with_adapters(base: Path, adapters: Sequence[Path], dtype: torch.dtype) -> Any:
+def with_adapters(base: Path, adapters: Sequence[Path]) -> Any:
     """PEFT's own model of the base with the adapters' mean."""
-    model = load_trained(adapters[0], base, dtype, device=device())
+    model = load_trained(adapters[0], base, device=device())
     if len(adapters) > 1:
         names = ["default", *(str(number) for number in range(1, len(adapters)))]
         for name, adapter in zip(names[1:], adapters[1:], strict=True):
             model.load_adapter(adapter, name)
         model.add_weighted_adapter(names, [1 / len(names)] * len(names), "mean", "cat")
         model.set_adapter("mean")
+    compute_in_float32(model)
     return model
+
+
+def compute_in_float32(model: torch.nn.Module) -> None:
+    """Weights stay as they are stored, mapped from their files, and each module widens its own
+    while it runs. In bfloat16, a deep model's activations would differ by more than its weights."""
+    for module in model.modules():
+        own = [(parameter, parameter.data) for parameter in module.parameters(recurse=False)]
+        if own:
+            module.register_forward_pre_hook(partial(widen, own))
+            module.register_forward_hook(partial(narrow, own))
+
+
+def widen(own: Sequence[tuple[Tensor, Tensor]], *_: Any) -> None:
+    for parameter, stored in own:
+        parameter.data = stored.float()
+
+
+def narrow(own: Sequence[tuple[Tensor, Tensor]], *_: Any) -> None:
+    for parameter, stored in own:
+        parameter.data = stored
 
 
 def log_odds(model: Any, builder: PromptBuilder, impressions: Sequence[Impression]) -> Floats:
@@ -110,25 +133,18 @@ def log_odds(model: Any, builder: PromptBuilder, impressions: Sequence[Impressio
     return odds
 
 
-def precision(model: Path) -> tuple[torch.dtype, int]:
-    """The dtype of most of a model's parameters, and how many parameters there are."""
-    files = lora.weight_files(model)
-    sizes: dict[torch.dtype, int] = {}
-    for name, file in files.items():
+def precision(model: Path) -> torch.dtype:
+    """The dtype of most of a model's parameters."""
+    sizes: Counter[torch.dtype] = Counter()
+    for name, file in lora.weight_files(model).items():
         with safe_open(file, "pt") as tensors:
             tensor = tensors.get_tensor(name)
-        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.numel()
-    return max(sizes, key=lambda dtype: sizes[dtype]), sum(sizes.values())
+        sizes[tensor.dtype] += tensor.numel()
+    return max(sizes, key=lambda dtype: sizes[dtype])
 
 
 def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def free_memory() -> int:
-    if torch.cuda.is_available():
-        return int(torch.cuda.mem_get_info()[0])
-    return int(psutil.virtual_memory().available)
 
 
 def name(dtype: torch.dtype) -> str:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 TEMPORAL_DEFAULTS: dict[str, Any] = {
     "negatives": 4,
+    "history_samples": 0,
     "history": 50,
     "liked": 20,
     "disliked": 20,
@@ -72,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     temporal = parser.add_argument_group("with the temporal recipe")
     for name, text in (
         ("negatives", "sampled non-clicks for each click in train"),
+        ("history_samples", "clicks of each reader's history to learn from as well"),
         ("history", "last clicked stories kept"),
         ("liked", "stories kept that were clicked in earlier impressions"),
         ("disliked", "stories kept that were passed over in earlier impressions"),
@@ -203,7 +205,9 @@ def sample(
     if options.recipe == "original":
         return {name: sample_original(impressions.pop(name), options.seed) for name in names}
     rows = pl.concat(impressions.pop(name).with_columns(split=pl.lit(name)) for name in names)
-    numbers = {name: settings[name] for name in ("liked", "disliked", "negatives")}
+    numbers = {
+        name: settings[name] for name in ("liked", "disliked", "negatives", "history_samples")
+    }
     splits = sample_temporal(rows, **numbers, seed=options.seed)
     return {name: splits[name] for name in names if name in splits}
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,7 +18,7 @@ from app.scoring.profile import PROFILE_FILE
 from app.scoring.prompt import Encoder, PromptBuilder
 from training import methods, run_record
 from training.config import FinetuneConfig
-from training.dataset import PreparedData
+from training.dataset import PreparedData, without_categories
 from training.errors import TrainingError
 from training.lora import fingerprint
 from training.objective import Task
@@ -130,9 +131,12 @@ def read_groups(
     groups: list[Group] = []
     samples = 0
     limit = config.cutoff_len - answers.longest + 1
+    chance = random.Random(config.seed)
     for impression in data.impressions("train"):
         if config.max_samples is not None and samples >= config.max_samples:
             break
+        if chance.random() < config.category_dropout:
+            impression = without_categories(impression)
         prompts = build_prompts(
             builder, impression.reader, impression.candidates, limit, impression.id
         )

@@ -16,6 +16,7 @@ from training.errors import TrainingError
 
 Ints = npt.NDArray[np.int64]
 ORIGINAL_LIST = 3  # stories of the history, of liked and of disliked that `original` uses
+SHORTEST_HISTORY = 3  # clicks that precede one to learn from in `sample_histories`
 SLICE = 100_000  # impressions worked on at a time; part of what a seed means
 COLUMNS = ("impression", "user", "time", "history", "liked", "disliked", "candidates", "clicked")
 CLICKED = pl.element() % 2 == 1  # of a code in `shown`
@@ -82,21 +83,74 @@ def balance(positive: npt.NDArray[np.bool_], seed: int) -> Ints:
 
 
 def sample_temporal(
-    impressions: pl.DataFrame, *, liked: int, disliked: int, negatives: int, seed: int
+    impressions: pl.DataFrame,
+    *,
+    liked: int,
+    disliked: int,
+    negatives: int,
+    history_samples: int,
+    seed: int,
 ) -> dict[str, pl.DataFrame]:
     """By split (column `split`: train, val, test), rows with the columns COLUMNS.
 
     liked and disliked (the last so many) come from the reader's impressions of all splits at
     strictly earlier times.
     train holds all clicks of an impression and `negatives` sampled non-clicks for each; impressions
-    without a click teach nothing and are left out there. val and test keep natural candidates.
+    without a click teach nothing and are left out there; then follow up to `history_samples` rows a
+    reader of `sample_histories`. val and test keep natural candidates.
     """
     rows = add_earlier(impressions, liked, disliked)
     splits = {str(name): part for (name,), part in rows.partition_by("split", as_dict=True).items()}
     train = splits["train"].filter(pl.col("shown").list.eval(CLICKED).list.any())
     pairs = sample_negatives(train["shown"], negatives, seed)
     natural_splits = {name: natural(part) for name, part in splits.items() if name != "train"}
-    return {"train": train.hstack(pairs).select(COLUMNS), **natural_splits}
+    histories = sample_histories(
+        splits["train"], samples=history_samples, negatives=negatives, seed=seed
+    )
+    train = pl.concat([train.hstack(pairs).select(COLUMNS), histories])
+    return {"train": train, **natural_splits}
+
+
+def sample_histories(
+    impressions: pl.DataFrame, *, samples: int, negatives: int, seed: int
+) -> pl.DataFrame:
+    """Up to `samples` clicks out of each reader's history, with the columns COLUMNS: known is what
+    was clicked before; candidates are the click itself and up to `negatives` clicks drawn from all
+    readers' histories, so that what many click counts as often among both.
+
+    They teach what belongs together, not what was passed over.
+    """
+    readers = impressions.sort("time").unique("user", keep="last", maintain_order=True)
+    readers = readers.filter(pl.col("history").list.len() > SHORTEST_HISTORY)
+    if not samples or readers.is_empty():
+        return natural(impressions.clear().with_columns(liked="history", disliked="history"))
+    random = np.random.default_rng(seed)
+    pool = readers["history"].explode().to_numpy()
+    sizes = readers["history"].list.len().to_numpy().astype(np.int64)
+    row = np.repeat(np.arange(len(sizes)), sizes)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    late = np.flatnonzero(place >= SHORTEST_HISTORY)
+    order = random.permutation(late)
+    order = order[np.argsort(row[order], kind="stable")]
+    nth = np.arange(len(order)) - np.searchsorted(row[order], row[order])
+    chosen = np.sort(order[nth < samples])
+    drawn = pool[random.integers(0, len(pool), (len(chosen), negatives))]
+    nothing = pl.lit([], dtype=pl.List(pl.UInt32))
+    clicks = readers[row[chosen]].with_columns(
+        place=place[chosen], click=pool[chosen], drawn=pl.Series(drawn).arr.to_list()
+    )
+    return clicks.with_columns(
+        others=pl.col("drawn").list.set_difference("history").list.sort(),
+    ).select(
+        impression=pl.format("{}-history-{}", "impression", "place"),
+        user="user",
+        time="time",
+        history=pl.col("history").list.head("place"),
+        liked=nothing,
+        disliked=nothing,
+        candidates=pl.concat_list("click", "others"),
+        clicked=pl.concat_list(pl.lit(True), pl.col("others").list.eval(pl.element().is_null())),
+    )
 
 
 def natural(impressions: pl.DataFrame) -> pl.DataFrame:

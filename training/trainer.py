@@ -47,14 +47,17 @@ def make_arguments(config: FinetuneConfig, output: Path, bf16: bool) -> Training
         "warmup_steps": config.warmup_ratio,
         "bf16": bf16,
         "eval_strategy": "steps" if config.val_size else "no",
-        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        # bitsandbytes' 8-bit product keeps its input where only the reentrant kind can drop it.
+        "gradient_checkpointing_kwargs": {
+            "use_reentrant": config.method == "qlora" and config.quantization_bit == 8
+        },
         "save_strategy": "steps",
         "remove_unused_columns": False,
         "disable_tqdm": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "use_cpu": not torch.cuda.is_available(),
         # Neither copies nor checks of each loss may wait for the GPU: its queue would run dry.
-        "accelerator_config": {"non_blocking": True},
+        "accelerator_config": {"non_blocking": torch.cuda.is_available()},
         "logging_nan_inf_filter": False,
         "report_to": "none",
         "metric_for_best_model": "eval_loss",
@@ -119,17 +122,27 @@ class AnswerTrainer(Trainer):
         self.base = base
         self.tokens: Any = 0
         self.answers: Any = 0
-        self.train_s = self.paused_s = 0.0
+        self.started = self.train_s = self.paused_s = 0.0
         self.is_result = False
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         return super().compute_loss(model, inputs | {"task": self.task}, *args, **kwargs)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        start = time.perf_counter()
+        self.started = time.perf_counter()
         result = super().train(*args, **kwargs)
-        self.train_s = time.perf_counter() - start
+        self.train_s = time.perf_counter() - self.started
         return result
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """With a loss, whose reading has waited for the GPU: what is done, in how many seconds."""
+        if "loss" in logs:
+            logs |= {
+                "tokens": int(self.tokens),
+                "answers": int(self.answers),
+                "seconds": round(time.perf_counter() - self.started - self.paused_s, 3),
+            }
+        super().log(logs, *args, **kwargs)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """Counts what the next step learns from; as tensors, so that nothing waits for them."""
@@ -176,13 +189,16 @@ class AnswerTrainer(Trainer):
         those of the layers' matrix products, forward and backward."""
         seconds = self.train_s - self.paused_s
         tokens, answers = int(self.tokens), int(self.answers)
-        operations = methods.operations_per_token(self.accelerator.unwrap_model(self.model))
+        model = self.accelerator.unwrap_model(self.model)
+        operations = methods.operations_per_token(model)
         return {
+            "trainable_parameters": sum(p.numel() for p in methods.trainable(model).values()),
             "tokens": tokens,
             "answers": answers,
             "train_seconds": round(seconds, 2),
             "tokens_per_second": round(tokens / seconds, 1),
             "answers_per_second": round(answers / seconds, 1),
+            "operations_per_token": operations,
             "teraflops_per_second": round(operations * tokens / seconds / 1e12, 3),
         }
 

@@ -20,7 +20,8 @@ class Frozen(BaseModel):
 
 
 class Section(Frozen):
-    """One of the reader's lists within the prompt. `item` may use {title} and {category}."""
+    """One of the reader's lists within the prompt. `item` may use {title} and {category}; a story
+    without a category is then written as its title alone."""
 
     field: Literal["history", "liked", "disliked"]
     before: str = ""
@@ -49,6 +50,8 @@ class Layout(Frozen):
         for item in (self.target, *(section.item for section in self.sections)):
             if "{title}" not in item:
                 raise ValueError(f"an item must hold {{title}}: {item!r}")
+            if "{category}" in item and not item.startswith(("{category}", "{title}")):
+                raise ValueError(f"an item with {{category}} must start with a name: {item!r}")
         return self
 
 
@@ -96,7 +99,17 @@ COMPACT = Layout(
     before_target="Next:\n",
     tail="<|im_end|>\n<|im_start|>assistant\n",
 )
-LAYOUTS = {layout.name: layout for layout in (ORIGINAL, COMPACT)}
+WITH_CATEGORY = "{category}: {title}"
+CATEGORIES = COMPACT.model_copy(
+    update={
+        "name": "categories",
+        "sections": tuple(
+            section.model_copy(update={"item": WITH_CATEGORY}) for section in COMPACT.sections
+        ),
+        "target": WITH_CATEGORY,
+    }
+)
+LAYOUTS = {layout.name: layout for layout in (ORIGINAL, COMPACT, CATEGORIES)}
 
 
 def named_layout(value: Any) -> Any:

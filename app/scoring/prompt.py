@@ -112,7 +112,9 @@ class Piece:
 
 
 def item_pieces(item: str, story: Story) -> list[Piece]:
-    """`"{title}"` and a story → its pieces in order; a missing category is left out."""
+    """`"{title}"` and a story → its pieces in order; the first is text, shared by all stories."""
+    if "{category}" in item and not story.category:
+        item = "{title}"
     pieces = []
     for text in re.split(r"(\{title\}|\{category\})", item):
         match text:
