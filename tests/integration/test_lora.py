@@ -1,6 +1,8 @@
 """A tiny random Qwen3 with the real tokenizer, two PEFT LoRA adapters side by side, and merged."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ import httpx
 import pytest
 
 from tests.integration.conftest import titles
-from tests.models import make_lora, make_tiny_qwen3, merge_lora
+from tests.models import ROOT, make_lora, make_tiny_qwen3, merge_lora
 from tests.servers import Service, start_service, stopped_at_end
 
 READER = {"history": ["Tesla", "SpaceX"], "liked": ["Apple"]}
@@ -126,3 +128,19 @@ def test_unknown_model_names_what_there_is(with_adapters: Service) -> None:
     response = httpx.post(f"{with_adapters.url}/predict", json={"model": "x", "target": "t"})
     assert response.status_code == 404
     assert "tiny-qwen3, first, second" in response.json()["error"]["message"]
+
+
+def test_base_adapter_and_merged_compared_under_load(
+    with_adapters: Service, merged: Service, tmp_path: Path
+) -> None:
+    variants = (
+        f"base={with_adapters.url}#tiny-qwen3",
+        f"adapters={with_adapters.url}#first,second",
+        f"merged={merged.url}#news",
+    )
+    load = ("--kinds=predict,rank,chat", "--users=10", "--seconds=2", "--rounds=1", "--warmup=0")
+    command = [sys.executable, "-m", "loadtests.compare", *variants, *load, f"--out={tmp_path}"]
+    subprocess.run([*command, "--objective=error_share=0"], cwd=ROOT, check=True)
+    found = json.loads((tmp_path / "compare.json").read_text())["variants"]
+    assert list(found) == ["base", "adapters", "merged"]
+    assert all(one["requests"] >= 10 and one["answers_per_s_ratio"] > 0 for one in found.values())

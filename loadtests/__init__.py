@@ -1,0 +1,1 @@
+"""Load tests. Run them from the repository's root."""

