@@ -11,6 +11,7 @@ from types import FrameType
 from pydantic import ValidationError
 
 from app.errors import StartupError
+from app.merging import merge_if_asked
 from app.settings import Settings
 
 logger = logging.getLogger("frontpage")
@@ -34,7 +35,7 @@ def main() -> int:
     try:
         settings = read_settings()
         configure_logging(settings)
-        asyncio.run(serve(settings))
+        return asyncio.run(serve(settings))
     except StartupError as error:
         print(f"frontpage: error: {error}", file=sys.stderr)
         return 1
@@ -64,13 +65,16 @@ def configure_logging(settings: Settings) -> None:
     logger.setLevel(settings.log_level.upper())
 
 
-async def serve(settings: Settings) -> None:
-    """Load the model, then listen: nothing is answered before the service is ready."""
+async def serve(settings: Settings) -> int:
+    """Load the model, then listen: nothing is answered before the service is ready. Returns the
+    exit code."""
     import uvicorn
 
     from app.main import create_app
+    from app.server import Server
 
     check_port(settings.host, settings.port)
+    settings = merge_if_asked(settings)
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         address = f"http://{settings.host}:{settings.port}"
@@ -82,8 +86,12 @@ async def serve(settings: Settings) -> None:
             lifespan="off",  # ours has run: a failed start is one line, not a traceback
             log_level="warning",
             access_log=False,
+            timeout_graceful_shutdown=1,  # after our own drain
         )
-        await uvicorn.Server(config).serve()
+        state = app.state
+        server = Server(config, state.engine, state.admission, settings.drain_s)
+        await server.run_until_end()
+    return 1 if server.engine_died else 0
 
 
 def check_port(host: str, port: int) -> None:

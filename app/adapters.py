@@ -1,83 +1,55 @@
-"""Which models can be asked for, by name: the base (or merged) model and its adapters."""
+"""Adapters and aliases: loaded at the start and while serving, checked, kept across restarts.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+A failed load changes nothing. Each load is a version of its own, with its own name towards the
+engine and its own copy of the files, so that no cached prefix of another can answer.
+"""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
+from app import metrics
+from app.adapter_files import check_adapter, check_name, copy_files, find_below
 from app.engine.base import Engine
-from app.errors import AdapterRejected, ModelNotFound, StartupError
-from app.peft_adapter import read_adapter
+from app.errors import AdapterRejected, Conflict, ModelNotFound, StartupError, Unprocessable
+from app.models import ModelRegistry, ServedModel
 from app.progress import step
 from app.scoring.profile import load_profile
 from app.scoring.prompt import Encoder, PromptBuilder, Reader, Story
 from app.settings import Settings
+from app.state import Kept, State
 
+logger = logging.getLogger("frontpage")
 PROBE = Reader(history=[Story("Tesla unveils a cheaper electric car")])
 PROBE_TARGET = Story("Microsoft builds a wind farm")
 
 
-@dataclass(frozen=True)
-class ServedModel:
-    """The base or merged model, or an adapter on it."""
-
-    name: str
-    folder: Path
-    is_adapter: bool
-    prompts: PromptBuilder
-
-    @property
-    def adapter(self) -> str | None:
-        """The engine's name for it."""
-        return self.name if self.is_adapter else None
-
-    @property
-    def labels(self) -> tuple[int, int]:
-        return self.prompts.yes, self.prompts.no
-
-
-class ModelRegistry:
-    """Name → served model."""
-
-    def __init__(self, models: dict[str, ServedModel], default: str) -> None:
-        self._models = models
-        self.default = default
-
-    def __iter__(self) -> Iterator[ServedModel]:
-        return iter(self._models.values())
-
-    def get(self, name: str | None) -> ServedModel:
-        """None means the default model. Raises ModelNotFound."""
-        model = self._models.get(self.default if name is None else name)
-        if model is None:
-            raise ModelNotFound(
-                f"no model {name!r}; there are {', '.join(self._models)}", param="model"
-            )
-        return model
-
-
 def read_models(settings: Settings) -> ModelRegistry:
-    """What the settings name, read from its folders; nothing is loaded yet.
+    """The base or merged model; nothing is loaded yet.
 
-    Raises StartupError for a folder that can't be served, before an engine starts in vain.
+    Raises StartupError for settings and folders that can't be served, before an engine starts in
+    vain.
     """
-    folders = {settings.base_name: settings.model, **settings.adapters}
-    if settings.base_name in settings.adapters:
-        raise StartupError(f"adapter {settings.base_name!r} has the base model's name")
-    default = settings.default_model or settings.base_name
-    if default not in folders:
-        raise StartupError(f"default_model {default!r} is not among {', '.join(folders)}")
+    name = settings.base_name
+    if name in settings.adapters:
+        raise StartupError(f"adapter {name!r} has the base model's name")
     encoder = read_encoder(settings.model)
-    models = {}
     try:
-        for name, folder in folders.items():
-            is_adapter = name in settings.adapters
-            if is_adapter:
-                read_adapter(folder)
-            prompts = PromptBuilder(encoder, load_profile(folder))
-            models[name] = ServedModel(name, folder, is_adapter, prompts)
-    except (ValueError, AdapterRejected) as error:  # a profile's errors are ValueErrors
+        prompts = read_prompts(encoder, settings.model)
+        for adapter, folder in settings.adapters.items():
+            check_name(adapter)
+            check_adapter(folder, settings)
+            read_prompts(encoder, folder)
+    except (AdapterRejected, Unprocessable) as error:
         raise StartupError(str(error)) from error
-    return ModelRegistry(models, default)
+    default = settings.default_model or name
+    known = {name, *settings.adapters, *settings.aliases}
+    if default not in known:
+        raise StartupError(f"default_model {default!r} is not among {', '.join(sorted(known))}")
+    base = ServedModel(name, 0, settings.model, prompts, settings.model)
+    return ModelRegistry(base, default, settings.aliases)
 
 
 def read_encoder(model: Path) -> Encoder:
@@ -92,17 +64,190 @@ def read_encoder(model: Path) -> Encoder:
     return Encoder(file)
 
 
-async def load_models(models: ModelRegistry, engine: Engine) -> None:
-    """Bring the adapters into the started engine. Raises StartupError for one it does not take."""
-    for model in models:
-        await engine.use_labels(model.labels)
-        if model.is_adapter:
+def read_prompts(encoder: Encoder, folder: Path) -> PromptBuilder:
+    try:
+        return PromptBuilder(encoder, load_profile(folder))
+    except ValueError as error:
+        raise AdapterRejected(str(error), "path") from error
+
+
+class Adapters:
+    """What operators do with adapters and aliases while the service runs; one change at a time."""
+
+    def __init__(self, settings: Settings, models: ModelRegistry, engine: Engine) -> None:
+        self.settings = settings
+        self.models = models
+        self.engine = engine
+        self.failed: dict[str, str] = {}
+        """Kept adapters that could not be loaded at this start, and why."""
+        self._encoder = models.base.prompts.encoder
+        self._file = settings.state / "registry.json"
+        self._state = State()
+        self._changing = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Load the settings' adapters, then those kept from before; kept aliases go before the
+        settings'. Raises StartupError; a kept adapter that fails is left out instead."""
+        self._state = State.read(self._file)
+        self.models.aliases |= self._state.aliases
+        await self.engine.use_labels(self.models.base.labels)
+        for name, folder in self.settings.adapters.items():
             try:
-                with step(f"adapter {model.name} from {model.folder}"):
-                    await engine.load_adapter(model.name, model.folder)
-                    await check_effect(engine, model)
+                with step(f"adapter {name} from {folder}"):
+                    prompts = read_prompts(self._encoder, folder)
+                    await self._bring(ServedModel(name, 1, folder, prompts, folder))
             except AdapterRejected as error:
                 raise StartupError(str(error)) from error
+        for name, kept in self._state.adapters.items():
+            if name not in self.models:
+                await self._bring_back(name, kept)
+        for alias, weights in self.models.aliases.items():
+            if alias in self.models:
+                raise StartupError(f"alias {alias!r} has a model's name")
+            if not any(name in self.models for name in weights):
+                raise StartupError(f"alias {alias!r}: none of {', '.join(weights)} is served")
+
+    def list_failed(self) -> list[tuple[str, Kept, str]]:
+        """Name, where it came from, why it is not served."""
+        kept = self._state.adapters
+        return [(name, kept[name], error) for name, error in self.failed.items()]
+
+    async def load(self, name: str, path: str) -> ServedModel:
+        """Raises Unprocessable, Conflict or AdapterRejected; then all is as it was before."""
+        check_name(name)
+        async with self._changing:
+            source = find_below(self.settings.adapter_root, path)
+            self._check_free(name)
+            version = self._state.versions.get(name, 0) + 1
+            folder = self._copy(name, version)
+            try:
+                model = await self._load(name, version, source, folder)
+            except BaseException as error:  # a client that leaves, too
+                shutil.rmtree(folder, ignore_errors=True)
+                if isinstance(error, AdapterRejected):
+                    metrics.ADAPTER_LOADS.labels("rejected").inc()
+                raise
+            metrics.ADAPTER_LOADS.labels("loaded").inc()
+            return model
+
+    async def unload(self, name: str) -> None:
+        """Raises ModelNotFound, or Conflict for a model that settings or an alias use."""
+        async with self._changing:
+            old = None if name in self.failed else self.models.get(name, "name")
+            if name not in self._state.adapters:
+                raise Conflict(f"{name} is set by the service's settings: change those", "name")
+            users = [alias for alias, weights in self.models.aliases.items() if name in weights]
+            if users:
+                raise Conflict(f"{name} is in use by {', '.join(users)}: move it first", "name")
+            self._keep(self._state.without_adapter(name))
+            self.failed.pop(name, None)
+            if old is not None:
+                self.models.remove(name)
+                await self._retire(old)
+
+    async def set_alias(self, alias: str, weights: Mapping[str, float]) -> None:
+        """From the next request on; those at work end as they began. Raises ModelNotFound,
+        Conflict, Unprocessable."""
+        check_name(alias, "alias")
+        async with self._changing:
+            if alias in self.models or alias in self.failed:
+                raise Conflict(f"{alias} is a model's name", "alias")
+            for name in weights:
+                self.models.get(name, f"weights.{name}")
+            used = {name: weight for name, weight in weights.items() if weight > 0}
+            if not used:
+                raise Unprocessable("weights: at least one must be above 0", "weights")
+            self._set_aliases({**self.models.aliases, alias: used})
+
+    async def remove_alias(self, alias: str) -> None:
+        """Raises ModelNotFound, or Conflict for one that settings need."""
+        async with self._changing:
+            if alias not in self.models.aliases:
+                raise ModelNotFound(f"no alias {alias!r}", "alias")
+            if alias == self.models.default or alias in self.settings.aliases:
+                raise Conflict(f"{alias} is set by the service's settings: change those", "alias")
+            aliases = self.models.aliases
+            self._set_aliases({name: aliases[name] for name in aliases if name != alias})
+
+    async def _load(self, name: str, version: int, source: Path, folder: Path) -> ServedModel:
+        await asyncio.to_thread(copy_files, source, folder)
+        await asyncio.to_thread(
+            check_adapter, folder, self.settings, self.settings.max_adapter_rank
+        )
+        model = ServedModel(name, version, folder, read_prompts(self._encoder, folder), source)
+        await self._prove(model)
+        try:
+            self._keep(self._state.with_adapter(name, Kept(version=version, source=source)))
+        except BaseException:
+            await self.engine.unload_adapter(str(model.adapter))
+            raise
+        old = self.models.get(name) if name in self.models else None
+        self.failed.pop(name, None)
+        self._publish(model)
+        if old is not None:
+            await self._retire(old)
+        return model
+
+    async def _bring_back(self, name: str, kept: Kept) -> None:
+        folder = self._copy(name, kept.version)
+        try:
+            with step(f"adapter {name}, version {kept.version}"):
+                await asyncio.to_thread(check_adapter, folder, self.settings)
+                prompts = read_prompts(self._encoder, folder)
+                await self._bring(ServedModel(name, kept.version, folder, prompts, kept.source))
+        except AdapterRejected as error:
+            self.failed[name] = str(error)
+            logger.error("adapter %s is not served: %s", name, error)
+
+    async def _bring(self, model: ServedModel) -> None:
+        await self._prove(model)
+        self._publish(model)
+
+    async def _prove(self, model: ServedModel) -> None:
+        """Load it into the engine; it must change a score, else it is taken out again."""
+        adapter = str(model.adapter)
+        await self.engine.use_labels(model.labels)
+        try:
+            await self.engine.load_adapter(adapter, model.folder)
+            await check_effect(self.engine, model)
+        except BaseException:
+            await self.engine.unload_adapter(adapter)
+            raise
+
+    def _publish(self, model: ServedModel) -> None:
+        self.models.put(model)
+        metrics.ADAPTERS.labels(model.name, str(model.version)).set(1)
+
+    async def _retire(self, model: ServedModel) -> None:
+        """Out of the engine once no request uses it. Only kept ones are, never the settings'."""
+        metrics.ADAPTERS.remove(model.name, str(model.version))
+        await self.models.until_idle(model)
+        await self.engine.unload_adapter(str(model.adapter))
+        await asyncio.to_thread(shutil.rmtree, model.folder, ignore_errors=True)
+
+    def _check_free(self, name: str) -> None:
+        if name == self.models.base.name or name in self.settings.adapters:
+            raise Conflict(f"{name} is set by the service's settings: use another name", "name")
+        if name in self.models.aliases:
+            raise Conflict(f"{name} is an alias: use another name", "name")
+        others = [model.name for model in self.models if model.version and model.name != name]
+        if len(others) >= self.settings.room_for_adapters:
+            raise Conflict(f"there is room for {len(others)} adapters: unload one of {others}")
+
+    def _set_aliases(self, aliases: Mapping[str, Mapping[str, float]]) -> None:
+        self._keep(self._state.with_aliases(aliases))
+        self.models.aliases = {alias: dict(weights) for alias, weights in aliases.items()}
+
+    def _keep(self, state: State) -> None:
+        """On disk first, then here. Raises Conflict where it can't be written."""
+        try:
+            state.write(self._file)
+        except OSError as error:
+            raise Conflict(f"nothing changed: can't write {self._file}: {error.strerror}") from None
+        self._state = state
+
+    def _copy(self, name: str, version: int) -> Path:
+        return self.settings.state / "adapters" / f"{name}@{version}"
 
 
 async def check_effect(engine: Engine, model: ServedModel) -> None:
@@ -114,5 +259,6 @@ async def check_effect(engine: Engine, model: ServedModel) -> None:
     ]
     if (with_adapter.log_yes, with_adapter.log_no) == (without.log_yes, without.log_no):
         raise AdapterRejected(
-            f"adapter {model.name} changes no score: its tensors match nothing in the base model"
+            f"adapter {model.name} changes no score: it does not do anything to the base model",
+            "path",
         )

@@ -15,6 +15,7 @@ class ServiceError(Exception):
     status = 500
     type = "server_error"
     code: str | None = None
+    retry_after_s: int | None = None
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -60,6 +61,48 @@ class AdapterRejected(ClientError):
     code = "adapter_rejected"
 
 
+class Unauthenticated(ClientError):
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class Forbidden(ClientError):
+    """The key is right, its scopes are not."""
+
+    status = 403
+    type = "permission_error"
+    code = "missing_scope"
+
+
+class Conflict(ClientError):
+    status = 409
+    code = "conflict"
+
+
+class RateLimited(ClientError):
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class Overloaded(ServiceError):
+    """Refused before any work, so that what was accepted stays fast."""
+
+    status = 503
+    type = "service_unavailable"
+    code = "overloaded"
+    retry_after_s = 1
+
+
+class DeadlineExceeded(ServiceError):
+    """The request's time was over; its work has been stopped."""
+
+    status = 504
+    type = "timeout"
+    code = "deadline_exceeded"
+
+
 class EngineUnavailable(ServiceError):
     """The engine is dead, not started, or refuses work."""
 
@@ -93,7 +136,10 @@ def printable(text: str) -> str:
 
 def respond(error: ServiceError, request_id: str) -> JSONResponse:
     body = error_body(error.message, error.type, request_id, error.param, error.code)
-    return JSONResponse(body, status_code=error.status)
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(body, status_code=error.status, headers=headers)
 
 
 def install(app: FastAPI) -> None:

@@ -8,12 +8,15 @@ from fastapi_offline import FastAPIOffline
 
 from app import __doc__ as description
 from app import errors, middleware
-from app.adapters import PROBE, PROBE_TARGET, load_models, read_models
+from app.adapters import PROBE, PROBE_TARGET, Adapters, read_models
+from app.admission import Admission
 from app.engine.base import Engine
 from app.errors import EngineUnavailable
+from app.feedback import FeedbackStore
+from app.models import Choice
 from app.progress import step
 from app.recommender import Recommender
-from app.routes import openai, operations, predict, rank
+from app.routes import adapters, feedback, openai, operations, predict, rank
 from app.settings import Settings
 
 VERSION = "0.1.0"
@@ -28,13 +31,20 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.models = models
     app.state.engine = engine or vllm_engine(settings)
+    app.state.admission = Admission(settings.limits.max_pending_requests)
+    app.state.adapters = Adapters(settings, models, app.state.engine)
+    app.state.feedback = FeedbackStore(
+        settings.state / "feedback.sqlite", settings.feedback_days, settings.feedback_answers
+    )
     app.state.recommender = None
     app.state.check_ready = lambda: check_ready(app)
     errors.install(app)
-    for routes in (predict, rank, openai, operations):
+    for routes in (predict, rank, feedback, openai, adapters, operations):
         app.include_router(routes.router)
     # The last added is the outermost.
     app.add_middleware(middleware.CancelOnDisconnect)
+    app.add_middleware(middleware.Deadline, default_ms=settings.limits.timeout_ms)
+    app.add_middleware(middleware.Admit, admission=app.state.admission)
     app.add_middleware(middleware.BodyLimit, max_bytes=settings.limits.max_body_bytes)
     app.add_middleware(middleware.RequestContext)
     return app
@@ -50,16 +60,17 @@ def vllm_engine(settings: Settings) -> Engine:
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Start the engine, load the adapters, give one score with each model, then serve."""
     settings, models, engine = app.state.settings, app.state.models, app.state.engine
+    admission = app.state.admission
     with step(f"model {settings.base_name} from {settings.model}"):
         await engine.start()
     try:
-        await load_models(models, engine)
-        recommender = Recommender(engine, models)
+        admission.allow_tokens(settings.limits.max_pending_tokens or 2 * engine.step_tokens)
+        await app.state.adapters.start()
+        recommender = Recommender(engine, models, admission)
         for model in models:
             with step(f"first score of {model.name}"):
-                await recommender.judge(
-                    model.name, [(PROBE, [PROBE_TARGET])], "start", lambda *_: "target"
-                )
+                pairs = [(PROBE, [PROBE_TARGET])]
+                await recommender.judge(Choice(model, None), pairs, "start", lambda *_: "target")
         app.state.recommender = recommender
         yield
     finally:
@@ -67,7 +78,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def check_ready(app: FastAPI) -> None:
-    """Raises EngineUnavailable before the first score and once the engine is dead."""
+    """Raises EngineUnavailable before the first score, while stopping, and once the engine is
+    dead."""
+    if app.state.admission.draining.is_set():
+        raise EngineUnavailable("the service is stopping")
     if app.state.recommender is None:
         raise EngineUnavailable("the model is still loading")
     app.state.engine.check_health()

@@ -12,11 +12,22 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import metrics
-from app.errors import BodyTooLarge, ServiceError, respond
+from app.admission import Admission
+from app.errors import (
+    BadRequest,
+    BodyTooLarge,
+    DeadlineExceeded,
+    Overloaded,
+    ServiceError,
+    respond,
+)
 
 access = logging.getLogger("frontpage.access")
 logger = logging.getLogger("frontpage")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+WORK = {"/predict", "/predict/batch", "/rank", "/v1/chat/completions", "/v1/completions"}
+TIMEOUT_HEADER = "x-request-timeout-ms"
+MILLISECONDS = re.compile(r"[1-9][0-9]{0,7}")
 CLIENT_LEFT = 499  # nginx's code, for logs and metrics only
 
 
@@ -52,7 +63,8 @@ class RequestContext:
         finally:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "unmatched")
-            metrics.observe_request(scope["method"], route, status, seconds)
+            model = scope["state"].get("model", metrics.NO_MODEL)
+            metrics.observe_request(scope["method"], route, model, status, seconds)
             access.info(
                 "%s %s %s %.1f ms id=%s", scope["method"], route, status, seconds * 1e3, request_id
             )
@@ -97,6 +109,64 @@ class BodyLimit:
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = BodyTooLarge(f"the body is larger than {self.max_bytes} bytes")
         await respond(error, scope["state"]["request_id"])(scope, receive, send)
+
+
+class Admit:
+    """Counts requests that make the engine work, and refuses more than there may be, before their
+    bodies are read."""
+
+    def __init__(self, app: ASGIApp, admission: Admission) -> None:
+        self.app = app
+        self.admission = admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not is_work(scope):
+            return await self.app(scope, receive, send)
+        try:
+            with self.admission.request():
+                await self.app(scope, receive, send)
+        except Overloaded as error:  # by the line above: the application answers its own errors
+            await respond(error, scope["state"]["request_id"])(scope, receive, send)
+        return None
+
+
+class Deadline:
+    """Ends a request, and with it its engine requests, when its time is over."""
+
+    def __init__(self, app: ASGIApp, default_ms: int) -> None:
+        self.app = app
+        self.default_ms = default_ms
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = Headers(scope=scope).get(TIMEOUT_HEADER) if scope["type"] == "http" else None
+        if asked is None and not is_work(scope):
+            return await self.app(scope, receive, send)
+        if asked is not None and not MILLISECONDS.fullmatch(asked):
+            error = BadRequest(f"{TIMEOUT_HEADER}: whole milliseconds, from 1", TIMEOUT_HEADER)
+            return await respond(error, scope["state"]["request_id"])(scope, receive, send)
+        milliseconds = int(asked or self.default_ms)
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            async with asyncio.timeout(milliseconds / 1e3) as timeout:
+                await self.app(scope, receive, watched)
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            metrics.DEADLINES.inc()
+            if not started:
+                late = DeadlineExceeded(f"not answered within {milliseconds} ms")
+                await respond(late, scope["state"]["request_id"])(scope, receive, send)
+        return None
+
+
+def is_work(scope: Scope) -> bool:
+    return scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in WORK
 
 
 class CancelOnDisconnect:

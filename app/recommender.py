@@ -1,21 +1,28 @@
 """The use case: model name → profile → prompts → engine → calibrated answers."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app import metrics
-from app.adapters import ModelRegistry, ServedModel
+from app.admission import Admission
 from app.engine.base import Engine
 from app.errors import Unprocessable
+from app.models import Choice, ModelRegistry, ServedModel
 from app.scoring.calibration import Answer, answer
 from app.scoring.prompt import Prompt, PromptTooLong, Reader, Story
+
+MANY = 32
+"""Targets whose prompts are built in a thread, so that they don't hold up other requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One answer a target, in order; token counts are sums over all of them."""
+    """One answer a target, in order; token counts are sums over all of them. alias: by which the
+    model was asked for."""
 
     model: str
+    alias: str | None
     answers: list[Answer]
     history_used: list[int]
     prompt_tokens: int
@@ -23,34 +30,42 @@ class Judged:
 
 
 class Recommender:
-    def __init__(self, engine: Engine, models: ModelRegistry) -> None:
+    def __init__(self, engine: Engine, models: ModelRegistry, admission: Admission) -> None:
         self.engine = engine
         self.models = models
+        self.admission = admission
 
     async def judge(
         self,
-        model_name: str | None,
+        choice: Choice,
         pairs: Sequence[tuple[Reader, Sequence[Story]]],
         request_id: str,
         field: Callable[[int, int], str],
     ) -> Judged:
         """The probability that each reader clicks each of their targets, in order.
 
-        field: (pair, target) → the request's field, for errors. Raises ModelNotFound, Unprocessable
-        for a target that does not fit, EngineUnavailable.
+        field: (pair, target) → the request's field, for errors. Raises Unprocessable for a target
+        that does not fit, Overloaded, EngineUnavailable.
         """
-        model = self.models.get(model_name)
-        prompts = self._prompts(model, pairs, field)
-        scores = await self.engine.score(prompts, model.labels, model.adapter, request_id)
+        model = choice.model
+        with self.models.at_work(model):
+            if sum(len(targets) for _, targets in pairs) < MANY:
+                prompts = self._prompts(model, pairs, field)
+            else:
+                prompts = await asyncio.to_thread(self._prompts, model, pairs, field)
+            with self.admission.work(cost(prompts)):
+                scores = await self.engine.score(prompts, model.labels, model.adapter, request_id)
         answers = [answer(score.log_yes, score.log_no, model.prompts.profile) for score in scores]
         judged = Judged(
             model.name,
+            choice.alias,
             answers,
             [prompt.history_used for prompt in prompts],
             sum(score.prompt_tokens for score in scores),
             sum(score.cached_tokens for score in scores),
         )
         metrics.observe_answers(judged)
+        metrics.QUEUE.labels(model.name).observe(max(score.queue_s for score in scores))
         return judged
 
     def _prompts(
@@ -67,3 +82,9 @@ class Recommender:
             except PromptTooLong as error:
                 raise Unprocessable(str(error), field(number, error.index)) from None
         return prompts
+
+
+def cost(prompts: Sequence[Prompt]) -> int:
+    """Tokens to compute at most: a prefix that prompts share counts once."""
+    prefixes = {id(prompt.prefix): len(prompt.prefix) for prompt in prompts}
+    return sum(prefixes.values()) + sum(len(prompt.tail) for prompt in prompts)

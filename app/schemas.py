@@ -58,12 +58,19 @@ class ReaderFields(Wire):
     disliked: Stories = Field([], description="stories shown and not clicked")
 
 
+ReaderId = Annotated[
+    str | None,
+    Field(max_length=200, description="of an alias's models, the same reader gets the same one"),
+]
+
+
 class PredictRequest(ReaderFields):
     model_config = ConfigDict(
         json_schema_extra={"examples": [{**EXAMPLE_READER, "target": EXAMPLE_TARGET}]}
     )
 
     model: str | None = Field(None, description="a name from /v1/models; default: the default one")
+    reader_id: ReaderId = None
     target: AnyStory
 
 
@@ -81,6 +88,7 @@ class RankRequest(ReaderFields):
     )
 
     model: str | None = None
+    reader_id: ReaderId = None
     candidates: list[AnyStory] = Field(min_length=1, max_length=MAX_CANDIDATES)
     top_k: int | None = Field(None, ge=1, description="answer only with the best so many")
 
@@ -95,6 +103,7 @@ class BatchRequest(Wire):
     )
 
     model: str | None = None
+    reader_id: ReaderId = None
     pairs: list[Pair] = Field(min_length=1, max_length=MAX_PAIRS)
 
 
@@ -164,3 +173,136 @@ class ErrorResponse(BaseModel):
 
 class Health(BaseModel):
     status: Literal["ok"]
+
+
+class AdapterRequest(Wire):
+    model_config = ConfigDict(
+        protected_namespaces=(),
+        json_schema_extra={"examples": [{"name": "news-v2", "path": "news-v2"}]},
+    )
+
+    name: str = Field(max_length=64, description="becomes a model's name; the same again: replaced")
+    path: str = Field(max_length=1000, description="folder below the service's adapter_root")
+
+
+class Adapter(BaseModel):
+    name: str
+    version: int
+    source: str
+    status: Literal["serving", "failed"]
+    error: str | None = None
+
+
+class AdapterList(BaseModel):
+    adapters: list[Adapter]
+
+
+class AliasRequest(Wire):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"weights": {"smollm2-135m-instruct": 10, "news-v2": 90}}]}
+    )
+
+    weights: dict[str, Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]] = Field(
+        min_length=1, max_length=100, description="model → its share; one model: all of it"
+    )
+
+
+class Alias(BaseModel):
+    alias: str
+    weights: dict[str, float]
+
+
+class AliasList(BaseModel):
+    aliases: list[Alias]
+
+
+class Removed(BaseModel):
+    removed: str
+
+
+class ModelCard(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: Literal["frontpage"] = "frontpage"
+    parent: str | None = Field(None, description="of an adapter, its base")
+    max_model_len: int
+
+
+class ModelList(BaseModel):
+    """In OpenAI's shape; aliases are listed too."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+
+
+class FeedbackRequest(Wire):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"id": "8d9f2c7e", "index": 0, "clicked": True}]}
+    )
+
+    id: str = Field(max_length=128, description="the answer's `id`")
+    index: int = Field(
+        0, ge=0, lt=1 << 16, description="the story's place in the request; of /predict: 0"
+    )
+    clicked: bool
+
+
+class FeedbackResponse(BaseModel):
+    id: str
+    index: int
+    model: str = Field(description="which gave the answer")
+    clicked: bool
+
+
+class Interval(BaseModel):
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class PositionFigures(BaseModel):
+    position: str = Field(description='"1" to "10" in the order shown, "11+" for all later ones')
+    impressions: int
+    clicks: int
+    click_through: Interval | None
+
+
+class CalibrationBin(BaseModel):
+    """Impressions of like probability."""
+
+    impressions: int
+    predicted: float = Field(description="mean probability")
+    clicked: float = Field(description="share clicked")
+
+
+class ModelFigures(BaseModel):
+    """A figure is null where nothing says anything of it."""
+
+    model: str
+    alias: str | None = Field(description="that requests named; null: the model itself")
+    answers: int = Field(description="kept, with feedback or without")
+    stories: int = Field(description="shown in these")
+    answers_with_feedback: int
+    impressions: int = Field(
+        description="stories of answers of /rank with any feedback; of /predict and /predict/batch,"
+        " stories with feedback"
+    )
+    clicks: int
+    click_through: Interval | None
+    by_position: list[PositionFigures] = Field(description="answers of /rank only")
+    auc_answers: int = Field(description="answers of /rank with clicked and other stories")
+    auc: Interval | None = Field(description="mean over these")
+    expected_clicks: float = Field(description="sum of the impressions' probabilities")
+    clicks_per_expected: Interval | None = Field(description="1: calibrated; above: too modest")
+    calibration_error: float | None = Field(
+        description="mean over impressions of |predicted - clicked| of their bin; with few"
+        " impressions above 0 even for a calibrated model"
+    )
+    bins: list[CalibrationBin] = Field(description="about as many impressions in each")
+
+
+class ExperimentsResponse(BaseModel):
+    models: list[ModelFigures]

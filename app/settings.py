@@ -18,7 +18,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from app.schemas import MAX_CANDIDATES, MAX_PAIRS
+from app.schemas import MAX_CANDIDATES, MAX_PAIRS, MAX_STORIES, MAX_TITLE_CHARS
 
 
 class Limits(BaseModel):
@@ -29,6 +29,32 @@ class Limits(BaseModel):
     max_body_bytes: int = Field(4 << 20, gt=0, description="a larger body is a 413")
     max_candidates: int = Field(MAX_CANDIDATES, gt=0, le=MAX_CANDIDATES)
     max_pairs: int = Field(MAX_PAIRS, gt=0, le=MAX_PAIRS)
+    max_stories: int = Field(
+        MAX_STORIES, gt=0, le=MAX_STORIES, description="in each of a reader's lists"
+    )
+    max_title_chars: int = Field(MAX_TITLE_CHARS, gt=0, le=MAX_TITLE_CHARS)
+    max_pending_requests: int = Field(
+        1000, gt=0, description="requests at work at once; one more is a 503"
+    )
+    max_pending_tokens: int | None = Field(
+        None,
+        gt=0,
+        description="prompt tokens to compute, at work at once; default: two of the engine's steps",
+    )
+    timeout_ms: int = Field(
+        30_000, gt=0, description="a request without X-Request-Timeout-Ms ends in a 504 after this"
+    )
+
+
+class ApiKey(BaseModel):
+    """`python -m app.security NAME` makes one; only the key's hash is kept here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=64, description="for logs and metrics")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    scopes: frozenset[Literal["predict", "admin"]] = frozenset({"predict"})
+    requests_per_minute: int | None = Field(None, gt=0, description="a 429 beyond; default: none")
 
 
 class Settings(BaseSettings):
@@ -40,9 +66,20 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", description="without API keys always 127.0.0.1")
     port: int = Field(8000, ge=0, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+    api_keys: tuple[ApiKey, ...] = Field(
+        (), description="a JSON list; without any, everyone on this machine may do everything"
+    )
+    cors_origins: tuple[str, ...] = Field((), description="a JSON list; none by default")
+    trace_endpoint: str | None = Field(
+        None, description="OTLP over HTTP, such as http://localhost:4318/v1/traces; default: none"
+    )
+    drain_s: float = Field(
+        30.0, ge=0, description="after SIGTERM, how long what is in flight may take"
+    )
 
     model: Path = Field(
         Path("models/smollm2-135m-instruct"),
@@ -50,6 +87,24 @@ class Settings(BaseSettings):
     )
     model_name: str | None = Field(None, description="its name in the API; default: the folder's")
     adapters: dict[str, Path] = Field({}, description="name → folder of a PEFT LoRA adapter")
+    merged: bool = Field(
+        False, description="serve the only adapter merged into the base: faster, without the base"
+    )
+    state: Path = Field(
+        Path("state"), description="folder for what is kept: loaded adapters, aliases, feedback"
+    )
+    adapter_root: Path | None = Field(
+        None, description="adapters below it can be loaded while serving; default: none can"
+    )
+    max_adapters: int = Field(
+        4, gt=0, description="loaded while serving, at once; takes memory from the start"
+    )
+    max_adapter_rank: int = Field(16, gt=0, le=512, description="likewise")
+    aliases: dict[str, dict[str, float]] = Field(
+        {}, description='name → weights of models, such as {"default": {"base": 10, "news": 90}}'
+    )
+    feedback_days: float = Field(30.0, gt=0, description="how long answers wait for a click")
+    feedback_answers: int = Field(1_000_000, ge=0, description="kept at most; 0: no feedback")
     default_model: str | None = Field(
         None, description="answers requests that name no model; default: the base or merged model"
     )
@@ -57,6 +112,11 @@ class Settings(BaseSettings):
         {}, description="options passed to vLLM's AsyncEngineArgs under vLLM's own names"
     )
     limits: Limits = Limits()
+
+    @property
+    def room_for_adapters(self) -> int:
+        """How many adapters can be served at once."""
+        return len(self.adapters) + (self.max_adapters if self.adapter_root is not None else 0)
 
     @property
     def base_name(self) -> str:

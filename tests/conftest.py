@@ -1,5 +1,6 @@
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -29,8 +30,8 @@ def engine() -> FakeEngine:
 
 
 @pytest.fixture
-def settings() -> Settings:
-    return Settings(model=SMOLLM2)
+def settings(tmp_path: Path) -> Settings:
+    return Settings(model=SMOLLM2, state=tmp_path / "state")
 
 
 @pytest.fixture

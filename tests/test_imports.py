@@ -61,7 +61,7 @@ def test_routes_reach_the_engine_through_the_recommender() -> None:
 
 
 def test_the_recommender_knows_no_web_framework() -> None:
-    for name in ("recommender.py", "metrics.py", "progress.py", "peft_adapter.py"):
+    for name in ("recommender.py", "metrics.py", "progress.py", "models.py"):
         assert not roots(imports(ROOT / "app" / name)) & WEB, name
 
 

@@ -232,7 +232,10 @@ async def test_metrics_count_requests_stories_and_tokens(
         return float(lines[0].rsplit(" ", 1)[1]) if lines else 0.0
 
     stories = 'frontpage_stories_scored_total{model="smollm2-135m-instruct"}'
-    requests = 'frontpage_requests_total{method="POST",route="/rank",status="200"}'
+    requests = (
+        'frontpage_requests_total{method="POST",model="smollm2-135m-instruct",route="/rank"'
+        ',status="200"}'
+    )
     before = (await client.get("/metrics")).text
     await client.post("/rank", json={**reader, "candidates": ["a", "b", "c"]})
     await client.get("/made/up/path")

@@ -4,6 +4,7 @@ import argparse
 import sys
 from importlib import import_module
 
+from app.engine.lora import LoraError
 from training.errors import TrainingError
 
 COMMANDS = {
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         options.run(options)
-    except TrainingError as error:
+    except (TrainingError, LoraError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -20,7 +20,7 @@ from training.errors import TrainingError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.lora import LoraAdapter
+    from app.engine.lora import LoraAdapter
 
 SHARD_BYTES = 4 * 1024**3
 MARK = "merge.json"
@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    from app.engine.lora import check_fit, read_lora
     from training.folders import replaced_folder
-    from training.lora import check_fit, read_lora
     from training.merge_check import compare, make_impressions
     from training.methods import copy_side_files
 
@@ -71,7 +71,7 @@ def write_merged(base: Path, adapters: "list[LoraAdapter]", folder: Path) -> Non
     """The base's tensors plus the adapters' mean delta, in shards of at most SHARD_BYTES."""
     from safetensors.torch import save_file
 
-    from training.lora import weight_files
+    from app.engine.lora import weight_files
 
     files = weight_files(base)
     shards = plan_shards(files)
@@ -115,10 +115,12 @@ def merged_tensors(
 ) -> "Iterator[tuple[str, Tensor]]":
     from safetensors import safe_open
 
+    from training.lora import delta
+
     for name in names:
         with safe_open(files[name], "pt") as tensors:
             tensor = tensors.get_tensor(name)
-        deltas = [adapter.delta(name) for adapter in adapters if name in adapter.pairs]
+        deltas = [delta(adapter, name) for adapter in adapters if name in adapter.pairs]
         if deltas:
             tensor = (tensor.float() + sum(deltas) / len(adapters)).to(tensor.dtype)
         yield name, tensor.contiguous()
@@ -133,7 +135,7 @@ def copy_profile(adapter: Path, folder: Path) -> None:
 def describe(base: Path, adapters: list[Path]) -> dict[str, Any]:
     import hashlib
 
-    from training.lora import WEIGHTS_FILE, fingerprint
+    from app.engine.lora import WEIGHTS_FILE, fingerprint
 
     return {
         "base_model": base.name,

@@ -13,9 +13,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from app.engine import lora
 from app.scoring.profile import ProfileError, load_profile
 from app.scoring.prompt import Encoder, PromptBuilder, Reader, Story
-from training import lora
 from training.dataset import Impression, PreparedData
 from training.errors import TrainingError
 from training.methods import load_trained

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
-from training import bottleneck, lora
+from app.engine import lora
+from training import bottleneck
 from training.config import FinetuneConfig
 from training.errors import TrainingError
 from training.objective import teach
@@ -228,7 +229,7 @@ def load_trained(
 ) -> Any:
     """What `save` wrote, ready to score; base: what an adapter belongs to.
 
-    Raises TrainingError where the adapter and the base don't fit.
+    Raises LoraError or TrainingError where the adapter and the base don't fit.
     """
     if is_whole_model(folder):
         return load_base(folder, dtype, attention, device=device).eval()

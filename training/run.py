@@ -14,13 +14,13 @@ import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
+from app.engine.lora import fingerprint
 from app.scoring.profile import PROFILE_FILE
 from app.scoring.prompt import Encoder, PromptBuilder
 from training import methods, run_record
 from training.config import FinetuneConfig
 from training.dataset import PreparedData, without_categories
 from training.errors import TrainingError
-from training.lora import fingerprint
 from training.objective import Task
 from training.packing import Answers, Group, build_prompts, group_prompts, pack, separate
 from training.run_folder import STATE_FILE, begin, check_output, explained, open_output

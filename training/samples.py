@@ -139,7 +139,7 @@ def sample_histories(
     clicks = readers[row[chosen]].with_columns(
         place=place[chosen], click=pool[chosen], drawn=pl.Series(drawn).arr.to_list()
     )
-    return clicks.with_columns(
+    rows: pl.DataFrame = clicks.with_columns(
         others=pl.col("drawn").list.set_difference("history").list.sort(),
     ).select(
         impression=pl.format("{}-history-{}", "impression", "place"),
@@ -151,6 +151,7 @@ def sample_histories(
         candidates=pl.concat_list("click", "others"),
         clicked=pl.concat_list(pl.lit(True), pl.col("others").list.eval(pl.element().is_null())),
     )
+    return rows
 
 
 def natural(impressions: pl.DataFrame) -> pl.DataFrame:

@@ -15,20 +15,22 @@ from app.scoring.prompt import Prompt
 class LabelScore:
     """log_yes, log_no: natural log-probabilities of the labels as the next token, over the whole
     vocabulary, with the two logits computed in float32. cached_tokens: of the prompt's tokens,
-    those taken from the prefix cache."""
+    those taken from the prefix cache. queue_s: seconds before the engine's first step for it."""
 
     log_yes: float
     log_no: float
     prompt_tokens: int
     cached_tokens: int
+    queue_s: float = 0.0
 
 
 class OpenAIAPI(Protocol):
-    """OpenAI's routes on the same engine. `body` is the request's JSON; raises ServiceError."""
+    """OpenAI's routes on the same engine. `body` is the request's JSON, whose model is an adapter
+    as score() has it or the base model's name; the answer says the public name. Raises
+    ServiceError."""
 
     async def chat(self, body: dict[str, Any], request: Request) -> Response: ...
     async def complete(self, body: dict[str, Any], request: Request) -> Response: ...
-    async def models(self) -> dict[str, Any]: ...
 
 
 class Engine(Protocol):
@@ -52,8 +54,16 @@ class Engine(Protocol):
     async def use_labels(self, token_ids: Sequence[int]) -> None:
         """Prepare float32 logits for these tokens; before they are first scored."""
 
+    @property
+    def step_tokens(self) -> int:
+        """How many prompt tokens it computes at once."""
+
     async def load_adapter(self, name: str, path: Path) -> None:
-        """`name`: as later calls of score() say it. Raises AdapterRejected."""
+        """`name`: as later calls of score() say it, `public name@version`. Raises
+        AdapterRejected."""
+
+    async def unload_adapter(self, name: str) -> None:
+        """Also one whose loading failed."""
 
     async def score(
         self,

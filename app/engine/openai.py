@@ -1,6 +1,7 @@
 """OpenAI's API by vLLM's own serving code: the only file that imports vLLM's OpenAI entrypoints."""
 
 from argparse import Namespace
+from collections.abc import Callable
 from typing import Any, Self
 
 from fastapi import Request
@@ -59,6 +60,7 @@ class VllmOpenAI:
         tasks = await llm.get_supported_tasks()
         await init_app_state(llm, state, serving_arguments(settings), tasks)
         state.openai_serving_models.lora_requests = loras
+        state.openai_serving_models.model_name = public_name(settings.base_name)
         return cls(state)
 
     async def chat(self, body: dict[str, Any], request: Request) -> Response:
@@ -69,10 +71,14 @@ class VllmOpenAI:
         serving = self._state.openai_serving_completion.create_completion
         return await respond(serving, CompletionRequest, body, request)
 
-    async def models(self) -> dict[str, Any]:
-        models = await self._state.openai_serving_models.show_available_models()
-        dumped: dict[str, Any] = models.model_dump()
-        return dumped
+
+def public_name(base: str) -> Callable[[LoRARequest | None], str]:
+    """What answers call a model: an adapter's version stays between us and the engine."""
+
+    def name(lora: LoRARequest | None = None) -> str:
+        return base if lora is None else lora.lora_name.rpartition("@")[0]
+
+    return name
 
 
 def serving_arguments(settings: Settings) -> Namespace:

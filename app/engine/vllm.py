@@ -21,10 +21,10 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from app.engine.base import LabelScore
+from app.engine.lora import LORA_RANKS, read_lora
 from app.engine.memory import check_memory
 from app.engine.openai import VllmOpenAI
 from app.errors import AdapterRejected, EngineUnavailable, StartupError
-from app.peft_adapter import LORA_RANKS, read_adapter
 from app.scoring.prompt import Prompt
 from app.settings import Settings
 
@@ -69,6 +69,10 @@ class VllmEngine:
         return self._openai
 
     @property
+    def step_tokens(self) -> int:
+        return int(self.llm.vllm_config.scheduler_config.max_num_batched_tokens)
+
+    @property
     def max_prompt_tokens(self) -> int:
         """One token of the model's length is left for the answer."""
         return int(self.llm.model_config.max_model_len) - 1
@@ -100,8 +104,7 @@ class VllmEngine:
             logger.warning("scores have the resolution of the model's head: it has no plain rows")
 
     async def load_adapter(self, name: str, path: Path) -> None:
-        folder = read_adapter(path)
-        request = LoRARequest(name, next(self._lora_ids), str(folder.path))
+        request = lora_request(name, next(self._lora_ids), path)
         try:
             added = await self.llm.add_lora(request)
         except EngineDeadError as error:
@@ -111,6 +114,15 @@ class VllmEngine:
         if not added:
             raise AdapterRejected(f"adapter {name}: the engine did not take it")
         self._loras[name] = request
+
+    async def unload_adapter(self, name: str) -> None:
+        request = self._loras.pop(name, None)
+        if request is None:
+            return
+        try:
+            await self.llm.remove_lora(request.lora_int_id)
+        except EngineDeadError as error:
+            raise EngineUnavailable("the engine has died") from error
 
     async def score(
         self,
@@ -152,7 +164,12 @@ class VllmEngine:
             log_no=logprobs[labels[1]].logprob,
             prompt_tokens=len(last.prompt_token_ids or ()),
             cached_tokens=last.num_cached_tokens or 0,
+            queue_s=last.metrics.scheduled_ts - last.metrics.queued_ts if last.metrics else 0.0,
         )
+
+
+def lora_request(name: str, number: int, path: Path) -> LoRARequest:
+    return LoRARequest(name, number, str(path.absolute()))
 
 
 def engine_options(settings: Settings) -> dict[str, Any]:
@@ -187,13 +204,18 @@ def cpu_defaults() -> dict[str, Any]:
 
 
 def lora_options(settings: Settings) -> dict[str, Any]:
-    """Room for the adapters that are there at start."""
-    if not settings.adapters:
+    """Room for the settings' adapters and, if more can be loaded while serving, for those and for
+    one that takes another's place."""
+    room = settings.room_for_adapters
+    if not room:
         return {}
-    ranks = [read_adapter(path).rank for path in settings.adapters.values()]
+    ranks = [read_lora(path).rank for path in settings.adapters.values()]
+    if settings.adapter_root is not None:
+        ranks.append(settings.max_adapter_rank)
+        room += 1
     return {
         "enable_lora": True,
-        "max_loras": len(ranks) + EMPTY_LORA_SLOTS,
+        "max_loras": room + EMPTY_LORA_SLOTS,
         "max_lora_rank": next(rank for rank in LORA_RANKS if rank >= max(ranks)),
     }
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from app.models import Choice, ModelRegistry
 from app.recommender import Judged, Recommender
 from app.schemas import ErrorResponse, ReaderFields, Story, Usage
 from app.scoring.prompt import Reader
@@ -14,7 +15,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorResponse, "description": "No such model"},
     413: {"model": ErrorResponse, "description": "The body is too large"},
     422: {"model": ErrorResponse, "description": "A field is wrong; `param` names it"},
-    503: {"model": ErrorResponse, "description": "The engine can't answer"},
+    503: {"model": ErrorResponse, "description": "Overloaded, or the engine can't answer"},
+    504: {"model": ErrorResponse, "description": "The request's time was over"},
 }
 
 
@@ -24,6 +26,14 @@ def recommender(request: Request) -> Recommender:
 
 
 RecommenderDep = Annotated[Recommender, Depends(recommender)]
+
+
+def choose(request: Request, name: str | None, reader_id: str | None) -> Choice:
+    """The model that answers this request. Raises ModelNotFound."""
+    models: ModelRegistry = request.app.state.models
+    choice = models.choose(name, reader_id or request.state.request_id)
+    request.state.model = choice.model.name
+    return choice
 
 
 def story(sent: Story) -> PromptStory:

@@ -7,6 +7,7 @@ from app.recommender import Judged
 from app.routes.dependencies import (
     ERRORS,
     RecommenderDep,
+    choose,
     latency_ms,
     reader,
     story,
@@ -27,6 +28,14 @@ def judgement(judged: Judged, index: int) -> Judgement:
     )
 
 
+def keep(request: Request, judged: Judged) -> None:
+    """For feedback: each story stands alone."""
+    probabilities = [answer.probability for answer in judged.answers]
+    request.app.state.feedback.keep(
+        request.state.request_id, judged.model, judged.alias, probabilities
+    )
+
+
 @router.post("/predict")
 async def predict(
     body: PredictRequest, request: Request, recommender: RecommenderDep
@@ -34,7 +43,10 @@ async def predict(
     """The probability that a reader clicks one story."""
     request_id = request.state.request_id
     pairs = [(reader(body), [story(body.target)])]
-    judged = await recommender.judge(body.model, pairs, request_id, lambda _pair, _: "target")
+    judged = await recommender.judge(
+        choose(request, body.model, body.reader_id), pairs, request_id, lambda _pair, _: "target"
+    )
+    keep(request, judged)
     return PredictResponse(
         id=request_id,
         model=judged.model,
@@ -54,8 +66,12 @@ async def predict_batch(
         raise Unprocessable(f"pairs: at most {limit} here", "pairs")
     pairs = [(reader(pair), [story(pair.target)]) for pair in body.pairs]
     judged = await recommender.judge(
-        body.model, pairs, request.state.request_id, lambda pair, _: f"pairs.{pair}.target"
+        choose(request, body.model, body.reader_id),
+        pairs,
+        request.state.request_id,
+        lambda pair, _: f"pairs.{pair}.target",
     )
+    keep(request, judged)
     return BatchResponse(
         id=request.state.request_id,
         model=judged.model,

@@ -2,10 +2,12 @@
 
 from fastapi import APIRouter, Request
 
+from app import metrics
 from app.errors import Unprocessable
 from app.routes.dependencies import (
     ERRORS,
     RecommenderDep,
+    choose,
     latency_ms,
     reader,
     story,
@@ -26,12 +28,17 @@ async def rank(body: RankRequest, request: Request, recommender: RecommenderDep)
         raise Unprocessable(f"candidates: at most {limit} here", "candidates")
     targets = [story(candidate) for candidate in body.candidates]
     judged = await recommender.judge(
-        body.model,
+        choose(request, body.model, body.reader_id),
         [(reader(body), targets)],
         request.state.request_id,
         lambda _, target: f"candidates.{target}",
     )
-    ranked = order([answer.probability for answer in judged.answers], body.top_k)
+    metrics.CANDIDATES.labels(judged.model).observe(len(targets))
+    probabilities = [answer.probability for answer in judged.answers]
+    ranked = order(probabilities, body.top_k)
+    request.app.state.feedback.keep(
+        request.state.request_id, judged.model, judged.alias, probabilities, ranked
+    )
     return RankResponse(
         id=request.state.request_id,
         model=judged.model,

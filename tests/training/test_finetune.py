@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from app.engine.lora import fingerprint
 from app.scoring.profile import load_profile
 from tests.models import ROOT
 from tests.training.tiny import arguments, finetune, losses, read_log
@@ -22,7 +23,6 @@ from training.__main__ import main
 from training.config import FinetuneConfig
 from training.dataset import PreparedData
 from training.errors import TrainingError
-from training.lora import fingerprint
 from training.run_folder import explained, last_checkpoint
 
 ADAPTER = "adapter_model.safetensors"

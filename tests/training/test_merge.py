@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from app.engine.lora import fingerprint, weight_files
 from app.scoring.profile import load_profile
 from tests.training.tiny import finetune, make_tiny
 from training import merge
 from training.__main__ import main
 from training.errors import TrainingError
-from training.lora import fingerprint, weight_files
 from training.merge_check import compare, make_impressions
 
 SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

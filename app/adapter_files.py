@@ -1,0 +1,65 @@
+"""An adapter's folder, before an engine sees it: where it may be, what it must hold, its copy."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+from app.engine.lora import LoraError, check_fit, read_lora
+from app.errors import AdapterRejected, Conflict, Unprocessable
+from app.settings import Settings
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+VOCABULARY = re.compile(r"(^|\.)(lm_head|embed_tokens)\.")
+
+
+def check_name(name: str, param: str = "name") -> None:
+    """Raises Unprocessable."""
+    if not NAME.fullmatch(name):
+        rule = "up to 64 letters, digits, dots, dashes and underscores"
+        raise Unprocessable(f"{param}: {name!r} is not {rule}", param)
+
+
+def find_below(root: Path | None, path: str) -> Path:
+    """The folder `path` below `root`; no links, no `..`. Raises Conflict, Unprocessable."""
+    if root is None:
+        raise Conflict("adapters can't be loaded while serving: adapter_root is not set")
+    root = root.resolve()
+    wanted = root / path
+    if "\0" in path or ".." in wanted.parts or wanted == root or not wanted.is_relative_to(root):
+        raise Unprocessable(f"path: {path!r} is not below adapter_root", "path")
+    if wanted.resolve() != wanted:
+        raise Unprocessable(f"path: {path!r} leads through a link", "path")
+    if not wanted.is_dir():
+        raise Unprocessable(f"path: there is no folder {path!r} below adapter_root", "path")
+    return wanted
+
+
+def check_adapter(folder: Path, settings: Settings, max_rank: int | None = None) -> int:
+    """Files, rank, base and tensor names; returns the rank. Raises AdapterRejected."""
+    try:
+        adapter = read_lora(folder)
+        rank = adapter.rank
+        if max_rank is not None and rank > max_rank:
+            raise LoraError(f"{folder} has rank {rank}; max_adapter_rank is {max_rank}")
+        for weight in adapter.pairs:
+            if VOCABULARY.search(weight):
+                raise LoraError(f"{folder} adapts the vocabulary ({weight}): merge it")
+        config = json.loads((settings.model / "config.json").read_text(encoding="utf-8"))
+        if "quantization_config" not in config:  # there, tensors have other names
+            check_fit(adapter, settings.model)
+    except (LoraError, OSError, TypeError) as error:
+        raise AdapterRejected(str(error), "path") from error
+    return rank
+
+
+def copy_files(source: Path, folder: Path) -> None:
+    """The files at the top of `source`, without links. Raises AdapterRejected."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for file in source.iterdir():
+            if file.is_file() and not file.is_symlink():
+                shutil.copyfile(file, folder / file.name)
+    except OSError as error:
+        raise AdapterRejected(f"can't copy {source}: {error.strerror}", "path") from error

@@ -1,0 +1,67 @@
+"""How much may be at work at once: what is more is refused before work starts, so that what was
+accepted stays fast."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from app import metrics
+from app.errors import Overloaded
+
+
+class Admission:
+    """Counts requests and, of these, the prompt tokens that the engine has to compute."""
+
+    def __init__(self, max_requests: int) -> None:
+        self.max_requests = max_requests
+        self.max_tokens = 0
+        self.requests = 0
+        self.tokens = 0
+        self.draining = asyncio.Event()
+        self.idle = asyncio.Event()
+        self.idle.set()
+        metrics.MAX_PENDING_REQUESTS.set(max_requests)
+
+    def allow_tokens(self, max_tokens: int) -> None:
+        """Once the engine, which sets the default, is there."""
+        self.max_tokens = max_tokens
+        metrics.MAX_PENDING_TOKENS.set(max_tokens)
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Before a body is read. Raises Overloaded."""
+        if self.draining.is_set():
+            refuse("draining", "the service is stopping; try another instance")
+        if self.requests >= self.max_requests:
+            refuse("requests", f"{self.requests} requests are at work")
+        if self.tokens >= self.max_tokens:
+            refuse("tokens", f"{self.tokens} prompt tokens are at work")
+        self.requests += 1
+        self.idle.clear()
+        metrics.PENDING_REQUESTS.set(self.requests)
+        try:
+            yield
+        finally:
+            self.requests -= 1
+            if not self.requests:
+                self.idle.set()
+            metrics.PENDING_REQUESTS.set(self.requests)
+
+    @contextmanager
+    def work(self, tokens: int) -> Iterator[None]:
+        """Before the engine gets a request. One that is larger than the limit runs alone. Raises
+        Overloaded."""
+        if self.tokens and self.tokens + tokens > self.max_tokens:
+            refuse("tokens", f"{self.tokens} prompt tokens are at work, and this needs {tokens}")
+        self.tokens += tokens
+        metrics.PENDING_TOKENS.set(self.tokens)
+        try:
+            yield
+        finally:
+            self.tokens -= tokens
+            metrics.PENDING_TOKENS.set(self.tokens)
+
+
+def refuse(reason: str, message: str) -> None:
+    metrics.REFUSED.labels(reason).inc()
+    raise Overloaded(f"overloaded: {message}")

@@ -1,0 +1,42 @@
+"""One adapter served merged into its base: as fast as the base, by the same names."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+from app.engine.lora import WEIGHTS_FILE, LoraError, fingerprint
+from app.errors import StartupError
+from app.progress import step
+from app.settings import Settings
+
+
+def merge_if_asked(settings: Settings) -> Settings:
+    """With `merged`: settings for the merged model, made in the state folder if it is not there.
+
+    Raises StartupError for settings that don't go with it, and for what the merge complains of.
+    """
+    if not settings.merged:
+        return settings
+    if len(settings.adapters) != 1 or settings.adapter_root is not None:
+        raise StartupError("merged needs exactly one adapter in adapters, and no adapter_root")
+    [(name, adapter)] = settings.adapters.items()
+    try:
+        weights = hashlib.sha256((adapter / WEIGHTS_FILE).read_bytes()).hexdigest()
+        key = hashlib.sha256(f"{weights} {fingerprint(settings.model)}".encode()).hexdigest()
+    except (OSError, LoraError) as error:
+        raise StartupError(f"adapter {name}: {error}") from error
+    folder = settings.state / "merged" / f"{name}-{key[:12]}"
+    if not (folder / "config.json").is_file():
+        with step(f"merging {adapter} into {settings.model}, in {folder}"):
+            merge(settings.model, adapter, folder)
+    return settings.model_copy(update={"model": folder, "model_name": name, "adapters": {}})
+
+
+def merge(base: Path, adapter: Path, output: Path) -> None:
+    command = [sys.executable, "-m", "training", "merge", "--no-check"]
+    command += ["--base", str(base), "--adapter", str(adapter), "--output", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["it failed"])[-1]
+        raise StartupError(f"merging {adapter}: {reason.removeprefix('error: ')}")

@@ -1,0 +1,93 @@
+"""Adapters and aliases, changed while serving."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+
+from app.adapters import Adapters
+from app.schemas import (
+    Adapter,
+    AdapterList,
+    AdapterRequest,
+    Alias,
+    AliasList,
+    AliasRequest,
+    ErrorResponse,
+    Removed,
+)
+
+router = APIRouter(
+    tags=["adapters"],
+    responses={
+        404: {"model": ErrorResponse, "description": "No such adapter, alias or model"},
+        409: {"model": ErrorResponse, "description": "Something else stands in its way"},
+        413: {"model": ErrorResponse, "description": "The body is too large"},
+        422: {"model": ErrorResponse, "description": "A field is wrong; `param` names it"},
+        503: {"model": ErrorResponse, "description": "The engine can't answer"},
+    },
+)
+
+
+def adapters(request: Request) -> Adapters:
+    found: Adapters = request.app.state.adapters
+    return found
+
+
+AdaptersDep = Annotated[Adapters, Depends(adapters)]
+
+
+@router.get("/adapters")
+async def list_adapters(adapters: AdaptersDep) -> AdapterList:
+    """Those that are served, and those kept from before that could not be loaded."""
+    serving = [
+        Adapter(name=m.name, version=m.version, source=str(m.source), status="serving")
+        for m in adapters.models
+        if m.version
+    ]
+    failed = [
+        Adapter(
+            name=name, version=kept.version, source=str(kept.source), status="failed", error=error
+        )
+        for name, kept, error in adapters.list_failed()
+    ]
+    return AdapterList(adapters=serving + failed)
+
+
+@router.post("/adapters", status_code=201)
+async def load_adapter(body: AdapterRequest, adapters: AdaptersDep) -> Adapter:
+    """Check a LoRA adapter, load it, prove that it changes a score, then serve it by its name.
+
+    If any of that fails nothing has changed. A name that is served already gets its next version:
+    new requests use that one, those at work end with the old one.
+    """
+    m = await adapters.load(body.name, body.path)
+    return Adapter(name=m.name, version=m.version, source=str(m.source), status="serving")
+
+
+@router.delete("/adapters/{name}")
+async def unload_adapter(name: str, adapters: AdaptersDep) -> Removed:
+    """After the requests that use it have ended; refused while an alias names it."""
+    await adapters.unload(name)
+    return Removed(removed=name)
+
+
+@router.get("/aliases")
+async def list_aliases(adapters: AdaptersDep) -> AliasList:
+    """Names that stand for models, with their weights."""
+    aliases = adapters.models.aliases
+    return AliasList(aliases=[Alias(alias=name, weights=w) for name, w in aliases.items()])
+
+
+@router.put("/aliases/{alias}")
+async def set_alias(alias: str, body: AliasRequest, adapters: AdaptersDep) -> Alias:
+    """From the next request on. Several models make an experiment: a reader_id always gets the same
+    of them. The alias `default` answers requests that name no model."""
+    await adapters.set_alias(alias, body.weights)
+    return Alias(alias=alias, weights=adapters.models.aliases[alias])
+
+
+@router.delete("/aliases/{alias}")
+async def remove_alias(alias: str, adapters: AdaptersDep) -> Removed:
+    """Requests that still use it get a 404."""
+    await adapters.remove_alias(alias)
+    return Removed(removed=alias)

@@ -1,0 +1,167 @@
+"""API keys: who may call what. Every path needs a key, but /health and /ready.
+
+`python -m app.security NAME [--scope admin]` makes a key and its entry for FRONTPAGE_API_KEYS.
+"""
+
+import argparse
+import hashlib
+import hmac
+import json
+import logging
+import math
+import secrets
+import time
+
+from fastapi import FastAPI
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from pydantic import ValidationError
+from starlette._utils import get_route_path  # what the router matches: root_path and all
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app import metrics
+from app.errors import ClientError, Forbidden, RateLimited, Unauthenticated, respond
+from app.settings import ApiKey, Settings
+
+logger = logging.getLogger("frontpage")
+OPEN = frozenset({"/health", "/ready"})
+ADMIN = ("adapters", "aliases", "experiments")
+WORK = ("predict", "rank", "v1")  # what a rate limit counts
+THIS_MACHINE = "127.0.0.1"
+REASONS: dict[type[ClientError], str] = {
+    Unauthenticated: "authentication",
+    Forbidden: "scope",
+    RateLimited: "rate_limit",
+}
+
+
+class Security:
+    """Answers 401, 403 and 429 before anything of a body is read. Without keys all is open.
+
+    Puts the ApiKey, or None, into `scope["state"]["key"]`. WebSockets are refused: there are none.
+    """
+
+    def __init__(self, app: ASGIApp, keys: tuple[ApiKey, ...]) -> None:
+        self.app = app
+        self.keys = keys
+        self.limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            return await send({"type": "websocket.close", "code": 1008})
+        state = scope["state"]
+        try:
+            state["key"] = self._admit(scope)
+        except (Unauthenticated, Forbidden, RateLimited) as error:
+            metrics.REFUSED.labels(REASONS[type(error)]).inc()
+            return await respond(error, state["request_id"])(scope, receive, send)
+        return await self.app(scope, receive, send)
+
+    def _admit(self, scope: Scope) -> ApiKey | None:
+        path = get_route_path(scope)
+        if not self.keys or path in OPEN:
+            return None
+        key = self._authenticate(Headers(scope=scope).getlist("authorization"))
+        needed = needed_scope(path)
+        if needed not in key.scopes and "admin" not in key.scopes:
+            raise Forbidden(f"this needs a key with the scope {needed!r}")
+        if first_part(path) in WORK:
+            self._count(key)
+        return key
+
+    def _authenticate(self, sent: list[str]) -> ApiKey:
+        """Exactly one header: of two, a proxy before us may have checked the other."""
+        scheme, _, secret = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
+        if scheme.lower() != "bearer":
+            raise Unauthenticated("an API key is needed, as `Authorization: Bearer KEY`")
+        digest = hashlib.sha256(secret.strip().encode("latin-1")).hexdigest()
+        found = None
+        for key in self.keys:  # always all of them: the time does not tell which one it is
+            if hmac.compare_digest(key.sha256, digest):
+                found = key
+        if found is None:
+            raise Unauthenticated("this API key is not known")
+        return found
+
+    def _count(self, key: ApiKey) -> None:
+        if key.requests_per_minute is None:
+            return
+        limit = RateLimitItemPerMinute(key.requests_per_minute)
+        if self.limiter.hit(limit, key.sha256):
+            return
+        again = self.limiter.get_window_stats(limit, key.sha256).reset_time
+        error = RateLimited(f"more than the {key.requests_per_minute} a minute that this key has")
+        error.retry_after_s = max(1, math.ceil(again - time.time()))
+        raise error
+
+
+def first_part(path: str) -> str:
+    """Read generously: what only looks like an administrator's path is guarded like one."""
+    return next((part for part in path.split("/") if part), "").casefold()
+
+
+def needed_scope(path: str) -> str:
+    return "admin" if first_part(path).startswith(ADMIN) else "predict"
+
+
+def allow_origins(app: FastAPI, origins: tuple[str, ...]) -> None:
+    """Let pages of these origins call the service with a key of theirs; without any, no page can.
+
+    To be added last, so outermost: a browser's preflight comes without a key.
+    """
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=("GET", "POST", "PUT", "DELETE"),
+            allow_headers=(
+                *("authorization", "content-type", "traceparent", "tracestate"),
+                *("x-request-id", "x-request-timeout-ms"),
+            ),
+            expose_headers=("retry-after", "x-request-id"),
+        )
+
+
+def listening_host(settings: Settings) -> str:
+    """Without keys only this machine may connect, whatever `host` says."""
+    if settings.api_keys:
+        return settings.host
+    logger.warning(
+        "no API keys: everyone on this machine may do everything, and others can't connect"
+        " (listening on %s only); `python -m app.security NAME` makes a key",
+        THIS_MACHINE,
+    )
+    return THIS_MACHINE
+
+
+def new_key(name: str, scope: str, requests_per_minute: int | None = None) -> tuple[str, ApiKey]:
+    """The secret, which is kept nowhere, and what the settings need to know of it."""
+    secret = "fp-" + secrets.token_urlsafe(32)
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    fields = {"name": name, "sha256": digest, "scopes": [scope]}
+    return secret, ApiKey.model_validate(fields | {"requests_per_minute": requests_per_minute})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m app.security", description=__doc__)
+    parser.add_argument("name", help="whose key it is, for you")
+    parser.add_argument("--scope", choices=("predict", "admin"), default="predict")
+    parser.add_argument("--requests-per-minute", type=int, metavar="N", help="default: no limit")
+    options = parser.parse_args()
+    try:
+        secret, key = new_key(options.name, options.scope, options.requests_per_minute)
+    except ValidationError as error:
+        first = error.errors()[0]
+        parser.error(f"{first['loc'][0]}: {first['msg']}")
+    entry = key.model_dump(mode="json", exclude_none=True)
+    print(f"key, shown only this once: {secret}")
+    print(f"entry for FRONTPAGE_API_KEYS=[...]: {json.dumps(entry)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""What was changed while serving and outlives a restart: loaded adapters and aliases."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from app.errors import StartupError
+
+Weights = Mapping[str, float]
+
+
+class Kept(BaseModel):
+    """An adapter whose copy is in the state folder; source: where it came from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int
+    source: Path
+
+
+class State(BaseModel):
+    """registry.json. versions: the last number that each name has used."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    versions: dict[str, int] = {}
+    adapters: dict[str, Kept] = {}
+    aliases: dict[str, dict[str, float]] = {}
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Empty without a file. Raises StartupError for one that is not ours."""
+        try:
+            return cls.model_validate_json(file.read_bytes())
+        except FileNotFoundError:
+            return cls()
+        except (ValidationError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise StartupError(f"{file} can't be read ({reason}): mend or remove it") from None
+
+    def write(self, file: Path) -> None:
+        """Whole or not at all. Raises OSError."""
+        partial = file.with_suffix(".partial")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        partial.replace(file)
+
+    def with_adapter(self, name: str, kept: Kept) -> Self:
+        return self.model_copy(
+            update={
+                "versions": {**self.versions, name: kept.version},
+                "adapters": {**self.adapters, name: kept},
+            }
+        )
+
+    def without_adapter(self, name: str) -> Self:
+        adapters = {known: kept for known, kept in self.adapters.items() if known != name}
+        return self.model_copy(update={"adapters": adapters})
+
+    def with_aliases(self, aliases: Mapping[str, Weights]) -> Self:
+        return self.model_copy(update={"aliases": aliases})
