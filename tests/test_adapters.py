@@ -1,0 +1,304 @@
+"""Adapters and aliases while serving, over HTTP, on the fake engine; the real one is in
+tests/integration/test_lora.py."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.adapter_files import check_adapter
+from app.engine.base import LabelScore
+from app.engine.fake import FakeEngine
+from app.errors import AdapterRejected, StartupError
+from app.main import create_app
+from app.scoring.prompt import Prompt
+from app.settings import Settings
+from tests.adapter_folders import write_adapter
+from tests.models import SMOLLM2
+
+BASE = SMOLLM2.name
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for number in range(1, 4):
+        write_adapter(tmp_path / "root" / f"v{number}")
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, root: Path) -> Settings:
+    return Settings(model=SMOLLM2, state=tmp_path / "state", adapter_root=root, max_adapters=2)
+
+
+async def load(client: httpx.AsyncClient, name: str, path: str) -> httpx.Response:
+    return await client.post("/adapters", json={"name": name, "path": path})
+
+
+async def predict(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
+    response = await client.post("/predict", json={"target": "Tesla", **body})
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def error(response: httpx.Response) -> tuple[int, str, str | None]:
+    problem = response.json()["error"]
+    return response.status_code, problem["code"], problem["param"]
+
+
+async def names(client: httpx.AsyncClient) -> list[str]:
+    return [model["id"] for model in (await client.get("/v1/models")).json()["data"]]
+
+
+async def test_a_loaded_adapter_becomes_a_model(client: httpx.AsyncClient) -> None:
+    assert (await load(client, "news", "v1")).json() == {
+        "name": "news",
+        "version": 1,
+        "source": (await client.get("/adapters")).json()["adapters"][0]["source"],
+        "status": "serving",
+        "error": None,
+    }
+    assert await names(client) == [BASE, "news"]
+    by_adapter = await predict(client, model="news")
+    assert by_adapter["model"] == "news"
+    assert by_adapter["probability"] != (await predict(client))["probability"]
+    text = (await client.get("/metrics")).text
+    assert 'frontpage_adapter_loaded{model="news",version="1"} 1.0' in text
+
+
+async def test_each_load_is_a_version_with_its_own_copy(
+    client: httpx.AsyncClient, root: Path, engine: FakeEngine, settings: Settings
+) -> None:
+    await load(client, "news", "v1")
+    first = await predict(client, model="news")
+    (root / "v1" / "adapter_model.safetensors").unlink()  # the copy serves
+    assert (await predict(client, model="news"))["probability"] == first["probability"]
+    assert (await load(client, "news", "v2")).json()["version"] == 2
+    assert engine.adapters == {"news@2"}
+    assert (await predict(client, model="news"))["probability"] != first["probability"]
+    await client.delete("/adapters/news")
+    assert (await load(client, "news", "v2")).json()["version"] == 3  # a number is never used again
+    kept = [folder.name for folder in (settings.state / "adapters").iterdir()]
+    assert kept == ["news@3"]
+
+
+@pytest.mark.parametrize(
+    "path", ["../outside", "v1/../../outside", "/etc", "", ".", "nothing", "link", "v1/deep\0"]
+)
+async def test_paths_stay_below_the_root(client: httpx.AsyncClient, root: Path, path: str) -> None:
+    write_adapter(root.parent / "outside")
+    (root / "link").symlink_to(root.parent / "outside")
+    assert error(await load(client, "news", path)) == (422, "invalid_value", "path")
+    assert await names(client) == [BASE]
+
+
+async def test_an_absolute_path_below_the_root_is_fine(
+    client: httpx.AsyncClient, root: Path
+) -> None:
+    assert (await load(client, "news", str(root / "v1"))).status_code == 201
+
+
+async def test_links_within_a_folder_are_not_followed(
+    client: httpx.AsyncClient, root: Path
+) -> None:
+    weights = root / "v1" / "adapter_model.safetensors"
+    weights.rename(root.parent / "secret")
+    weights.symlink_to(root.parent / "secret")
+    assert error(await load(client, "news", "v1"))[:2] == (422, "adapter_rejected")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "news@1", ".hidden", "x" * 65, "a b"])
+async def test_names_are_plain(client: httpx.AsyncClient, name: str) -> None:
+    assert (await load(client, name, "v1")).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"rank": 64}, "has rank 64; max_adapter_rank is 16"),
+        ({"hidden": 512}, "is (576, 576) in the base, and the adapter was made for (512, 512)"),
+        ({"stem": "base_model.model.model.layers.99.self_attn.q_proj"}, "the base has no"),
+        ({"stem": "base_model.model.lm_head"}, "adapts the vocabulary"),
+        ({"history": -1}, "history"),
+    ],
+)
+async def test_what_does_not_fit_changes_nothing(
+    client: httpx.AsyncClient,
+    root: Path,
+    engine: FakeEngine,
+    settings: Settings,
+    changes: dict[str, Any],
+    complaint: str,
+) -> None:
+    await load(client, "news", "v1")
+    before = await predict(client, model="news")
+    write_adapter(root / "bad", **changes)
+    response = await load(client, "news", "bad")
+    assert error(response)[:2] == (422, "adapter_rejected")
+    assert complaint in response.json()["error"]["message"]
+    assert (await predict(client, model="news"))["probability"] == before["probability"]
+    assert engine.adapters == {"news@1"}
+    assert [folder.name for folder in (settings.state / "adapters").iterdir()] == ["news@1"]
+
+
+class Deaf(FakeEngine):
+    """Takes adapters and answers as if they were not there, as vLLM does with foreign tensors."""
+
+    def _score(self, prompt: Prompt, adapter: str | None) -> LabelScore:
+        return super()._score(prompt, None)
+
+
+async def test_an_adapter_without_effect_is_refused(settings: Settings) -> None:
+    engine = Deaf()
+    app = create_app(settings, engine)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            response = await load(client, "news", "v1")
+            assert "changes no score" in response.json()["error"]["message"]
+            assert engine.adapters == set()
+            assert await names(client) == [BASE]
+
+
+async def test_there_is_room_for_so_many(client: httpx.AsyncClient) -> None:
+    for number in (1, 2):
+        assert (await load(client, f"news-{number}", f"v{number}")).status_code == 201
+    assert error(await load(client, "news-3", "v3"))[:2] == (409, "conflict")
+    assert (await load(client, "news-2", "v3")).status_code == 201  # in its predecessor's place
+
+
+async def test_loading_is_off_without_a_root(tmp_path: Path) -> None:
+    app = create_app(Settings(model=SMOLLM2, state=tmp_path), FakeEngine())
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            assert (await load(client, "news", "v1")).status_code == 409
+
+
+async def test_aliases_move_and_roll_back(client: httpx.AsyncClient) -> None:
+    await load(client, "news-1", "v1")
+    await load(client, "news-2", "v2")
+    assert (await predict(client))["model"] == BASE
+    for model in ("news-1", "news-2", "news-1"):
+        response = await client.put("/aliases/default", json={"weights": {model: 1}})
+        assert response.json() == {"alias": "default", "weights": {model: 1}}
+        assert (await predict(client))["model"] == model
+        assert (await predict(client, model="default"))["model"] == model
+    assert error(await client.delete("/adapters/news-1"))[:2] == (409, "conflict")
+    assert (await client.delete("/adapters/news-2")).json() == {"removed": "news-2"}
+    assert await names(client) == [BASE, "news-1", "default"]
+    assert (await client.delete("/aliases/default")).status_code == 200
+    assert (await predict(client))["model"] == BASE
+
+
+@pytest.mark.parametrize(
+    ("alias", "weights", "expected"),
+    [
+        ("x", {"nothing": 1}, (404, "model_not_found", "weights.nothing")),
+        ("x", {BASE: 0}, (422, "invalid_value", "weights")),
+        ("x", {BASE: -1}, (422, "invalid_value", f"weights.{BASE}")),
+        ("x", {}, (422, "invalid_value", "weights")),
+        (BASE, {BASE: 1}, (409, "conflict", "alias")),
+        ("a@b", {BASE: 1}, (422, "invalid_value", "alias")),
+    ],
+)
+async def test_bad_aliases(
+    client: httpx.AsyncClient, alias: str, weights: dict[str, float], expected: tuple[int, str, str]
+) -> None:
+    assert error(await client.put(f"/aliases/{alias}", json={"weights": weights})) == expected
+    assert (await client.get("/aliases")).json() == {"aliases": []}
+
+
+async def test_an_experiment_splits_readers_and_keeps_them(client: httpx.AsyncClient) -> None:
+    await load(client, "news", "v1")
+    await client.put("/aliases/default", json={"weights": {BASE: 25, "news": 75}})
+    readers = [f"reader-{number}" for number in range(200)]
+    first = [(await predict(client, reader_id=reader))["model"] for reader in readers]
+    again = [(await predict(client, reader_id=reader))["model"] for reader in readers]
+    assert first == again
+    assert 0.65 < first.count("news") / len(first) < 0.85
+    text = (await client.get("/metrics")).text
+    assert 'frontpage_requests_total{method="POST",model="news",route="/predict"' in text
+
+
+async def test_an_alias_moves_between_requests_never_within_one(
+    client: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    await load(client, "news", "v1")
+    engine.latency_seconds = 0.2
+    body = {"candidates": [f"title {number}" for number in range(50)], "model": "front"}
+    await client.put("/aliases/front", json={"weights": {"news": 1}})
+    at_work = asyncio.create_task(client.post("/rank", json=body))
+    await asyncio.sleep(0.05)
+    await client.put("/aliases/front", json={"weights": {BASE: 1}})
+    removed = asyncio.create_task(client.delete("/adapters/news"))
+    await asyncio.sleep(0.05)
+    assert engine.adapters == {"news@1"}  # still there for the request at work
+    assert (await at_work).json()["model"] == "news"
+    assert (await removed).status_code == 200
+    assert engine.adapters == set()
+    engine.latency_seconds = 0
+    assert (await client.post("/rank", json=body)).json()["model"] == BASE
+
+
+async def test_all_of_it_survives_a_restart(
+    app: FastAPI, client: httpx.AsyncClient, settings: Settings, root: Path
+) -> None:
+    await load(client, "news-1", "v1")
+    await load(client, "news-2", "v2")
+    await client.put("/aliases/default", json={"weights": {"news-2": 1}})
+    before = await predict(client)
+    (settings.state / "adapters" / "news-1@1" / "adapter_config.json").write_text("{")
+    async for again in restarted(settings):
+        assert await names(again) == [BASE, "news-2", "default"]
+        assert await predict(again) | {"id": 0, "latency_ms": 0} == before | {
+            "id": 0,
+            "latency_ms": 0,
+        }
+        listed = (await again.get("/adapters")).json()["adapters"]
+        assert [(a["name"], a["status"]) for a in listed] == [
+            ("news-2", "serving"),
+            ("news-1", "failed"),
+        ]
+        assert "not JSON" in listed[1]["error"]
+        assert (await again.delete("/adapters/news-1")).status_code == 200
+    assert "news-1" not in json.loads((settings.state / "registry.json").read_text())["adapters"]
+
+
+async def restarted(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(settings, FakeEngine())
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            yield client
+
+
+async def test_a_registry_that_is_not_ours_stops_the_start(settings: Settings) -> None:
+    settings.state.mkdir()
+    (settings.state / "registry.json").write_text('{"adapters": 3}')
+    with pytest.raises(StartupError, match=r"registry\.json can't be read"):
+        async for _ in restarted(settings):
+            pass
+
+
+async def test_an_unwritable_state_changes_nothing(
+    client: httpx.AsyncClient, settings: Settings, engine: FakeEngine
+) -> None:
+    (settings.state / "registry.partial").mkdir(parents=True)  # in the way of the new file
+    assert error(await load(client, "news", "v1"))[:2] == (409, "conflict")
+    assert engine.adapters == set()
+    assert await names(client) == [BASE]
+
+
+def test_files_are_checked_against_the_base(settings: Settings, tmp_path: Path) -> None:
+    assert check_adapter(write_adapter(tmp_path / "good"), settings) == 8
+    cut = write_adapter(tmp_path / "cut") / "adapter_model.safetensors"
+    cut.write_bytes(cut.read_bytes()[:-10])
+    with pytest.raises(AdapterRejected, match="can't be read"):
+        check_adapter(cut.parent, settings)
