@@ -10,6 +10,7 @@ from types import FrameType
 
 from pydantic import ValidationError
 
+from app import logs
 from app.errors import StartupError
 from app.merging import merge_if_asked
 from app.settings import Settings
@@ -34,7 +35,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     try:
         settings = read_settings()
-        configure_logging(settings)
+        logs.configure(settings)
         return asyncio.run(serve(settings))
     except StartupError as error:
         print(f"frontpage: error: {error}", file=sys.stderr)
@@ -60,33 +61,30 @@ def read_settings() -> Settings:
         raise StartupError(f"setting FRONTPAGE_{name}: {first['msg']}") from None
 
 
-def configure_logging(settings: Settings) -> None:
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    logger.setLevel(settings.log_level.upper())
-
-
 async def serve(settings: Settings) -> int:
     """Load the model, then listen: nothing is answered before the service is ready. Returns the
     exit code."""
     import uvicorn
 
     from app.main import create_app
+    from app.security import listening_host
     from app.server import Server
 
-    check_port(settings.host, settings.port)
+    host = listening_host(settings)
+    check_port(host, settings.port)
     settings = merge_if_asked(settings)
     app = create_app(settings)
     async with app.router.lifespan_context(app):
-        address = f"http://{settings.host}:{settings.port}"
+        address = f"http://{host}:{settings.port}"
         logger.info("ready: %s/docs — the README has three calls to try", address)
         config = uvicorn.Config(
             app,
-            host=settings.host,
+            host=host,
             port=settings.port,
             lifespan="off",  # ours has run: a failed start is one line, not a traceback
+            log_config=None,  # its lines go to our handler
             log_level="warning",
             access_log=False,
-            timeout_graceful_shutdown=1,  # after our own drain
         )
         state = app.state
         server = Server(config, state.engine, state.admission, settings.drain_s)

@@ -2,8 +2,8 @@
 bootstrap, which needs all answers at once).
 
 Answers are taken as independent, stories of one answer are not: Wilson's interval (1927) is taken
-at the size of a sample of independent stories of the same variance (Korn and Graubard 1998). Readers
-are not known here: where few of them give most of the answers, the intervals are too narrow.
+at the size of a sample of independent stories of the same variance (Korn and Graubard 1998).
+Readers are not known here: where few of them give most answers, the intervals are too narrow.
 """
 
 from dataclasses import dataclass

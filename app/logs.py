@@ -27,7 +27,7 @@ def configure(settings: Settings) -> None:
     os.environ[FORMAT] = settings.log_format
     if os.environ.get("VLLM_CONFIGURE_LOGGING", "1") == "1":
         os.environ.setdefault("VLLM_LOGGING_CONFIG_PATH", str(VLLM_CONFIG))
-    logging.basicConfig(handlers=[console()])
+    logging.getLogger().addHandler(console())
     logging.captureWarnings(True)
     logging.getLogger("frontpage").setLevel(settings.log_level.upper())
 

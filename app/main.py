@@ -17,7 +17,9 @@ from app.models import Choice
 from app.progress import step
 from app.recommender import Recommender
 from app.routes import adapters, feedback, openai, operations, predict, rank
+from app.security import Security, allow_origins
 from app.settings import Settings
+from app.tracing import Tracing, exporting
 
 VERSION = "0.1.0"
 
@@ -46,7 +48,11 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.add_middleware(middleware.Deadline, default_ms=settings.limits.timeout_ms)
     app.add_middleware(middleware.Admit, admission=app.state.admission)
     app.add_middleware(middleware.BodyLimit, max_bytes=settings.limits.max_body_bytes)
+    app.add_middleware(Security, keys=settings.api_keys)
+    if settings.trace_endpoint is not None:
+        app.add_middleware(Tracing)
     app.add_middleware(middleware.RequestContext)
+    allow_origins(app, settings.cors_origins)
     return app
 
 
@@ -61,6 +67,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Start the engine, load the adapters, give one score with each model, then serve."""
     settings, models, engine = app.state.settings, app.state.models, app.state.engine
     admission = app.state.admission
+    app.state.feedback.start()  # before the engine: a file that can't be opened costs no waiting
     with step(f"model {settings.base_name} from {settings.model}"):
         await engine.start()
     try:
@@ -72,9 +79,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
                 pairs = [(PROBE, [PROBE_TARGET])]
                 await recommender.judge(Choice(model, None), pairs, "start", lambda *_: "target")
         app.state.recommender = recommender
-        yield
+        with exporting(settings.trace_endpoint):
+            yield
     finally:
         await engine.stop()
+        app.state.feedback.stop()
 
 
 def check_ready(app: FastAPI) -> None:

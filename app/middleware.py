@@ -17,10 +17,12 @@ from app.errors import (
     BadRequest,
     BodyTooLarge,
     DeadlineExceeded,
+    EngineUnavailable,
     Overloaded,
     ServiceError,
     respond,
 )
+from app.logs import CURRENT_REQUEST
 
 access = logging.getLogger("frontpage.access")
 logger = logging.getLogger("frontpage")
@@ -43,12 +45,16 @@ class RequestContext:
         started = time.perf_counter()
         sent = Headers(scope=scope).get("x-request-id", "")
         request_id = sent if REQUEST_ID.fullmatch(sent) else uuid4().hex
-        scope.setdefault("state", {}).update(request_id=request_id, started=started)
+        scope.setdefault("state", {}).update(
+            request_id=request_id, started=started, is_answering=False
+        )
+        token = CURRENT_REQUEST.set(request_id)
         status = CLIENT_LEFT
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
+                scope["state"]["is_answering"] = True
                 status = message["status"]
                 MutableHeaders(scope=message)["x-request-id"] = request_id
             await send(message)
@@ -56,7 +62,7 @@ class RequestContext:
         try:
             await self.app(scope, receive, send_with_id)
         except Exception:
-            logger.exception("request %s failed", request_id)
+            logger.exception("request failed")
             if status == CLIENT_LEFT:
                 error = ServiceError("internal error; the service's log says more")
                 await respond(error, request_id)(scope, receive, send_with_id)
@@ -66,8 +72,11 @@ class RequestContext:
             model = scope["state"].get("model", metrics.NO_MODEL)
             metrics.observe_request(scope["method"], route, model, status, seconds)
             access.info(
-                "%s %s %s %.1f ms id=%s", scope["method"], route, status, seconds * 1e3, request_id
+                "%s %s %s %.1f ms",
+                *(scope["method"], route, status, seconds * 1e3),
+                extra={"method": scope["method"], "route": route, "status": status},
             )
+            CURRENT_REQUEST.reset(token)
         return None
 
 
@@ -127,6 +136,11 @@ class Admit:
                 await self.app(scope, receive, send)
         except Overloaded as error:  # by the line above: the application answers its own errors
             await respond(error, scope["state"]["request_id"])(scope, receive, send)
+        except asyncio.CancelledError:  # by uvicorn, at the end of the drain
+            if not self.admission.draining.is_set() or scope["state"]["is_answering"]:
+                raise
+            stopped = EngineUnavailable("the service has stopped; try another instance")
+            await respond(stopped, scope["state"]["request_id"])(scope, receive, send)
         return None
 
 
@@ -145,21 +159,14 @@ class Deadline:
             error = BadRequest(f"{TIMEOUT_HEADER}: whole milliseconds, from 1", TIMEOUT_HEADER)
             return await respond(error, scope["state"]["request_id"])(scope, receive, send)
         milliseconds = int(asked or self.default_ms)
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
         try:
             async with asyncio.timeout(milliseconds / 1e3) as timeout:
-                await self.app(scope, receive, watched)
+                await self.app(scope, receive, send)
         except TimeoutError:
             if not timeout.expired():
                 raise
             metrics.DEADLINES.inc()
-            if not started:
+            if not scope["state"]["is_answering"]:
                 late = DeadlineExceeded(f"not answered within {milliseconds} ms")
                 await respond(late, scope["state"]["request_id"])(scope, receive, send)
         return None

@@ -11,6 +11,7 @@ from app.errors import Unprocessable
 from app.models import Choice, ModelRegistry, ServedModel
 from app.scoring.calibration import Answer, answer
 from app.scoring.prompt import Prompt, PromptTooLong, Reader, Story
+from app.tracing import note, span
 
 MANY = 32
 """Targets whose prompts are built in a thread, so that they don't hold up other requests."""
@@ -49,22 +50,29 @@ class Recommender:
         """
         model = choice.model
         with self.models.at_work(model):
-            if sum(len(targets) for _, targets in pairs) < MANY:
-                prompts = self._prompts(model, pairs, field)
-            else:
-                prompts = await asyncio.to_thread(self._prompts, model, pairs, field)
-            with self.admission.work(cost(prompts)):
+            with span("prompt", model=model.name):
+                if sum(len(targets) for _, targets in pairs) < MANY:
+                    prompts = self._prompts(model, pairs, field)
+                else:
+                    prompts = await asyncio.to_thread(self._prompts, model, pairs, field)
+            at_work = self.admission.work(cost(prompts))
+            with at_work, span("engine", model=model.name, candidates=len(prompts)):
                 scores = await self.engine.score(prompts, model.labels, model.adapter, request_id)
-        answers = [answer(score.log_yes, score.log_no, model.prompts.profile) for score in scores]
-        judged = Judged(
-            model.name,
-            choice.alias,
-            answers,
-            [prompt.history_used for prompt in prompts],
-            sum(score.prompt_tokens for score in scores),
-            sum(score.cached_tokens for score in scores),
-        )
-        metrics.observe_answers(judged)
+        with span("answer", model=model.name) as answering:
+            judged = Judged(
+                model.name,
+                choice.alias,
+                [answer(score.log_yes, score.log_no, model.prompts.profile) for score in scores],
+                [prompt.history_used for prompt in prompts],
+                sum(score.prompt_tokens for score in scores),
+                sum(score.cached_tokens for score in scores),
+            )
+            note(
+                answering,
+                prompt_tokens=judged.prompt_tokens,
+                cached_tokens=judged.cached_tokens,
+            )
+            metrics.observe_answers(judged)
         metrics.QUEUE.labels(model.name).observe(max(score.queue_s for score in scores))
         return judged
 

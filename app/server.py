@@ -27,6 +27,7 @@ class Server(uvicorn.Server):
     def __init__(
         self, config: uvicorn.Config, engine: Engine, admission: Admission, drain_s: float
     ) -> None:
+        config.timeout_graceful_shutdown = 1  # after our own drain
         super().__init__(config)
         self.engine = engine
         self.admission = admission

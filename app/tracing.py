@@ -5,23 +5,24 @@ imported when it is on.
 """
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from opentelemetry.trace import NoOpTracer, Span, SpanKind, StatusCode, Tracer
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 UNTRACED = frozenset({"/health", "/ready", "/metrics"})  # asked for every few seconds
-EXPORT_TIMEOUT_S = 5.0  # also how long a stop may wait for a collector that does not answer
+TIMEOUT_S = 5.0  # of one export, and of a stop whose collector does not answer
 W3C = TraceContextTextMapPropagator()
 
-_tracer: Tracer = NoOpTracer()
+_tracer: Tracer | None = None
 
 
-def use(tracer: Tracer) -> None:
+def use(tracer: Tracer | None) -> None:
     """Not OpenTelemetry's global provider: that can be set only once, and vLLM may set it."""
     global _tracer
     _tracer = tracer
@@ -30,6 +31,9 @@ def use(tracer: Tracer) -> None:
 @contextmanager
 def span(name: str, **attributes: AttributeValue) -> Iterator[Span]:
     """A span under the current one; attributes get the prefix `frontpage.`."""
+    if _tracer is None:
+        yield INVALID_SPAN
+        return
     with _tracer.start_as_current_span(
         name,
         record_exception=False,  # its message may quote a request
@@ -66,15 +70,21 @@ def exporting(endpoint: str | None) -> Iterator[None]:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     name = os.environ.get("OTEL_SERVICE_NAME", "frontpage")
-    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
-    exporter = OTLPSpanExporter(endpoint, timeout=EXPORT_TIMEOUT_S)
+    resource = Resource.create({SERVICE_NAME: name})
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    exporter = OTLPSpanExporter(endpoint, timeout=TIMEOUT_S)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     use(provider.get_tracer("frontpage"))
     try:
         yield
     finally:
-        use(NoOpTracer())
-        provider.shutdown()
+        use(None)
+        # Its own shutdown waits for half a minute if the collector does not answer.
+        last = threading.Thread(target=provider.shutdown, daemon=True)
+        last.start()
+        last.join(TIMEOUT_S)
+        if last.is_alive():
+            exporter.shutdown()
 
 
 class Tracing:
@@ -84,7 +94,7 @@ class Tracing:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in UNTRACED:
+        if _tracer is None or scope["type"] != "http" or scope["path"] in UNTRACED:
             return await self.app(scope, receive, send)
         headers, method = Headers(scope=scope), scope["method"]
         parent = W3C.extract({name: headers[name] for name in W3C.fields if name in headers})

@@ -67,6 +67,7 @@ class Service:
 
 def start_service(log: Path, **settings: str) -> Service:
     port = free_port()
+    settings.setdefault("state", str(log.parent / "state"))
     names = {f"FRONTPAGE_{name.upper()}": value for name, value in settings.items()}
     with log.open("wb") as stream:
         process = subprocess.Popen(

@@ -5,11 +5,13 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from app.errors import Unprocessable
 from app.models import Choice, ModelRegistry
 from app.recommender import Judged, Recommender
 from app.schemas import ErrorResponse, ReaderFields, Story, Usage
 from app.scoring.prompt import Reader
 from app.scoring.prompt import Story as PromptStory
+from app.settings import Limits
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorResponse, "description": "No such model"},
@@ -36,15 +38,34 @@ def choose(request: Request, name: str | None, reader_id: str | None) -> Choice:
     return choice
 
 
-def story(sent: Story) -> PromptStory:
+def limits(request: Request) -> Limits:
+    found: Limits = request.app.state.settings.limits
+    return found
+
+
+LimitsDep = Annotated[Limits, Depends(limits)]
+
+
+def story(sent: Story, limits: Limits, field: str) -> PromptStory:
+    """`field`: the story's place in the request, for errors."""
+    if len(sent.title) > limits.max_title_chars:
+        name = f"{field}.title"
+        raise Unprocessable(f"{name}: at most {limits.max_title_chars} characters here", name)
     return PromptStory(sent.title, sent.category)
 
 
-def reader(sent: ReaderFields) -> Reader:
+def reader(sent: ReaderFields, limits: Limits, prefix: str = "") -> Reader:
+    """`prefix`: of the fields' names in the request, for errors."""
+
+    def stories(name: str, found: list[Story]) -> list[PromptStory]:
+        if len(found) > limits.max_stories:
+            raise Unprocessable(f"{name}: at most {limits.max_stories} stories here", name)
+        return [story(one, limits, f"{name}.{number}") for number, one in enumerate(found)]
+
     return Reader(
-        [story(one) for one in sent.history],
-        [story(one) for one in sent.liked],
-        [story(one) for one in sent.disliked],
+        stories(f"{prefix}history", sent.history),
+        stories(f"{prefix}liked", sent.liked),
+        stories(f"{prefix}disliked", sent.disliked),
     )
 
 

@@ -6,6 +6,7 @@ from app.errors import Unprocessable
 from app.recommender import Judged
 from app.routes.dependencies import (
     ERRORS,
+    LimitsDep,
     RecommenderDep,
     choose,
     latency_ms,
@@ -38,11 +39,11 @@ def keep(request: Request, judged: Judged) -> None:
 
 @router.post("/predict")
 async def predict(
-    body: PredictRequest, request: Request, recommender: RecommenderDep
+    body: PredictRequest, request: Request, recommender: RecommenderDep, limits: LimitsDep
 ) -> PredictResponse:
     """The probability that a reader clicks one story."""
     request_id = request.state.request_id
-    pairs = [(reader(body), [story(body.target)])]
+    pairs = [(reader(body, limits), [story(body.target, limits, "target")])]
     judged = await recommender.judge(
         choose(request, body.model, body.reader_id), pairs, request_id, lambda _pair, _: "target"
     )
@@ -58,13 +59,18 @@ async def predict(
 
 @router.post("/predict/batch")
 async def predict_batch(
-    body: BatchRequest, request: Request, recommender: RecommenderDep
+    body: BatchRequest, request: Request, recommender: RecommenderDep, limits: LimitsDep
 ) -> BatchResponse:
     """Many independent pairs of a reader and a story at once."""
-    limit = request.app.state.settings.limits.max_pairs
-    if len(body.pairs) > limit:
-        raise Unprocessable(f"pairs: at most {limit} here", "pairs")
-    pairs = [(reader(pair), [story(pair.target)]) for pair in body.pairs]
+    if len(body.pairs) > limits.max_pairs:
+        raise Unprocessable(f"pairs: at most {limits.max_pairs} here", "pairs")
+    pairs = [
+        (
+            reader(pair, limits, f"pairs.{number}."),
+            [story(pair.target, limits, f"pairs.{number}.target")],
+        )
+        for number, pair in enumerate(body.pairs)
+    ]
     judged = await recommender.judge(
         choose(request, body.model, body.reader_id),
         pairs,

@@ -6,6 +6,7 @@ from app import metrics
 from app.errors import Unprocessable
 from app.routes.dependencies import (
     ERRORS,
+    LimitsDep,
     RecommenderDep,
     choose,
     latency_ms,
@@ -21,15 +22,19 @@ router = APIRouter(tags=["predictions"], responses=ERRORS)
 
 
 @router.post("/rank")
-async def rank(body: RankRequest, request: Request, recommender: RecommenderDep) -> RankResponse:
+async def rank(
+    body: RankRequest, request: Request, recommender: RecommenderDep, limits: LimitsDep
+) -> RankResponse:
     """One reader's candidates, the most probable click first; equal ones keep their order."""
-    limit = request.app.state.settings.limits.max_candidates
-    if len(body.candidates) > limit:
-        raise Unprocessable(f"candidates: at most {limit} here", "candidates")
-    targets = [story(candidate) for candidate in body.candidates]
+    if len(body.candidates) > limits.max_candidates:
+        raise Unprocessable(f"candidates: at most {limits.max_candidates} here", "candidates")
+    targets = [
+        story(candidate, limits, f"candidates.{number}")
+        for number, candidate in enumerate(body.candidates)
+    ]
     judged = await recommender.judge(
         choose(request, body.model, body.reader_id),
-        [(reader(body), targets)],
+        [(reader(body, limits), targets)],
         request.state.request_id,
         lambda _, target: f"candidates.{target}",
     )

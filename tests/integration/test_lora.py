@@ -1,8 +1,10 @@
 """A tiny random Qwen3 with the real tokenizer, two PEFT LoRA adapters side by side, and merged."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tests.integration.conftest import titles
 from tests.models import ROOT, make_lora, make_tiny_qwen3, merge_lora
@@ -43,7 +46,12 @@ def with_adapters(folders: Folders, tmp_path_factory: pytest.TempPathFactory) ->
     adapters = {"first": str(folders.first), "second": str(folders.second)}
     log = tmp_path_factory.mktemp("log") / "log"
     service = start_service(
-        log, model=str(folders.base), adapters=json.dumps(adapters), default_model="second"
+        log,
+        model=str(folders.base),
+        adapters=json.dumps(adapters),
+        default_model="second",
+        adapter_root=str(folders.base.parent),
+        max_adapters="1",
     )
     with stopped_at_end(service):
         service.wait_until_ready()
@@ -144,3 +152,81 @@ def test_base_adapter_and_merged_compared_under_load(
     found = json.loads((tmp_path / "compare.json").read_text())["variants"]
     assert list(found) == ["base", "adapters", "merged"]
     assert all(one["requests"] >= 10 and one["answers_per_s_ratio"] > 0 for one in found.values())
+
+
+def post_adapter(service: Service, name: str, path: str) -> httpx.Response:
+    body = {"name": name, "path": path}
+    return httpx.post(f"{service.url}/adapters", json=body, timeout=120)
+
+
+def test_adapters_come_and_go_while_serving(with_adapters: Service, folders: Folders) -> None:
+    """Loads, a next version behind the same name with a warm prefix cache, an alias, unloading;
+    nothing of it changes what the base and the other adapters answer."""
+    others = ("tiny-qwen3", "first", "second")
+    before = {name: predict(with_adapters, name, "Microsoft")["probability"] for name in others}
+    make_lora(folders.base, folders.base.parent / "third", seed=3)
+    make_lora(folders.base, folders.base.parent / "fourth", seed=4)
+    assert post_adapter(with_adapters, "news", "third").json()["version"] == 1
+    third = [predict(with_adapters, "news", title)["probability"] for title in titles(6)]
+    assert post_adapter(with_adapters, "news", "fourth").json()["version"] == 2
+    fourth = [predict(with_adapters, "news", title)["probability"] for title in titles(6)]
+    assert min(abs(a - b) for a, b in zip(third, fourth, strict=True)) > 1e-3
+    assert post_adapter(with_adapters, "news", "third").json()["version"] == 3
+    again = [predict(with_adapters, "news", title)["probability"] for title in titles(6)]
+    assert again == pytest.approx(third, abs=1e-3)
+    assert chat(with_adapters, "news")["model"] == "news"
+    assert chat(with_adapters, "news", stream=True)["model"] == "news"
+    httpx.put(f"{with_adapters.url}/aliases/front", json={"weights": {"news": 1}})
+    assert predict(with_adapters, "front", "Microsoft")["model"] == "news"
+    assert chat(with_adapters, "front")["model"] == "news"
+    httpx.delete(f"{with_adapters.url}/aliases/front")
+    assert httpx.delete(f"{with_adapters.url}/adapters/news", timeout=60).status_code == 200
+    for name, probability in before.items():
+        found = predict(with_adapters, name, "Microsoft")["probability"]
+        assert found == pytest.approx(probability, abs=1e-3)
+
+
+def chat(service: Service, model: str, stream: bool = False) -> dict[str, Any]:
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": "Hello"}],
+        "max_tokens": 3,
+        "stream": stream,
+    }
+    response = httpx.post(f"{service.url}/v1/chat/completions", json=body, timeout=60)
+    text = response.text.splitlines()[0].removeprefix("data: ") if stream else response.text
+    answer: dict[str, Any] = json.loads(text)
+    return answer
+
+
+def test_an_adapter_that_does_nothing_is_refused(with_adapters: Service, folders: Folders) -> None:
+    """By the real engine's scores; nothing else changes."""
+    folder = make_lora(folders.base, folders.base.parent / "nothing", seed=5)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    zeros = {name: t * 0 if "lora_B" in name else t for name, t in tensors.items()}
+    save_file(zeros, folder / "adapter_model.safetensors")
+    response = post_adapter(with_adapters, "news", "nothing")
+    assert response.status_code == 422
+    assert "changes no score" in response.json()["error"]["message"]
+    assert httpx.get(f"{with_adapters.url}/v1/models").json()["data"][-1]["id"] == "second"
+
+
+def test_sigterm_lets_a_stream_end(with_adapters: Service) -> None:
+    """Last of this module: it stops the service."""
+    body = {
+        "model": "tiny-qwen3",
+        "messages": [{"role": "user", "content": "Hello"}],
+        "max_tokens": 300,
+        "ignore_eos": True,
+        "stream": True,
+    }
+    url = f"{with_adapters.url}/v1/chat/completions"
+    with httpx.stream("POST", url, json=body, timeout=60) as response:
+        lines = response.iter_lines()
+        next(lines)
+        with_adapters.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert httpx.get(f"{with_adapters.url}/ready").status_code == 503
+        rest = [line for line in lines if line]
+    assert rest[-1] == "data: [DONE]"
+    assert with_adapters.process.wait(30) == 0

@@ -223,3 +223,4 @@ def test_a_dead_engine_is_503(smollm2_service: Service, http: httpx.Client) -> N
     ):
         assert response.status_code == 503
         assert response.json()["error"]["code"] == "engine_unavailable"
+    assert smollm2_service.process.wait(20) == 1  # for its supervisor to see
