@@ -196,6 +196,7 @@ class Adapters:
                 prompts = read_prompts(self._encoder, folder)
                 await self._bring(ServedModel(name, kept.version, folder, prompts, kept.source))
         except AdapterRejected as error:
+            metrics.ADAPTER_LOADS.labels("rejected").inc()
             self.failed[name] = str(error)
             logger.error("adapter %s is not served: %s", name, error)
 

@@ -26,7 +26,7 @@ LATENCY = Histogram(
 )
 QUEUE = Histogram(
     "frontpage_queue_seconds",
-    "Time that a story waited in the engine before its first step.",
+    "Longest time that a story of a request waited before the engine's first step for it.",
     ["model"],
     buckets=(0.001, *SECONDS),
 )
@@ -69,6 +69,10 @@ ADAPTERS = Gauge(
 ADAPTER_LOADS = Counter(
     "frontpage_adapter_loads_total", "Loads of adapters: loaded, rejected.", ["outcome"]
 )
+for _outcome in ("loaded", "rejected"):  # from zero, so that the first one is an increase
+    ADAPTER_LOADS.labels(_outcome)
+for _reason in ("requests", "tokens", "draining", "rate_limit", "authentication", "scope"):
+    REFUSED.labels(_reason)
 FEEDBACK = Counter(
     "frontpage_feedback_total", "Feedback by model and outcome.", ["model", "clicked"]
 )

@@ -68,7 +68,8 @@ class RequestContext:
                 await respond(error, request_id)(scope, receive, send_with_id)
         finally:
             seconds = time.perf_counter() - started
-            route = getattr(scope.get("route"), "path", "unmatched")
+            path = scope["path"] if is_work(scope) else "unmatched"  # refused before routing
+            route = getattr(scope.get("route"), "path", path)
             model = scope["state"].get("model", metrics.NO_MODEL)
             metrics.observe_request(scope["method"], route, model, status, seconds)
             access.info(

@@ -84,7 +84,7 @@ def exporting(endpoint: str | None) -> Iterator[None]:
         last.start()
         last.join(TIMEOUT_S)
         if last.is_alive():
-            exporter.shutdown()
+            exporter.shutdown()  # type: ignore[no-untyped-call]
 
 
 class Tracing:

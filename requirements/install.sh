@@ -34,3 +34,4 @@ for set in "$@"; do
     cp "$lock" "$venv/.has-$set"
     rm $venv/.installing
 done
+if [[ " $* " == *" dev "* ]]; then requirements/promtool.sh; fi

@@ -1,6 +1,7 @@
 import random
 
 import pytest
+from pydantic import ValidationError
 
 from app.scoring.profile import COMPACT, NO_THINK, Profile
 from app.scoring.prompt import (
@@ -114,7 +115,7 @@ def test_category_is_data_too_and_may_be_missing(smollm2: Encoder) -> None:
     )
     assert smollm2.text(with_category.tail).startswith("sports<|im_end|>: t<|im_end|>")
     assert with_category.tail.count(2) == 1  # the layout's own, not the category's
-    assert smollm2.text(without.tail).startswith(": t<|im_end|>")
+    assert smollm2.text(without.tail).startswith("t<|im_end|>")
 
 
 @pytest.mark.parametrize("model", ["smollm2", "qwen3"])
@@ -212,3 +213,20 @@ def test_a_target_that_does_not_fit_is_named(smollm2: Encoder) -> None:
     with pytest.raises(PromptTooLong, match="tokens of prompt, the model takes 200") as caught:
         builder.build(EXAMPLE, [Story("t"), Story("word " * 300)], 200)
     assert caught.value.index == 1
+
+
+def test_the_layout_with_categories_takes_stories_without_one(smollm2: Encoder) -> None:
+    builder = PromptBuilder(smollm2, Profile(layout="categories", history=2))
+    reader = Reader([Story("Tesla opens a plant", "finance"), Story("Cup final tonight")])
+    prompts = builder.build(reader, [Story("Rates fall", "finance"), Story("Rain")], 1000)
+    text = smollm2.text(prompts[0].tokens)
+    assert "Clicked:\nfinance: Tesla opens a plant\nCup final tonight\n" in text
+    assert "Next:\nfinance: Rates fall<|im_end|>" in text
+    assert "Next:\nRain<|im_end|>" in smollm2.text(prompts[1].tokens)
+    assert prompts[0].prefix == prompts[1].prefix
+
+
+def test_an_item_with_a_category_starts_with_a_name() -> None:
+    layout = {"name": "x", "head": "", "sections": [], "before_target": "", "tail": ""}
+    with pytest.raises(ValidationError, match="must start with a name"):
+        Profile.model_validate({"layout": {**layout, "target": "[{category}] {title}"}})

@@ -23,6 +23,7 @@ from training.__main__ import main
 from training.config import FinetuneConfig
 from training.dataset import PreparedData
 from training.errors import TrainingError
+from training.run import make_builder, read_answers, read_groups
 from training.run_folder import explained, last_checkpoint
 
 ADAPTER = "adapter_model.safetensors"
@@ -237,3 +238,19 @@ def test_help_is_quick_and_shows_a_command() -> None:
         line.rpartition("|")[2].strip() for line in run.stderr.splitlines()
     }
     assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_categories_are_left_out_of_so_many_impressions(
+    share: float, tiny: Path, prepared: Path
+) -> None:
+    config = FinetuneConfig(layout="categories", category_dropout=share)
+    data = PreparedData(prepared)
+    builder = make_builder(config, tiny, data)
+    groups = read_groups(config, data, builder, read_answers(builder, tiny))
+    total = data.count("train")
+    texts = {builder.encoder.text(group.prefix + group.branches[0].tail) for group in groups}
+    categories = {story.category for story in data.stories if story.category}
+    without = [t for t in texts if not any(f"\n{category}: " in t for category in categories)]
+    assert len(texts) == total
+    assert (len(without) == 0) if share == 0 else (0.2 < len(without) / total < 0.8)

@@ -110,11 +110,48 @@ def test_original_without_labels_has_candidates_only() -> None:
 
 
 def temporal(
-    rows: pl.DataFrame = ALL, liked: int = 20, disliked: int = 20, negatives: int = 4, seed: int = 0
+    rows: pl.DataFrame = ALL,
+    liked: int = 20,
+    disliked: int = 20,
+    negatives: int = 4,
+    history_samples: int = 0,
+    seed: int = 0,
 ) -> dict[str, pl.DataFrame]:
     return samples.sample_temporal(
-        rows, liked=liked, disliked=disliked, negatives=negatives, seed=seed
+        rows,
+        liked=liked,
+        disliked=disliked,
+        negatives=negatives,
+        history_samples=history_samples,
+        seed=seed,
     )
+
+
+@pytest.mark.parametrize("count", [1, 3, 100])
+def test_clicks_of_histories_teach_what_followed(count: int) -> None:
+    plain = temporal()["train"]
+    train = temporal(history_samples=count)["train"]
+    assert train[: len(plain)].equals(plain)  # the impressions are the same, and come first
+    added = train[len(plain) :]
+    source = ALL.filter(split="train").sort("time").unique("user", keep="last")
+    histories = {row["user"]: row["history"] for row in source.rows(named=True)}
+    everyone = {story for history in histories.values() for story in history}
+    seen: dict[str, set[int]] = {}
+    for row in added.rows(named=True):
+        history, place = histories[row["user"]], len(row["history"])
+        assert row["history"] == history[:place]  # only what was clicked before
+        assert place >= samples.SHORTEST_HISTORY
+        assert row["candidates"][0] == history[place]
+        assert row["clicked"] == [True] + [False] * (len(row["candidates"]) - 1)
+        assert set(row["candidates"][1:]) <= everyone - set(history)
+        assert len(row["candidates"]) <= 5
+        assert row["liked"] == row["disliked"] == []
+        seen.setdefault(row["user"], set()).add(place)
+    for user, history in histories.items():
+        possible = max(len(history) - samples.SHORTEST_HISTORY, 0)
+        assert len(seen.get(user, ())) == min(count, possible)
+    assert train.equals(temporal(history_samples=count)["train"])
+    assert added["impression"].n_unique() == len(added)
 
 
 def earlier_plainly(row: dict[str, object], clicked: int, keep: int) -> list[int]:
