@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from uuid import uuid4
 
+from starlette._utils import get_route_path  # what the router matches: root_path and all
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -174,7 +175,7 @@ class Deadline:
 
 
 def is_work(scope: Scope) -> bool:
-    return scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in WORK
+    return scope["type"] == "http" and scope["method"] == "POST" and get_route_path(scope) in WORK
 
 
 class CancelOnDisconnect:

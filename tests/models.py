@@ -75,19 +75,3 @@ def make_lora(base: Path, folder: Path, seed: int, **profile: Any) -> Path:
     if profile:
         (folder / "profile.json").write_text(json.dumps(profile))
     return folder
-
-
-def merge_lora(base: Path, adapter: Path, folder: Path) -> Path:
-    """PEFT's own merge, in float32, cast once."""
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    merged.to(torch.bfloat16).save_pretrained(folder)
-    for file in qwen3_tokenizer_files().iterdir():
-        shutil.copy(file, folder)
-    if (adapter / "profile.json").exists():
-        shutil.copy(adapter / "profile.json", folder)
-    return folder
