@@ -174,12 +174,15 @@ def malformed(request: Request) -> type[ClientError]:
     return BadRequest if request.url.path.startswith("/v1/") else Unprocessable
 
 
+PLACES = ("body", "query", "path", "header")
+
+
 def from_validation(
     problems: Sequence[Any], error: type[ClientError] = Unprocessable
 ) -> ClientError:
     """pydantic's findings → one error that names the first field and says how many more."""
     first = problems[0]
-    param = ".".join(str(part) for part in first["loc"] if part != "body") or None
+    param = ".".join(str(part) for part in first["loc"] if part not in PLACES) or None
     if first["type"] == "json_invalid":
         return error(f"the body is not valid JSON: {first.get('ctx', {}).get('error', '')}")
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

@@ -7,9 +7,13 @@ What counts. An impression is a story that was shown and whose outcome is known:
   whether it was shown. So a client should ask with `top_k` for what it shows (stories that nobody
   scrolled to pull the figures down), and send one `"clicked": false` for an answer that was shown
   and ignored (without these, only answers with a click count, which pushes click-through and
-  calibration up, for all models alike).
+  clicks per expected click up, most for the model that is ignored most).
 - Of /predict and /predict/batch, where each story stands alone, only those with feedback. They have
   no position and no rank, so they count neither in the positions nor in the AUC.
+
+Readers look at the first places most, so clicks favour the order that a model chose: the online AUC
+is above the offline one. It is for comparing models, and so is everything by position. A name that
+was given to a new version of an adapter has one set of figures: ask for the days since.
 
 Answers are added up chunk by chunk, so that memory stays small however many are kept.
 """

@@ -37,6 +37,7 @@ LINGER_S = 0.05
 """How long answers gather for one commit; feedback does not wait for it."""
 IDLE_S = 60.0
 """Without traffic, old answers are deleted this often."""
+NOT_NOW = "feedback can't be kept at the moment"
 
 
 class FeedbackUnavailable(ServiceError):
@@ -67,12 +68,13 @@ class FeedbackStore:
         self.answers = answers
         self._queue: SimpleQueue[Given | Click | None] = SimpleQueue()
         self._hurry = threading.Event()
+        self._writer: threading.Thread | None = None
         self._failing = False
         self._reporting = asyncio.Lock()
 
     def start(self) -> None:
-        """Open or create the file. Raises StartupError."""
-        if not self.answers:
+        """Open or create the file; started already, change nothing. Raises StartupError."""
+        if not self.answers or self._writer:
             return
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -87,10 +89,11 @@ class FeedbackStore:
 
     def stop(self) -> None:
         """Commit what waits, and close."""
-        if self.answers:
+        if self._writer:
             self._queue.put(None)
             self._hurry.set()
             self._writer.join()
+            self._writer = None
             self._connection.close()
 
     def keep(
@@ -132,8 +135,8 @@ class FeedbackStore:
         Raises NotFound, Unprocessable for a story that was not shown, FeedbackUnavailable.
         """
         self._check_on()
-        if self._queue.qsize() >= QUEUED:
-            raise FeedbackUnavailable("feedback can't be kept at the moment")
+        if self._writer is None or self._queue.qsize() >= QUEUED:
+            raise FeedbackUnavailable(NOT_NOW)
         click = Click(answer_id, index, clicked)
         self._queue.put(click)
         self._hurry.set()
@@ -228,4 +231,4 @@ class FeedbackStore:
             if isinstance(item, Given):
                 metrics.FEEDBACK_DROPPED.inc()
             else:
-                item.model.set_exception(FeedbackUnavailable("feedback can't be kept now"))
+                item.model.set_exception(FeedbackUnavailable(NOT_NOW))

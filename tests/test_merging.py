@@ -15,7 +15,12 @@ from tests.models import SMOLLM2
 
 def settings(tmp_path: Path, **changes: Any) -> Settings:
     adapters = {"news": tmp_path / "news"}
-    fields = {"model": SMOLLM2, "state": tmp_path / "state", "merged": True, "adapters": adapters}
+    fields: dict[str, Any] = {
+        "model": SMOLLM2,
+        "state": tmp_path / "state",
+        "merged": True,
+        "adapters": adapters,
+    }
     return Settings(**(fields | changes))
 
 
