@@ -70,8 +70,8 @@ class RequestContext:
         finally:
             seconds = time.perf_counter() - started
             path = scope["path"] if is_work(scope) else "unmatched"  # refused before routing
-            route: str = getattr(scope.get("route"), "path", path)
-            model: str = scope["state"].get("model", metrics.NO_MODEL)
+            route = str(getattr(scope.get("route"), "path", path))
+            model = scope["state"].get("model", metrics.NO_MODEL)
             metrics.observe_request(scope["method"], route, model, status, seconds)
             access.info(
                 "%s %s %s %.1f ms",

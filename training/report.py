@@ -115,12 +115,14 @@ def render(evaluations: Sequence[dict[str, Any]]) -> str:
     models = [model for evaluation in evaluations for model in evaluation["models"]]
     names = unique_names(models)
     for number, model in enumerate(models):
+        drawn = {one["folder"] for one in models[:number]}  # asked by another backend as well
+        has_curve = model["log"] and model["folder"] not in drawn
+        model["loss_chart"] = draw_losses(model, number) if has_curve else None
         model["name"] = names[number]
         model["about"] = about(model)
         model["calibration_chart"] = draw_calibration(model, number)
         model["histogram_chart"] = draw_histogram(model)
         model["figures"]["ece"] = {"value": model["ece"], "low": None, "high": None}
-        model["loss_chart"] = draw_losses(model, number) if model["log"] else None
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )

@@ -51,7 +51,7 @@ class VllmBackend:
         self.scored = SamplingParams(
             max_tokens=1, temperature=0.0, detokenize=False, logprob_token_ids=labels
         )
-        # No seed of its own: in 0.32 on a CPU a seeded prompt that is read in parts ends the engine.
+        # No seed: in 0.32 on a CPU a seeded prompt that is read in parts ends the engine.
         self.written = SamplingParams(max_tokens=MAX_TOKENS, temperature=TEMPERATURE)
 
     def score(self, impressions: Sequence[Impression]) -> list[Answers]:

@@ -1,6 +1,7 @@
 """A tiny random Qwen3 with the real tokenizer, two PEFT LoRA adapters side by side, and merged."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +16,55 @@ import httpx
 import pytest
 from safetensors.torch import load_file, save_file
 
+from app.scoring.profile import Profile
+from app.scoring.prompt import Encoder, PromptBuilder, Reader, Story
 from tests.integration.conftest import titles
-from tests.models import ROOT, make_lora, make_tiny_qwen3, merge_lora
+from tests.models import ROOT, make_lora, make_tiny_qwen3
 from tests.servers import Service, start_service, stopped_at_end
 
+LISTS = ("history", "liked", "disliked")
 READER = {"history": ["Tesla", "SpaceX"], "liked": ["Apple"]}
 CALIBRATION = {"slope": 0.5, "intercept": -1.0}
+LLAMA_FACTORY: dict[str, Any] = {
+    "alpha_pattern": {},
+    "auto_mapping": None,
+    "base_model_name_or_path": "Qwen/Qwen3-8B",
+    "bias": "none",
+    "corda_config": None,
+    "eva_config": None,
+    "exclude_modules": None,
+    "fan_in_fan_out": False,
+    "inference_mode": True,
+    "init_lora_weights": True,
+    "layer_replication": None,
+    "layers_pattern": None,
+    "layers_to_transform": None,
+    "loftq_config": {},
+    "lora_alpha": 16,
+    "lora_bias": False,
+    "lora_dropout": 0.0,
+    "megatron_config": None,
+    "megatron_core": "megatron.core",
+    "modules_to_save": None,
+    "peft_type": "LORA",
+    "r": 8,
+    "rank_pattern": {},
+    "revision": None,
+    "target_modules": [
+        "up_proj",
+        "v_proj",
+        "down_proj",
+        "k_proj",
+        "q_proj",
+        "gate_proj",
+        "o_proj",
+    ],
+    "task_type": "CAUSAL_LM",
+    "trainable_token_indices": None,
+    "use_dora": False,
+    "use_rslora": False,
+}
+"""adapter_config.json as LLaMA-Factory 0.9.3 writes it, with PEFT 0.15 and a hub's model id."""
 
 
 @dataclass
@@ -28,7 +72,6 @@ class Folders:
     base: Path
     first: Path
     second: Path
-    merged: Path
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +81,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     profile = {"layout": "compact", "no_think": True, "history": 9, "calibration": CALIBRATION}
     first = make_lora(base, root / "first", seed=1, **profile)
     second = make_lora(base, root / "second", seed=2)
-    return Folders(base, first, second, merge_lora(base, first, root / "merged"))
+    return Folders(base, first, second)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +104,8 @@ def with_adapters(folders: Folders, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def merged(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     log = tmp_path_factory.mktemp("log") / "log"
-    service = start_service(log, model=str(folders.merged), model_name="news")
+    adapters = json.dumps({"news": str(folders.first)})
+    service = start_service(log, model=str(folders.base), adapters=adapters, merged="true")
     with stopped_at_end(service):
         service.wait_until_ready()
         yield service
@@ -197,6 +241,26 @@ def chat(service: Service, model: str, stream: bool = False) -> dict[str, Any]:
     text = response.text.splitlines()[0].removeprefix("data: ") if stream else response.text
     answer: dict[str, Any] = json.loads(text)
     return answer
+
+
+def test_an_adapter_of_llama_factory_is_served(with_adapters: Service, folders: Folders) -> None:
+    """Two files, no profile: it has the original prompt, and its weights take part."""
+    folder = folders.base.parent / "llama-factory"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps(LLAMA_FACTORY, indent=2))
+    shutil.copy(folders.second / "adapter_model.safetensors", folder)
+    assert post_adapter(with_adapters, "news", "llama-factory").is_success
+    builder = PromptBuilder(Encoder(folders.base / "tokenizer.json"), Profile())
+    reader = Reader(*([Story(title) for title in READER.get(name, [])] for name in LISTS))
+    for title in titles(6):
+        (prompt,) = builder.build(reader, [Story(title)], 2000)
+        found, same, base = (
+            predict(with_adapters, name, title) for name in ("news", "second", "tiny-qwen3")
+        )
+        assert found["usage"]["prompt_tokens"] == len(prompt.tokens)
+        assert found["probability"] == pytest.approx(same["probability"], abs=1e-3)
+        assert abs(found["probability"] - base["probability"]) > 1e-3
+    assert httpx.delete(f"{with_adapters.url}/adapters/news", timeout=60).status_code == 200
 
 
 def test_an_adapter_that_does_nothing_is_refused(with_adapters: Service, folders: Folders) -> None:
