@@ -13,6 +13,7 @@ from vllm import exceptions
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.lora.request import LoRARequest
+from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
@@ -95,6 +96,9 @@ async def respond(
     serving: Any, schema: type[BaseModel], body: dict[str, Any], request: Request
 ) -> Response:
     """vLLM's answer as it is, its errors as ours."""
+    if current_platform.is_cpu() and body.get("seed") is not None:
+        # 0.32: "CPU Generator does not use offset" ends the engine when a prompt is read in parts.
+        raise BadRequest("seed: vLLM does not support it on a CPU", "seed")
     try:
         answer = await serving(schema.model_validate(body), request)
     except ValidationError as error:

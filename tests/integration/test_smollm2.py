@@ -152,6 +152,12 @@ def test_openai_sdk_error_types(sdk: openai.OpenAI) -> None:
     assert large.value.status_code == 413
 
 
+def test_a_seed_cannot_end_the_engine(sdk: openai.OpenAI) -> None:
+    """vLLM 0.32 dies of one on a CPU, when a prompt is read in parts."""
+    with pytest.raises(openai.BadRequestError, match="seed: vLLM does not support it on a CPU"):
+        sdk.chat.completions.create(model=MODEL, messages=MESSAGES, seed=1)
+
+
 def test_the_original_projects_examples(smollm2_service: Service) -> None:
     """cURL, requests and the OpenAI SDK as that project calls its API."""
     body: dict[str, Any] = {"model": MODEL, "messages": MESSAGES, "max_tokens": 10}
