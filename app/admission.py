@@ -34,8 +34,7 @@ class Admission:
             refuse("draining", "the service is stopping; try another instance")
         if self.requests >= self.max_requests:
             refuse("requests", f"{self.requests} requests are at work")
-        if self.tokens >= self.max_tokens:
-            refuse("tokens", f"{self.tokens} prompt tokens are at work")
+        self._check_tokens()
         self.requests += 1
         self.idle.clear()
         metrics.PENDING_REQUESTS.set(self.requests)
@@ -49,10 +48,9 @@ class Admission:
 
     @contextmanager
     def work(self, tokens: int) -> Iterator[None]:
-        """Before the engine gets a request. One that is larger than the limit runs alone. Raises
-        Overloaded."""
-        if self.tokens and self.tokens + tokens > self.max_tokens:
-            refuse("tokens", f"{self.tokens} prompt tokens are at work, and this needs {tokens}")
+        """Before the engine gets a request. A large one may go over the limit: it would starve if it
+        had to find that much room. Raises Overloaded."""
+        self._check_tokens()
         self.tokens += tokens
         metrics.PENDING_TOKENS.set(self.tokens)
         try:
@@ -60,6 +58,10 @@ class Admission:
         finally:
             self.tokens -= tokens
             metrics.PENDING_TOKENS.set(self.tokens)
+
+    def _check_tokens(self) -> None:
+        if self.tokens >= self.max_tokens:
+            refuse("tokens", f"{self.tokens} prompt tokens are at work")
 
 
 def refuse(reason: str, message: str) -> None:

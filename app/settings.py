@@ -39,7 +39,8 @@ class Limits(BaseModel):
     max_pending_tokens: int | None = Field(
         None,
         gt=0,
-        description="prompt tokens to compute, at work at once; default: two of the engine's steps",
+        description="prompt tokens to compute, at work at once, from which on a request is a 503;"
+        " default: two of the engine's steps",
     )
     timeout_ms: int = Field(
         30_000, gt=0, description="a request without X-Request-Timeout-Ms ends in a 504 after this"
