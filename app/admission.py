@@ -48,8 +48,8 @@ class Admission:
 
     @contextmanager
     def work(self, tokens: int) -> Iterator[None]:
-        """Before the engine gets a request. A large one may go over the limit: it would starve if it
-        had to find that much room. Raises Overloaded."""
+        """Before the engine gets a request. A large one may go over the limit, else it would starve.
+        Raises Overloaded."""
         self._check_tokens()
         self.tokens += tokens
         metrics.PENDING_TOKENS.set(self.tokens)
