@@ -48,7 +48,7 @@ class Admission:
 
     @contextmanager
     def work(self, tokens: int) -> Iterator[None]:
-        """Before the engine gets a request. A large one may go over the limit, else it would starve.
+        """Before the engine gets a request. A large one may exceed the limit, else it would starve.
         Raises Overloaded."""
         self._check_tokens()
         self.tokens += tokens

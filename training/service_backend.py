@@ -10,11 +10,11 @@ from openai import APIConnectionError, APIStatusError, OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
 from app.scoring.profile import Profile
-from app.scoring.prompt import Piece, Story, as_text, item_pieces
+from app.scoring.prompt import Piece, Story, as_text, item_pieces, reader_pieces, used_of
 from training.backends import MAX_TOKENS, TEMPERATURE, Answers
 from training.dataset import Impression
 from training.errors import TrainingError
-from training.texts import chat_parts, reader_text
+from training.texts import chat_parts
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -95,7 +95,8 @@ class ServiceBackend:
         """The prompt of a sample's first candidate as system and user message."""
         layout = self.layout
         target = [*item_pieces(layout.target, sample.candidates[0]), Piece(layout.tail, False)]
-        user = reader_text(sample.reader, layout, self.wording) + as_text(target)
+        reader = reader_pieces(layout, used_of(sample.reader, self.wording))
+        user = as_text([*reader, *target])
         return [{"role": "system", "content": self.system}, {"role": "user", "content": user}]
 
 

@@ -14,7 +14,7 @@ import orjson
 import polars as pl
 
 from app.scoring.profile import Layout, Profile
-from app.scoring.prompt import Piece, Reader, as_text, item_pieces, last, section_pieces
+from app.scoring.prompt import Piece, as_text, item_pieces, reader_pieces, used_of
 from training.dataset import Impression, to_impressions, to_stories
 from training.errors import TrainingError
 from training.samples import choose_pairs
@@ -53,7 +53,7 @@ def write_texts(file: Path, impressions: Iterable[Impression], profile: Profile)
     count = 0
     with file.open("wb") as lines:
         for impression in impressions:
-            reader = reader_text(impression.reader, layout, profile)
+            reader = as_text(reader_pieces(layout, used_of(impression.reader, profile)))
             for story, clicked in zip(impression.candidates, impression.clicked or [], strict=True):
                 target = as_text([*item_pieces(layout.target, story), Piece(layout.tail, False)])
                 sample = {
@@ -64,15 +64,6 @@ def write_texts(file: Path, impressions: Iterable[Impression], profile: Profile)
                 lines.write(orjson.dumps(sample, option=orjson.OPT_APPEND_NEWLINE))
                 count += 1
     return count
-
-
-def reader_text(reader: Reader, layout: Layout, profile: Profile) -> str:
-    """All that precedes the target, as PromptBuilder.text writes it (a test compares them)."""
-    pieces = [Piece(layout.head, False)]
-    for section in layout.sections:
-        stories = last(getattr(reader, section.field), getattr(profile, section.field))
-        pieces += section_pieces(section, stories)
-    return as_text([*pieces, Piece(layout.before_target, False)])
 
 
 def chat_parts(layout: Layout) -> tuple[str, Layout]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from app.scoring.profile import NO_THINK, Profile, Section
+from app.scoring.profile import NO_THINK, Layout, Profile, Section
 
 TARGET_STEP = 64
 """Tokens. When a reader must be cut, a target counts in whole steps, so that candidates of usual
@@ -138,6 +138,23 @@ def section_pieces(section: Section, stories: Sequence[Story]) -> list[Piece]:
     return [*pieces, Piece(section.after, False)]
 
 
+def reader_pieces(layout: Layout, reader: Reader) -> list[Piece]:
+    """All that precedes the target."""
+    pieces = [Piece(layout.head, False)]
+    for section in layout.sections:
+        pieces += section_pieces(section, getattr(reader, section.field))
+    return [*pieces, Piece(layout.before_target, False)]
+
+
+def used_of(reader: Reader, profile: Profile) -> Reader:
+    """As many stories, the newest, as the profile asks for."""
+    return Reader(
+        last(reader.history, profile.history),
+        last(reader.liked, profile.liked),
+        last(reader.disliked, profile.disliked),
+    )
+
+
 def as_text(pieces: Sequence[Piece]) -> str:
     return "".join(piece.text for piece in pieces)
 
@@ -161,7 +178,7 @@ class PromptBuilder:
         A reader too long loses the oldest history first, then the oldest liked and disliked.
         Raises PromptTooLong for a target that alone does not fit.
         """
-        reader = self._last(reader)
+        reader = used_of(reader, self.profile)
         lead, _ = self._target_pieces(Story(""))
         prefixes: dict[int, tuple[Tokens, int]] = {}
         prompts = []
@@ -179,15 +196,8 @@ class PromptBuilder:
     def text(self, reader: Reader, target: Story) -> str:
         """The prompt as one text, uncut: for people, and for other programs' training files."""
         lead, tail = self._target_pieces(target)
-        return as_text([*self._reader_pieces(self._last(reader)), *lead, *tail])
-
-    def _last(self, reader: Reader) -> Reader:
-        profile = self.profile
-        return Reader(
-            last(reader.history, profile.history),
-            last(reader.liked, profile.liked),
-            last(reader.disliked, profile.disliked),
-        )
+        known = reader_pieces(self.profile.layout, used_of(reader, self.profile))
+        return as_text([*known, *lead, *tail])
 
     def _fit(self, reader: Reader, lead: list[Piece], budget: int) -> tuple[Tokens, int]:
         """The longest prefix within `budget` tokens (the shortest there is, if none), and how many
@@ -204,14 +214,7 @@ class PromptBuilder:
         return self._prefix(kept, lead), len(kept.history)
 
     def _prefix(self, reader: Reader, lead: list[Piece]) -> Tokens:
-        return self._encode([*self._reader_pieces(reader), *lead])
-
-    def _reader_pieces(self, reader: Reader) -> list[Piece]:
-        layout = self.profile.layout
-        pieces = [Piece(layout.head, False)]
-        for section in layout.sections:
-            pieces += section_pieces(section, getattr(reader, section.field))
-        return [*pieces, Piece(layout.before_target, False)]
+        return self._encode([*reader_pieces(self.profile.layout, reader), *lead])
 
     def _target_pieces(self, target: Story) -> tuple[list[Piece], list[Piece]]:
         """What precedes the target's own text, which candidates share, and the rest."""
