@@ -1,12 +1,13 @@
 # The contributor's commands; CI runs the same. `make` alone lists them.
 SHELL := /bin/bash
 PORT ?= 8000
+RATE ?= 2
 DEVICE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 MODEL := models/smollm2-135m-instruct
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format openapi lock packages packages-dev
+.PHONY: help serve test check format load openapi lock packages packages-dev
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +27,9 @@ check: packages-dev ## lint, formatting and strict types
 format: packages-dev ## format and mend what the linter can
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+load: packages-dev ## open load of RATE (default 2) requests a second on the service at PORT
+	$(RUN) -m loadtests.compare service=http://127.0.0.1:$(PORT) --kinds predict,rank,chat --rate $(RATE)
 
 openapi: packages-dev $(MODEL)/config.json ## write docs/openapi.json from the service
 	$(RUN) -m tests.openapi docs/openapi.json
