@@ -33,7 +33,7 @@ def free_port() -> int:
 async def serving(app: FastAPI) -> AsyncIterator[str]:
     """The application behind a real uvicorn; gives its URL."""
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, log_level="warning"))
     running = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)

@@ -34,7 +34,7 @@ async def running(
     latency_s, engine.latency_seconds = engine.latency_seconds, 0.0  # not while starting
     async with app.router.lifespan_context(app):
         port = free_port()
-        config = uvicorn.Config(app, port=port, lifespan="off", log_level="warning")
+        config = uvicorn.Config(app, port=port, lifespan="off", log_config=None)
         server = Server(config, engine, app.state.admission, drain_s)
         ended = asyncio.create_task(server.run_until_end())
         while not server.started:

@@ -173,8 +173,8 @@ def test_other_bases_and_adapters_are_refused(
     assert "lora_magnitude_vector is not a plain LoRA matrix" in refusal(tiny, dora)
 
     edit(adapter / "adapter_config.json", peft_type="PREFIX_TUNING")
-    assert "peft_type PREFIX_TUNING is not supported" in refusal(tiny, adapter)
-    assert "no LoRA adapter" in refusal(tiny, tiny)
+    assert "PREFIX_TUNING adapter, not LORA" in refusal(tiny, adapter)
+    assert "not a PEFT adapter" in refusal(tiny, tiny)
 
 
 def test_weights_of_another_training_are_told_apart(

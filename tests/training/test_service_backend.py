@@ -38,7 +38,7 @@ def impression(name: str, titles: list[str]) -> Impression:
 @contextmanager
 def served(app: FastAPI) -> Iterator[str]:
     """The application on uvicorn in a thread of its own."""
-    server = uvicorn.Server(uvicorn.Config(app, port=(port := free_port()), log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(app, port=(port := free_port()), log_config=None))
     thread = Thread(target=asyncio.run, args=(server.serve(),))
     thread.start()
     while not server.started:
