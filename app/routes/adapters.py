@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 
 from app.adapters import Adapters
+from app.routes.dependencies import ERRORS
 from app.schemas import (
     Adapter,
     AdapterList,
@@ -19,11 +20,9 @@ from app.schemas import (
 router = APIRouter(
     tags=["adapters"],
     responses={
+        **ERRORS,
         404: {"model": ErrorResponse, "description": "No such adapter, alias or model"},
         409: {"model": ErrorResponse, "description": "Something else stands in its way"},
-        413: {"model": ErrorResponse, "description": "The body is too large"},
-        422: {"model": ErrorResponse, "description": "A field is wrong; `param` names it"},
-        503: {"model": ErrorResponse, "description": "The engine can't answer"},
     },
 )
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 
 from app.feedback import FeedbackStore
+from app.routes.dependencies import ERRORS
 from app.schemas import (
     ErrorResponse,
     ExperimentsResponse,
@@ -16,9 +17,8 @@ from app.schemas import (
 router = APIRouter(
     tags=["feedback"],
     responses={
+        **ERRORS,
         404: {"model": ErrorResponse, "description": "No such answer is kept, or feedback is off"},
-        413: {"model": ErrorResponse, "description": "The body is too large"},
-        422: {"model": ErrorResponse, "description": "A field is wrong; `param` names it"},
         503: {"model": ErrorResponse, "description": "The disk is full, slow or gone"},
     },
 )

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from app.scoring.profile import COMPACT, Profile
 from tests.models import ROOT, qwen3_tokenizer_files
 from tests.servers import free_port
-from tests.training.tiny import make_tokenizer
+from tests.training.tiny import make_tiny
 from training.__main__ import COMMANDS
 
 PAGE = ROOT / "docs" / "training.md"
@@ -62,29 +60,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_servable(folder: Path) -> None:
-    """A Qwen3 with heads wide enough for vLLM on a CPU, few words, and a chat template."""
+    """The tiny Qwen3, with a chat template."""
     folder.mkdir(parents=True)
-    tokenizer = make_tokenizer()
-    tokenizer.save(str(folder / "tokenizer.json"))
+    make_tiny(folder, heads=2)
+    file = folder / "tokenizer_config.json"
     chat = json.loads((qwen3_tokenizer_files() / "tokenizer_config.json").read_bytes())
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>"}
-    config["chat_template"] = chat["chat_template"]
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    torch.manual_seed(0)
-    shape = Qwen3Config(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=32,
-        max_position_embeddings=2048,
-        tie_word_embeddings=True,
-        eos_token_id=tokenizer.token_to_id("<|im_end|>"),
-        initializer_range=0.1,
-    )
-    Qwen3ForCausalLM(shape).save_pretrained(folder)
+    config = json.loads(file.read_bytes()) | {"chat_template": chat["chat_template"]}
+    file.write_text(json.dumps(config))
 
 
 @pytest.fixture(scope="module")
