@@ -3,7 +3,9 @@ SHELL := /bin/bash
 PORT ?= 8000
 RATE ?= 2
 DEVICE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
-MODEL := models/smollm2-135m-instruct
+BASE := models/smollm2-135m-instruct
+ADAPTER := adapters/news-smollm2
+MODEL := models/news-smollm2
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
@@ -43,6 +45,10 @@ packages:
 packages-dev:
 	@requirements/install.sh $(DEVICE) train load dev
 
-$(MODEL)/config.json: | packages
-	@echo "==> bringing the default model into $(MODEL)"
+$(BASE)/config.json: | packages
+	@echo "==> bringing SmolLM2-135M-Instruct into $(BASE)"
 	@$(RUN) -m training download smollm2
+
+$(MODEL)/config.json: $(ADAPTER)/adapter_model.safetensors | $(BASE)/config.json
+	@echo "==> merging $(ADAPTER) into it: the default model, $(MODEL)"
+	@$(RUN) -m training merge --no-check --base $(BASE) --adapter $(ADAPTER) --output $(MODEL)

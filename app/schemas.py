@@ -199,7 +199,7 @@ class AdapterList(BaseModel):
 
 class AliasRequest(Wire):
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"weights": {"smollm2-135m-instruct": 10, "news-v2": 90}}]}
+        json_schema_extra={"examples": [{"weights": {"news-smollm2": 10, "news-v2": 90}}]}
     )
 
     weights: dict[str, Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]] = Field(

@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     )
 
     model: Path = Field(
-        Path("models/smollm2-135m-instruct"),
+        Path("models/news-smollm2"),
         description="folder of the base model, or of a merged one",
     )
     model_name: str | None = Field(None, description="its name in the API; default: the folder's")

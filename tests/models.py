@@ -8,6 +8,8 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 SMOLLM2 = ROOT / "models" / "smollm2-135m-instruct"
+ADAPTER = ROOT / "adapters" / "news-smollm2"
+DEFAULT_MODEL = ROOT / "models" / "news-smollm2"  # both, merged by make
 
 
 def qwen3_tokenizer_files() -> Path:

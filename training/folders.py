@@ -1,4 +1,4 @@
-"""Folders that are written whole or not at all."""
+"""Folders that are written whole or not at all, and what is copied between them."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from training.errors import TrainingError
+
+WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin", ".gguf", ".pt", ".pth")
+OWN_FILES = ("config.json", "profile.json", "run.json", "README.md")
 
 
 @contextmanager
@@ -32,3 +35,10 @@ def replaced_folder(out: Path, mark: str) -> Iterator[Path]:
     finally:
         for left in (partial, old):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def copy_side_files(base: Path, folder: Path) -> None:
+    """Tokenizer, chat template, generation settings: all but weights and what describes them."""
+    for file in base.iterdir():
+        if file.is_file() and not file.name.endswith(WEIGHTS) and file.name not in OWN_FILES:
+            shutil.copyfile(file, folder / file.name)

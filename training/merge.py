@@ -11,7 +11,7 @@ checkpoints of one run) are averaged; the first one's profile is kept.
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from app.engine.lora import check_fit, read_lora
-    from training.folders import replaced_folder
-    from training.merge_check import compare, make_impressions
-    from training.methods import copy_side_files
+    from training.folders import copy_side_files, replaced_folder
 
     adapters = [read_lora(folder) for folder in options.adapter]
     for adapter in adapters:
@@ -47,17 +45,17 @@ def run(options: argparse.Namespace) -> None:
     config = json.loads((options.base / "config.json").read_text(encoding="utf-8"))
     if "quantization_config" in config:
         raise TrainingError(f"{options.base} is quantized: merge into the model it was made from")
-    impressions = make_impressions(options.data)
+    check = None if options.no_check else check_for(options)
     with replaced_folder(options.output, MARK) as folder:
         write_merged(options.base, adapters, folder)
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         copy_side_files(options.base, folder)
         copy_profile(options.adapter[0], folder)
         record = describe(options.base, options.adapter)
-        if not options.no_check:
-            record |= compare(options.base, options.adapter, folder, impressions)
+        if check is not None:
+            record |= check(folder)
         (folder / MARK).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    if options.no_check:
+    if check is None:
         print(f"{options.output} is ready, unchecked")
     else:
         print(
@@ -65,6 +63,14 @@ def run(options: argparse.Namespace) -> None:
             f" log-odds differ by at most {record['max_difference']:.2g}; the adapter moves them by"
             f" up to {record['adapter_effect']:.2g}"
         )
+
+
+def check_for(options: argparse.Namespace) -> Callable[[Path], dict[str, Any]]:
+    """Folder of the merged model → findings. Apart, for it needs training's packages."""
+    from training.merge_check import compare, make_impressions
+
+    impressions = make_impressions(options.data)
+    return lambda folder: compare(options.base, options.adapter, folder, impressions)
 
 
 def write_merged(base: Path, adapters: "list[LoraAdapter]", folder: Path) -> None:

@@ -1,7 +1,6 @@
 """lora | qlora | full | p_tuning | adapter → a trainable model, its files, and back again."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,10 @@ from app.engine import lora
 from training import bottleneck
 from training.config import FinetuneConfig
 from training.errors import TrainingError
+from training.folders import copy_side_files
 from training.objective import teach
 
 TRAINABLE_FILE = "trainable.safetensors"
-WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin", ".gguf", ".pt", ".pth")
-OWN_FILES = ("config.json", "profile.json", "run.json", "README.md")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,13 +205,6 @@ def save_model(
     model.config.dtype = dtype
     model.save_pretrained(folder, state_dict={name: t.to(dtype) for name, t in state.items()})
     copy_side_files(base, folder)
-
-
-def copy_side_files(base: Path, folder: Path) -> None:
-    """Tokenizer, chat template, generation settings: all but weights and what describes them."""
-    for file in base.iterdir():
-        if file.is_file() and not file.name.endswith(WEIGHTS) and file.name not in OWN_FILES:
-            shutil.copyfile(file, folder / file.name)
 
 
 def is_whole_model(folder: Path) -> bool:

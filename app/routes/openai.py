@@ -27,12 +27,12 @@ router = APIRouter(
     },
 )
 CHAT = {
-    "model": "smollm2-135m-instruct",
+    "model": "news-smollm2",
     "messages": [{"role": "user", "content": "Name one newspaper."}],
     "max_tokens": 10,
     "temperature": 0.01,
 }
-COMPLETION = {"model": "smollm2-135m-instruct", "prompt": "The news today:", "max_tokens": 10}
+COMPLETION = {"model": "news-smollm2", "prompt": "The news today:", "max_tokens": 10}
 
 
 Serve = Callable[[dict[str, Any], Request], Awaitable[Response]]

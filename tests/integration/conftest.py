@@ -5,21 +5,20 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.models import SMOLLM2
 from tests.servers import Service, start_service, stopped_at_end
 
 
 @pytest.fixture(scope="module")
-def smollm2_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    log = tmp_path_factory.mktemp("smollm2") / "log"
-    with stopped_at_end(start_service(log, model=str(SMOLLM2))) as service:
+def default_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    log = tmp_path_factory.mktemp("default") / "log"
+    with stopped_at_end(start_service(log)) as service:
         service.wait_until_ready()
         yield service
 
 
 @pytest.fixture
-def http(smollm2_service: Service) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=smollm2_service.url, timeout=120) as client:
+def http(default_service: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=default_service.url, timeout=120) as client:
         yield client
 
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,14 @@ from transformers import AutoModelForCausalLM
 
 from app.engine.lora import fingerprint, weight_files
 from app.scoring.profile import load_profile
+from tests.models import ADAPTER, DEFAULT_MODEL, ROOT, SMOLLM2
 from tests.training.tiny import finetune, make_tiny
 from training import merge
 from training.__main__ import main
 from training.errors import TrainingError
 from training.merge_check import compare, make_impressions
 
+TRAIN_ONLY = ["bitsandbytes", "matplotlib", "modelscope", "orjson", "peft", "polars", "sklearn"]
 SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 PLAIN: dict[str, Any] = {"r": 4, "lora_alpha": 16, "target_modules": SEVEN}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -188,3 +192,23 @@ def test_weights_of_another_training_are_told_apart(
     save_file(weights, tmp_path / "other" / "model.safetensors", metadata={"format": "pt"})
     assert run(tmp_path / "other", tmp_path / "out", tmp_path / "adapter") == 1
     assert "same shapes, another fingerprint" in capsys.readouterr().err
+
+
+def test_the_shipped_adapter_merges_and_says_the_same(tmp_path: Path) -> None:
+    assert sum(file.stat().st_size for file in ADAPTER.iterdir()) <= 10e6
+    assert run(SMOLLM2, tmp_path / "merged", ADAPTER) == 0
+    assert fingerprint(tmp_path / "merged") == fingerprint(DEFAULT_MODEL)  # that make made
+    assert load_profile(DEFAULT_MODEL).calibration.slope != 1
+
+
+def test_merging_unchecked_needs_only_the_services_packages(tmp_path: Path) -> None:
+    """`make serve` merges, and `merged` does, where training's packages are missing."""
+    code = f"""if True:
+        import sys
+        sys.modules |= dict.fromkeys({TRAIN_ONLY!r})  # importing None fails
+        from training.__main__ import main
+        sys.exit(main(sys.argv[1:]))"""
+    merging = ["merge", "--no-check", "--base", str(SMOLLM2), "--adapter", str(ADAPTER)]
+    command = [sys.executable, "-c", code, *merging, "--output", str(tmp_path / "merged")]
+    subprocess.run(command, check=True, cwd=ROOT)
+    assert fingerprint(tmp_path / "merged") == fingerprint(DEFAULT_MODEL)

@@ -1,10 +1,11 @@
-"""The default model, SmolLM2-135M-Instruct in bfloat16 on a CPU, through HTTP."""
+"""The default model, as `make serve` has it: SmolLM2-135M-Instruct, the shipped adapter merged."""
 
 import asyncio
 import json
 import subprocess
 import time
 from contextlib import suppress
+from itertools import product
 from typing import Any
 
 import httpx
@@ -13,11 +14,11 @@ import pytest
 import requests
 
 from tests.integration.conftest import titles
-from tests.models import SMOLLM2
+from tests.models import DEFAULT_MODEL, ROOT
 from tests.servers import Service
 from tests.test_openapi import schemathesis
 
-MODEL = "smollm2-135m-instruct"
+MODEL = "news-smollm2"
 SYSTEM = (
     "You are a news recommendation expert. Based on user's click history and preferences, predict"
     " if they will click the target news."
@@ -33,6 +34,24 @@ MESSAGES: list[Any] = [
     {"role": "system", "content": SYSTEM},
     {"role": "user", "content": USER},
 ]
+PROMPT = """\
+<|im_start|>system
+Will the reader click the last story? Answer Yes. or No.<|im_end|>
+<|im_start|>user
+Liked:
+Apple
+Google
+Passed over:
+weather
+sports
+Clicked:
+Tesla
+SpaceX
+Next:
+Microsoft<|im_end|>
+<|im_start|>assistant
+"""
+"""As the shipped profile words it for READER and the story Microsoft."""
 READER = {
     "history": ["Tesla", "SpaceX"],
     "liked": ["Apple", "Google"],
@@ -41,8 +60,8 @@ READER = {
 
 
 @pytest.fixture
-def sdk(smollm2_service: Service) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{smollm2_service.url}/v1", api_key="none", max_retries=0)
+def sdk(default_service: Service) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{default_service.url}/v1", api_key="none", max_retries=0)
 
 
 def gauge(http: httpx.Client, name: str) -> float:
@@ -50,11 +69,11 @@ def gauge(http: httpx.Client, name: str) -> float:
     return float(next(line for line in lines if line.startswith(name)).rsplit(" ", 1)[1])
 
 
-def test_start_says_what_it_loads_and_for_how_long(smollm2_service: Service) -> None:
-    log = smollm2_service.log.read_text()
-    assert f"loaded model {MODEL} from {SMOLLM2} in " in log
+def test_start_says_what_it_loads_and_for_how_long(default_service: Service) -> None:
+    log = default_service.log.read_text()
+    assert f"loaded model {MODEL} from {DEFAULT_MODEL.relative_to(ROOT)} in " in log
     assert f"loaded first score of {MODEL} in " in log
-    assert f"ready: {smollm2_service.url}" in log
+    assert f"ready: {default_service.url}" in log
 
 
 def test_predict_agrees_with_transformers_in_float32(http: httpx.Client) -> None:
@@ -62,19 +81,96 @@ def test_predict_agrees_with_transformers_in_float32(http: httpx.Client) -> None
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(SMOLLM2)
-    text = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{USER}<|im_end|>\n"
-    ids = tokenizer(text + "<|im_start|>assistant\n", return_tensors="pt").input_ids
-    model = AutoModelForCausalLM.from_pretrained(SMOLLM2, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(DEFAULT_MODEL)
+    ids = tokenizer(PROMPT, return_tensors="pt").input_ids
+    model = AutoModelForCausalLM.from_pretrained(DEFAULT_MODEL, dtype=torch.float32)
     with torch.no_grad():
         logs = model(ids).logits[0, -1].log_softmax(-1)
     yes, no = (tokenizer.encode(word)[0] for word in ("Yes", "No"))
-    expected = torch.sigmoid(logs[yes] - logs[no]).item()
+    calibration = json.loads((DEFAULT_MODEL / "profile.json").read_text())["calibration"]
+    log_odds = calibration["slope"] * (logs[yes] - logs[no]) + calibration["intercept"]
+    expected = torch.sigmoid(log_odds).item()
     body = http.post("/predict", json={**READER, "target": "Microsoft"}).json()
     assert body["usage"]["prompt_tokens"] == pytest.approx(ids.shape[1], abs=5)
-    assert body["probability"] == pytest.approx(expected, abs=0.03)  # bfloat16 layers
+    assert body["probability"] == pytest.approx(expected, rel=0.1)  # bfloat16 layers
     mass = (logs[yes].exp() + logs[no].exp()).item()
     assert body["label_mass"] == pytest.approx(mass, abs=0.05)
+
+
+TOPICS = {
+    "sports": (
+        "Quarterback leads late comeback to win the playoff game",
+        "Coach fired after losing season",
+        "Star pitcher signs record contract",
+        "Underdogs reach the basketball final",
+        "Veteran goalkeeper announces retirement",
+        "Rookie breaks the touchdown record",
+    ),
+    "foodanddrink": (
+        "30 easy slow cooker dinners for busy weeknights",
+        "The best apple pie recipe you will ever bake",
+        "Chefs share their Thanksgiving side dishes",
+        "15 cozy soups to make this fall",
+        "How to cook a juicy turkey every time",
+        "Cheap pasta recipes everyone loves",
+    ),
+    "news": (
+        "Senate votes on inquiry rules",
+        "Governor signs new gun bill into law",
+        "Candidates clash over health care in debate",
+        "President meets foreign leaders at the White House",
+        "House committee subpoenas former adviser",
+        "Poll shows tight race in swing states",
+    ),
+    "autos": (
+        "New pickup truck: first drive review",
+        "Classic muscle cars that are worth a fortune",
+        "Recall affects thousands of SUVs",
+        "Electric car startup reveals its new model",
+        "The most reliable used cars to buy",
+        "Rare sports car sells at auction",
+    ),
+}
+"""Invented titles: four that a reader clicked, and two to rank."""
+
+
+@pytest.mark.parametrize("with_category", [True, False])
+def test_readers_get_what_they_read(http: httpx.Client, with_category: bool) -> None:
+    """Far better than chance, and the labels hold nearly all of the probability."""
+
+    def stories(topic: str, part: slice) -> list[dict[str, str]]:
+        more = {"category": topic} if with_category else {}
+        return [{"title": title, "id": topic} | more for title in TOPICS[topic][part]]
+
+    candidates = [story for topic in TOPICS for story in stories(topic, slice(4, 6))]
+    above, masses = [], []
+    for topic in TOPICS:
+        body = {"history": stories(topic, slice(4)), "candidates": candidates}
+        results = http.post("/rank", json=body).json()["results"]
+        own, others = ([r for r in results if (r["id"] == topic) is same] for same in (True, False))
+        above += [a["rank"] < b["rank"] for a in own for b in others]
+        masses += [result["label_mass"] for result in results]
+    assert sum(above) / len(above) >= 0.9  # the area under the ROC curve
+    assert sum(mass >= 0.95 for mass in masses) >= 0.95 * len(masses)
+
+
+def test_chat_answers_as_the_score_says(http: httpx.Client, sdk: openai.OpenAI) -> None:
+    labels = []
+    for topic, target in product(TOPICS, ("Rookie breaks the touchdown record", "Cheap pasta")):
+        history = TOPICS[topic][:4]
+        scored = http.post("/predict", json={"history": history, "target": target}).json()
+        system = "Will the reader click the last story? Answer Yes. or No."
+        user = "\n".join(["Clicked:", *history, "Next:", target])
+        chat: list[Any] = [
+            {"role": "system", "content": system},
+            {"role": "user", "content": user},
+        ]
+        answer = sdk.chat.completions.create(
+            model=MODEL, messages=chat, temperature=0.01, max_tokens=10
+        )
+        assert answer.choices[0].message.content == scored["label"]
+        labels.append(scored["label"])
+    assert set(labels) == {"Yes.", "No."}
 
 
 def test_rank_equals_predict_and_uses_the_prefix_cache(http: httpx.Client) -> None:
@@ -83,7 +179,7 @@ def test_rank_equals_predict_and_uses_the_prefix_cache(http: httpx.Client) -> No
     alone = [http.post("/predict", json={**READER, "target": one}).json() for one in candidates]
     for result in ranked["results"]:
         expected = alone[result["index"]]["probability"]
-        assert result["probability"] == pytest.approx(expected, abs=1e-3)
+        assert result["probability"] == pytest.approx(expected, rel=0.05)  # bfloat16 layers
     assert ranked["usage"]["cached_tokens"] > ranked["usage"]["prompt_tokens"] / 3
     assert alone[-1]["usage"]["cached_tokens"] > 30
 
@@ -98,7 +194,7 @@ def test_batch_equals_predict(http: httpx.Client) -> None:
     together = http.post("/predict/batch", json={"pairs": pairs}).json()["results"]
     for pair, result in zip(pairs, together, strict=True):
         alone = http.post("/predict", json=pair).json()
-        assert result["probability"] == pytest.approx(alone["probability"], abs=1e-3)
+        assert result["probability"] == pytest.approx(alone["probability"], rel=0.05)
 
 
 def test_openai_sdk_chat(sdk: openai.OpenAI) -> None:
@@ -158,11 +254,11 @@ def test_a_seed_cannot_end_the_engine(sdk: openai.OpenAI) -> None:
         sdk.chat.completions.create(model=MODEL, messages=MESSAGES, seed=1)
 
 
-def test_the_original_projects_examples(smollm2_service: Service) -> None:
+def test_the_original_projects_examples(default_service: Service) -> None:
     """cURL, requests and the OpenAI SDK as that project calls its API."""
     body: dict[str, Any] = {"model": MODEL, "messages": MESSAGES, "max_tokens": 10}
     body["temperature"] = 0.01
-    url = f"{smollm2_service.url}/v1/chat/completions"
+    url = f"{default_service.url}/v1/chat/completions"
     curl = subprocess.run(
         ["curl", "-s", url, "-H", "Content-Type: application/json", "-d", json.dumps(body)],
         capture_output=True,
@@ -170,7 +266,7 @@ def test_the_original_projects_examples(smollm2_service: Service) -> None:
     )
     by_curl = json.loads(curl.stdout)["choices"][0]["message"]["content"]
     by_requests = requests.post(url, json=body, timeout=60).json()
-    client = openai.OpenAI(base_url=f"{smollm2_service.url}/v1", api_key="0")
+    client = openai.OpenAI(base_url=f"{default_service.url}/v1", api_key="0")
     by_sdk = client.chat.completions.create(
         model=MODEL, messages=MESSAGES, temperature=0.01, max_tokens=10
     )
@@ -205,18 +301,18 @@ def test_a_chat_client_that_leaves_is_aborted(http: httpx.Client, stream: bool) 
     assert time.monotonic() - left < 1
 
 
-def test_schemathesis_finds_no_server_error(smollm2_service: Service) -> None:
+def test_schemathesis_finds_no_server_error(default_service: Service) -> None:
     report = asyncio.run(
-        schemathesis(smollm2_service.url, "--max-examples", "5", "--phases", "examples,fuzzing")
+        schemathesis(default_service.url, "--max-examples", "5", "--phases", "examples,fuzzing")
     )
     assert "passed" in report
 
 
-def test_a_dead_engine_is_503(smollm2_service: Service, http: httpx.Client) -> None:
+def test_a_dead_engine_is_503(default_service: Service, http: httpx.Client) -> None:
     """Last of this module: it kills the engine's process."""
     import psutil
 
-    for child in psutil.Process(smollm2_service.process.pid).children(recursive=True):
+    for child in psutil.Process(default_service.process.pid).children(recursive=True):
         child.kill()
     killed = time.monotonic()
     while http.get("/health").status_code == 200 and time.monotonic() - killed < 20:
@@ -229,4 +325,4 @@ def test_a_dead_engine_is_503(smollm2_service: Service, http: httpx.Client) -> N
     ):
         assert response.status_code == 503
         assert response.json()["error"]["code"] == "engine_unavailable"
-    assert smollm2_service.process.wait(20) == 1  # for its supervisor to see
+    assert default_service.process.wait(20) == 1  # for its supervisor to see
