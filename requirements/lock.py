@@ -80,7 +80,9 @@ def main() -> None:
             for item in resolve(requirements, constraints, local_wheels)
         }
 
-    gpu = versions([*service, *extras["gpu"]], {}, local_wheels=False)
+    # What an extra pins holds for the packages of vLLM too.
+    pinned = dict(re.split(r"(?:\[.*\])?==", line, maxsplit=1) for line in added)
+    gpu = versions([*service, *extras["gpu"]], pinned, local_wheels=False)
     shared = {name: v for name, v in gpu.items() if not DEVICE_OWN.fullmatch(name)}
     everything = versions([*service, *others, *vllm_needs, *added], shared)
     cpu = versions([*service, *others, *vllm_needs], everything)

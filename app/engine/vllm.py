@@ -37,6 +37,7 @@ CPU_DEFAULTS: dict[str, Any] = {
     "block_size": 32,  # the smallest on a CPU: a candidate computes less of the prefix again
     "max_num_seqs": 128,
 }
+FEW_CORES = 4
 # On a CPU vLLM marks tokens of the base by slot -1 and then indexes with it: in a batch that mixes
 # base and adapters the base would get the last slot's weights. That slot stays empty (zeros).
 # Seen with vLLM 0.32 (lora/ops/torch_ops/lora_ops.py); tests/integration/test_lora.py shows it.
@@ -196,7 +197,13 @@ def engine_options(settings: Settings) -> dict[str, Any]:
 
 
 def cpu_defaults() -> dict[str, Any]:
-    """CPU_DEFAULTS; Intel's OpenMP is preloaded into the engine's process where it is there."""
+    """CPU_DEFAULTS; Intel's OpenMP is preloaded into the engine's process where it is there.
+
+    vLLM keeps one core free of matrix products. Of two that costs half of the speed, so of few cores
+    none is kept free.
+    """
+    if (os.cpu_count() or 1) <= FEW_CORES:
+        os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
     openmp = Path(sys.prefix) / "lib" / "libiomp5.so"
     if openmp.exists():
         os.environ.setdefault("LD_PRELOAD", str(openmp))

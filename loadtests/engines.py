@@ -1,0 +1,150 @@
+"""Engines without HTTP, for `loadtests.limit`: each in a process of its own, whose end frees all.
+
+`python -m loadtests.engines PART SETUP FILE` writes a line of JSON a row into FILE.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from app.scoring.prompt import Prompt
+from loadtests.machine import Setup, describe
+from loadtests.speed import ENGINE, LABELS, OFFLINE, ORIGINAL, Call, Row, as_record, measure
+from loadtests.workload import Workload
+
+Write = Callable[[dict[str, Any]], None]
+Score = Callable[[Sequence[list[Prompt]]], Call]
+
+
+def main() -> None:
+    part, setup, file = sys.argv[1:]
+    with Path(file).open("w", encoding="utf-8") as lines:
+
+        def write(record: dict[str, Any]) -> None:
+            print(json.dumps(record), file=lines, flush=True)
+
+        PARTS[part](Setup(**json.loads(setup)), write)
+
+
+def run_offline(setup: Setup, write: Write) -> None:
+    """vLLM's LLM.generate as it is: one token, alone and with the labels' logprobs."""
+    from vllm import LLM, SamplingParams
+    from vllm.inputs import TokensPrompt
+
+    from app.engine.vllm import engine_options
+
+    options = engine_options(setup.settings())
+    del options["worker_extension_cls"]
+    llm = LLM(**options)
+    workload = setup.workload()
+
+    def generate(labels: list[int] | None) -> Score:
+        given = {"logprob_token_ids": labels} if labels else {}
+        params = SamplingParams(max_tokens=1, temperature=0.0, detokenize=False, **given)
+
+        def score(groups: Sequence[list[Prompt]]) -> Call:
+            inputs = [
+                TokensPrompt(prompt_token_ids=one.tokens) for group in groups for one in group
+            ]
+            sent = perf_counter()
+            outputs = llm.generate(inputs, params, use_tqdm=False)
+            done = perf_counter()
+            prompt = sum(len(output.prompt_token_ids) for output in outputs)
+            cached = sum(output.num_cached_tokens or 0 for output in outputs)
+            return Call(len(inputs), sent, done, prompt, cached)
+
+        return score
+
+    for layout in dict.fromkeys((setup.layout, ORIGINAL)):
+        labels = list(workload.labels(layout))
+        for subject, score in ((OFFLINE, generate(None)), (LABELS, generate(labels))):
+            for targets in (1, 50):
+                write(as_record(run(score, subject, targets, layout, setup, workload)))
+
+
+def run_engine(setup: Setup, write: Write) -> None:
+    """The service's own engine layer: independent prompts in one call, ranking in one a reader."""
+    import uvloop
+
+    from app.engine.vllm import VllmEngine
+
+    engine, workload = VllmEngine(setup.settings()), setup.workload()
+    labels = workload.labels(setup.layout)
+
+    async def score_all(groups: Sequence[list[Prompt]]) -> Call:
+        sent = perf_counter()
+        answers = await asyncio.gather(
+            *(
+                engine.score(group, labels, None, f"limit-{number}")
+                for number, group in enumerate(groups)
+            )
+        )
+        done = perf_counter()
+        scores = [score for answer in answers for score in answer]
+        prompt = sum(score.prompt_tokens for score in scores)
+        return Call(len(scores), sent, done, prompt, sum(score.cached_tokens for score in scores))
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(engine.start())
+        try:
+            runner.run(engine.use_labels(labels))
+
+            def score(groups: Sequence[list[Prompt]]) -> Call:
+                return runner.run(score_all(groups))
+
+            def score_flat(groups: Sequence[list[Prompt]]) -> Call:
+                return score([[prompt for group in groups for prompt in group]])
+
+            write(as_record(run(score_flat, ENGINE, 1, setup.layout, setup, workload)))
+            for targets in setup.ranked:
+                row = run(score, ENGINE, targets, setup.layout, setup, workload, ranks=True)
+                write(as_record(row))
+        finally:
+            runner.run(engine.stop())
+
+
+def run(
+    score: Score,
+    subject: str,
+    targets: int,
+    layout: str,
+    setup: Setup,
+    workload: Workload,
+    ranks: bool = False,
+) -> Row:
+    """One row: all questions at once, as many as should take the setup's seconds. The first round
+    warms up, the second one says how many; each has readers of its own."""
+    shape = f"rank {targets}" if ranks or targets > 1 else "predict"
+    series = f"{LABELS} {shape}" if subject == LABELS else shape
+
+    def ask(name: str, count: int) -> Call:
+        asked = islice(workload.questions(name, targets), count)
+        return score([workload.prompts(question, layout) for question in asked])
+
+    least = max(2, setup.concurrency // targets)
+    try:
+        ask(f"{series} warm-up", least)
+        trial = ask(f"{series} trial", least)
+        count = max(least, round(setup.seconds * least / (trial.done - trial.sent)))
+        figures = measure([ask(series, count)])
+    except Exception as error:  # whatever an engine raises, its row says it
+        return Row(subject, shape, layout, error=f"{type(error).__name__}: {error}")
+    for name in ("p50_ms", "p95_ms"):  # of all at once they would say nothing
+        del figures[name]
+    return Row(subject, shape, layout, 0, figures | {"calls": count})
+
+
+PARTS = {
+    "describe": lambda setup, write: write(describe(setup)),
+    "offline": run_offline,
+    "engine": run_engine,
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Processes that `loadtests.limit` starts, one after the other: our service and its peers."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+from app.__main__ import QUIET
+from loadtests.asks import NAME
+from loadtests.machine import Setup
+from loadtests.services import READY_SECONDS, ROOT, LoadTestError, last_line
+
+OPEN = {
+    # A closed load waits for its turn; what is refused, or how soon, is for other tests.
+    "FRONTPAGE_LIMITS__MAX_PENDING_TOKENS": "1000000000",
+    "FRONTPAGE_LIMITS__TIMEOUT_MS": "600000",
+}
+
+
+@contextmanager
+def our_service(setup: Setup, folder: Path) -> Iterator[tuple[str, int]]:
+    port, state = free_port(), folder / "state"
+    shutil.rmtree(state, ignore_errors=True)  # each run starts without kept answers
+    settings = {
+        **environment(),
+        **OPEN,
+        "FRONTPAGE_PORT": str(port),
+        "FRONTPAGE_MODEL": setup.model,
+        "FRONTPAGE_ENGINE": json.dumps(setup.engine),
+        "FRONTPAGE_STATE": str(state),
+    }
+    with serving(["app"], settings, port, "/ready", folder / "http.log") as served:
+        yield served
+
+
+@contextmanager
+def vllm_server(
+    setup: Setup, options: Mapping[str, Any], preload: str, folder: Path
+) -> Iterator[tuple[str, int]]:
+    """vLLM's own server with the same options of the engine."""
+    port = free_port()
+    words = ["vllm.entrypoints.openai.api_server", "--model", setup.model, "--port", str(port)]
+    words += ["--host", "127.0.0.1", "--served-model-name", NAME]
+    words += ["--enable-prompt-tokens-details", "--disable-uvicorn-access-log", *as_flags(options)]
+    with serving(words, environment(preload), port, "/health", folder / "vllm.log") as served:
+        yield served
+
+
+@contextmanager
+def plain_server(setup: Setup, preload: str, folder: Path) -> Iterator[tuple[str, int]]:
+    port = free_port()
+    words = ["loadtests.plain_server", setup.model, str(port)]
+    words += ["--dummy"] if setup.engine.get("load_format") == "dummy" else []
+    log = folder / "transformers.log"
+    with serving(words, environment(preload), port, "/health", log) as served:
+        yield served
+
+
+def as_flags(options: Mapping[str, Any]) -> list[str]:
+    """vLLM's options as its command line takes them."""
+    flags = []
+    for name, value in options.items():
+        word = name.replace("_", "-")
+        if isinstance(value, bool):
+            flags.append(f"--{word}" if value else f"--no-{word}")
+        elif value is not None:
+            text = value if isinstance(value, str) else json.dumps(value)
+            flags += [f"--{word}", text]
+    return flags
+
+
+def environment(preload: str = "") -> dict[str, str]:
+    """Ours without its settings: a run is to mean the same everywhere."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("FRONTPAGE_")}
+    return {**QUIET, **own, **({"LD_PRELOAD": preload} if preload else {})}
+
+
+def run_worker(part: str, setup: Setup, folder: Path) -> Iterator[dict[str, Any]]:
+    """The records that a process of loadtests.engines wrote. Raises LoadTestError after them if it
+    failed."""
+    file, log = folder / f"{part}.jsonl", folder / f"{part}.log"
+    file.unlink(missing_ok=True)
+    words = ["loadtests.engines", part, json.dumps(asdict(setup)), str(file)]
+    failure = ""
+    with running(words, environment(), log) as process:
+        try:
+            if process.wait(READY_SECONDS + 60 * setup.seconds):
+                failure = f"failed; see {log}, which ends {last_line(log)!r}"
+        except subprocess.TimeoutExpired:
+            failure = f"took too long; see {log}"
+    if file.exists():
+        yield from map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    if failure:
+        raise LoadTestError(failure)
+
+
+@contextmanager
+def serving(
+    words: Sequence[str], settings: dict[str, str], port: int, path: str, log: Path
+) -> Iterator[tuple[str, int]]:
+    """`python -m …` once `path` answers: its URL and process id."""
+    url = f"http://127.0.0.1:{port}"
+    with running(words, settings, log) as process:
+        deadline = time.monotonic() + READY_SECONDS
+        while not answers(url + path):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise LoadTestError(f"did not start; see {log}, which ends {last_line(log)!r}")
+            time.sleep(0.5)
+        yield url, process.pid
+
+
+def answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+@contextmanager
+def running(
+    words: Sequence[str], settings: dict[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """In a group of its own, so that at the end its engine is gone as well."""
+    command = [sys.executable, "-m", *words]
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(
+            command, cwd=ROOT, env=settings, stdout=out, stderr=out, start_new_session=True
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,167 @@
+"""Calls → a row of figures; rows → a table and ratios."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One answered call. Times: seconds of one clock. Tokens are sums over the call's stories;
+    None where the answer does not say."""
+
+    stories: int
+    sent: float
+    done: float
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    written: int | None = None
+    parsed: bool | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement. at_once: calls under way; 0 is all of them. figures: empty with an error."""
+
+    subject: str
+    shape: str
+    layout: str
+    at_once: int = 0
+    figures: dict[str, float] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.subject, self.shape, self.layout
+
+    def with_limits(self, token_limit: float | None, limits: dict[str, float]) -> "Row":
+        """Adds the shares of the limit. token_limit: tokens a second; limits: stories a second by
+        "shape layout"."""
+        more: dict[str, float] = {}
+        limit = limits.get(f"{self.shape.split(',')[0]} {self.layout}")
+        if limit and "stories_per_s" in self.figures:
+            more["limit_share"] = self.figures["stories_per_s"] / limit
+        if token_limit and "computed_tokens_per_s" in self.figures:
+            more["computed_share"] = self.figures["computed_tokens_per_s"] / token_limit
+        return Row(**{**asdict(self), "figures": self.figures | more})
+
+
+def measure(calls: Sequence[Call], cpu_seconds: float | None = None) -> dict[str, float]:
+    """Figures of one measurement, from its first send to its last answer. computed_tokens_per_s:
+    prompt tokens that did not come from a cache. cpu_seconds: of the server's own process."""
+    stories = sum(call.stories for call in calls)
+    seconds = max(call.done for call in calls) - min(call.sent for call in calls)
+    took = [(call.done - call.sent) * 1000 for call in calls]
+    figures = {
+        "stories_per_s": stories / seconds,
+        "calls": len(calls),
+        "seconds": seconds,
+        "p50_ms": float(np.percentile(took, 50)),
+        "p95_ms": float(np.percentile(took, 95)),
+    }
+    if all(call.prompt_tokens is not None for call in calls):
+        prompt = sum(call.prompt_tokens or 0 for call in calls)
+        figures["tokens_per_story"] = prompt / stories
+        if all(call.cached_tokens is not None for call in calls):
+            computed = prompt - sum(call.cached_tokens or 0 for call in calls)
+            figures["computed_per_story"] = computed / stories
+            figures["computed_tokens_per_s"] = computed / seconds
+    if all(call.written is not None for call in calls):
+        figures["written_per_story"] = sum(call.written or 0 for call in calls) / stories
+    if all(call.parsed is not None for call in calls):
+        figures["parsed_share"] = sum(call.parsed or False for call in calls) / len(calls)
+    if cpu_seconds is not None:
+        figures["server_cpu_ms_per_story"] = cpu_seconds * 1000 / stories
+    return figures
+
+
+COLUMNS = (
+    ("stories/s", "stories_per_s", ",.1f"),
+    ("calls", "calls", ".0f"),
+    ("p50 ms", "p50_ms", ",.0f"),
+    ("p95 ms", "p95_ms", ",.0f"),
+    ("prompt tokens", "tokens_per_story", ".1f"),
+    ("computed", "computed_per_story", ".1f"),
+    ("of the limit", "limit_share", ".0%"),
+    ("computed of the limit", "computed_share", ".0%"),
+    ("server CPU ms", "server_cpu_ms_per_story", ".2f"),
+    ("tokens written", "written_per_story", ".1f"),
+    ("parsed", "parsed_share", ".0%"),
+)
+"""Heading, figure, format. Tokens and CPU time are for one story; "computed" is what did not come
+from a prefix cache; "of the limit" counts only the tokens that a story needs."""
+
+
+def as_table(rows: Sequence[Row]) -> str:
+    """Markdown."""
+    heads = ["measured", "prompts", "layout", "at once", *(head for head, _, _ in COLUMNS)]
+    lines = [heads, ["---"] * len(heads)]
+    for row in rows:
+        start = [row.subject, row.shape, row.layout]
+        if row.error:
+            blank = ["–"] * (len(COLUMNS) - 1)
+            lines.append([*start, "–", *blank, row.error.replace("|", "/").replace("\n", " ")])
+            continue
+        at_once = str(row.at_once or "all") if "calls" in row.figures else "–"
+        cells = (
+            format(row.figures[key], style) if key in row.figures else "–"
+            for _, key, style in COLUMNS
+        )
+        lines.append([*start, at_once, *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+LIMIT, OFFLINE, LABELS, ENGINE, HTTP = "limit", "offline", "offline, labels", "engine", "http"
+CHAT, CHATS, COMPLETIONS = "vllm chat, one at a time", "vllm chat", "vllm completions"
+SCORING, TRANSFORMERS = "vllm generative_scoring", "transformers"
+OURS, ORIGINAL = "ours", "original"
+PARTS: dict[str, tuple[tuple[str, str, str], tuple[str, str, str]]] = {
+    "http_predict_of_limit": ((HTTP, "predict", OURS), (LIMIT, "predict", OURS)),
+    "http_predict_of_offline": ((HTTP, "predict", OURS), (OFFLINE, "predict", OURS)),
+    "http_batch_of_offline": ((HTTP, "predict, batches", OURS), (OFFLINE, "predict", OURS)),
+    "http_predict_of_engine": ((HTTP, "predict", OURS), (ENGINE, "predict", OURS)),
+    **{
+        f"http_rank_{count}_of_engine": (
+            (HTTP, f"rank {count}", OURS),
+            (ENGINE, f"rank {count}", OURS),
+        )
+        for count in (1, 10, 50, 200)
+    },
+    "engine_predict_of_offline": ((ENGINE, "predict", OURS), (OFFLINE, "predict", OURS)),
+    "engine_rank_50_of_offline": ((ENGINE, "rank 50", OURS), (OFFLINE, "rank 50", OURS)),
+    "http_rank_50_of_limit": ((HTTP, "rank 50", OURS), (LIMIT, "rank 50", OURS)),
+    "http_rank_50_to_stock_offline": ((HTTP, "rank 50", OURS), (LABELS, "rank 50", ORIGINAL)),
+    "http_predict_to_chat_one_at_a_time": ((HTTP, "predict", OURS), (CHAT, "predict", ORIGINAL)),
+    "http_predict_to_chat": ((HTTP, "predict", OURS), (CHATS, "predict", ORIGINAL)),
+    "http_rank_50_to_chat_one_at_a_time": ((HTTP, "rank 50", OURS), (CHAT, "rank 50", ORIGINAL)),
+    "http_rank_50_to_chat": ((HTTP, "rank 50", OURS), (CHATS, "rank 50", ORIGINAL)),
+    "http_rank_50_to_completions": ((HTTP, "rank 50", OURS), (COMPLETIONS, "rank 50", OURS)),
+    "http_rank_50_to_generative_scoring": ((HTTP, "rank 50", OURS), (SCORING, "rank 50", OURS)),
+    "http_predict_to_transformers": ((HTTP, "predict", OURS), (TRANSFORMERS, "predict", ORIGINAL)),
+    "http_rank_50_to_transformers": ((HTTP, "rank 50", OURS), (TRANSFORMERS, "predict", ORIGINAL)),
+}
+"""Ratios of stories a second: "of" is a share that can't well be over 1, "to" a gain."""
+
+
+def find_ratios(rows: Sequence[Row], layout: str) -> dict[str, float]:
+    """Those for which both rows are there."""
+    rates = {row.key: row.figures["stories_per_s"] for row in rows if row.figures}
+    found: dict[str, float] = {}
+    for name, pair in PARTS.items():
+        keys = [(who, shape, layout if which == OURS else which) for who, shape, which in pair]
+        over, under = (rates.get(key) for key in keys)
+        if over is not None and under:
+            found[name] = round(over / under, 4)
+    return found
+
+
+OPTIONAL = ("figures", "error")
+
+
+def as_record(row: Row) -> dict[str, Any]:
+    """JSON, from which Row(**record) comes again."""
+    record = asdict(row)
+    record["figures"] = {name: round(value, 4) for name, value in row.figures.items()}
+    return {name: value for name, value in record.items() if value or name not in OPTIONAL}

@@ -1,0 +1,119 @@
+"""The questions of `loadtests.limit`, and what the hardware allows for them.
+
+A question is a reader, who never comes twice, and the stories to judge for that reader. A series'
+name decides all of it: engines in different processes get the very same questions, and no prefix
+cache knows a series that its process has not been asked.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice, takewhile
+from pathlib import Path
+from random import Random
+
+from app.scoring.profile import LAYOUTS, PROFILE_FILE, load_profile
+from app.scoring.prompt import Encoder, Prompt, PromptBuilder, Reader, Story
+from loadtests.services import LoadTestError
+from loadtests.traffic import read_stories
+
+UNCUT = 1 << 30
+TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>", re.DOTALL)
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    reader: Reader
+    targets: list[Story]
+
+
+class Workload:
+    def __init__(self, model: Path, mind: Path, history: int) -> None:
+        """model: a folder with tokenizer.json; mind: one with news.tsv, else ValueError."""
+        self.stories = read_stories(mind, Random("limit"))
+        self.history = history
+        if len(self.stories) < history:
+            raise ValueError(f"{mind} gives {len(self.stories)} titles, too few for a history")
+        encoder = Encoder(model / "tokenizer.json")
+        profile = load_profile(model)
+        change = {"history": history, "liked": 3, "disliked": 3}
+        self.builders = {
+            name: PromptBuilder(encoder, profile.model_copy(update={"layout": layout, **change}))
+            for name, layout in LAYOUTS.items()
+        }
+
+    def questions(self, series: str, targets: int) -> Iterator[Question]:
+        """Endless, with `targets` stories each. A reader has a history only, as in MIND."""
+        random = Random(f"limit {series}")
+        while True:
+            reader = Reader(random.sample(self.stories, self.history))
+            yield Question(reader, random.sample(self.stories, targets))
+
+    def prompts(self, question: Question, layout: str) -> list[Prompt]:
+        return self.builders[layout].build(question.reader, question.targets, UNCUT)
+
+    def labels(self, layout: str) -> tuple[int, int]:
+        return self.builders[layout].yes, self.builders[layout].no
+
+    def messages(self, reader: Reader, target: Story, layout: str) -> list[dict[str, str]]:
+        """The prompt as a chat, without the empty turn of the assistant."""
+        text = self.builders[layout].text(reader, target)
+        return [{"role": role, "content": content} for role, content in TURN.findall(text)]
+
+    def needed_tokens(self, targets: int, layout: str, readers: int = 32) -> float:
+        """What a story needs at least: its own tokens and its share of what only its reader's
+        stories share. What all readers share is computed once and for all."""
+        asked = islice(self.questions("needed", targets), readers)
+        built = [self.prompts(question, layout) for question in asked]
+        columns = zip(*(prompts[0].prefix for prompts in built), strict=False)
+        shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+        own = sum(len(prompt.tail) for prompts in built for prompt in prompts)
+        return (own + sum(len(prompts[0].prefix) - shared for prompts in built)) / readers / targets
+
+
+def prepare_model(model: Path, layout: str, history: int, folder: Path) -> Path:
+    """A folder of links to the model's files, with the profile of this run, and with a chat
+    template where the model has none, which vLLM's chat needs."""
+    for name in ("config.json", "tokenizer.json"):
+        if not (model / name).is_file():
+            raise LoadTestError(f"--model: no {name} in {model}")
+    profile = load_profile(model).model_copy(update={"layout": LAYOUTS[layout], "history": history})
+    place = folder / model.resolve().name
+    place.mkdir(parents=True, exist_ok=True)
+    for old in place.iterdir():
+        old.unlink()
+    for file in model.iterdir():
+        if file.is_file() and file.name != PROFILE_FILE:
+            (place / file.name).symlink_to(file.resolve())
+    (place / PROFILE_FILE).write_text(profile.model_dump_json(indent=1), encoding="utf-8")
+    tokenizer = model / "tokenizer_config.json"
+    if not any(model.glob("chat_template.*")) and not (
+        tokenizer.is_file() and "chat_template" in json.loads(tokenizer.read_bytes())
+    ):
+        (place / "chat_template.jinja").write_text(CHATML, encoding="utf-8")
+    return place
+
+
+def layer_weights(model: Path) -> int:
+    """How many numbers the matrices of the layers hold: all that a token is multiplied with, but
+    for the head, which only a prompt's last token meets. From config.json alone."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        built = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model))
+    return count_weights((name, one.shape) for name, one in built.named_parameters())
+
+
+def count_weights(shapes: Iterable[tuple[str, Iterable[int]]]) -> int:
+    total = 0
+    for name, shape in shapes:
+        sizes = tuple(shape)
+        if ".layers." in name and len(sizes) == 2:
+            total += sizes[0] * sizes[1]
+    return total
