@@ -55,8 +55,8 @@ def read_models(settings: Settings) -> ModelRegistry:
 def read_encoder(model: Path) -> Encoder:
     if not (model / "config.json").is_file():
         raise StartupError(
-            f"no model in {model} (no config.json); bring the default one with"
-            " `python -m training download smollm2`, or set FRONTPAGE_MODEL to another's folder"
+            f"no model in {model} (no config.json); `make serve` brings the default one, or set"
+            " FRONTPAGE_MODEL to another's folder"
         )
     file = model / "tokenizer.json"
     if not file.is_file():

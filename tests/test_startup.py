@@ -44,7 +44,7 @@ def test_a_missing_model_folder(tmp_path: Path) -> None:
     code, stderr = start(model=str(tmp_path / "none"))
     assert code == 1
     assert "no model in" in error_line(stderr)
-    assert "python -m training download smollm2" in stderr
+    assert "`make serve` brings the default one" in stderr
 
 
 def test_a_port_in_use() -> None:
@@ -68,6 +68,20 @@ def test_an_unknown_engine_option_is_named() -> None:
     assert code == 1
     assert "'max_model_length' is not one of vLLM's" in error_line(stderr)
     assert "did you mean 'max_model_len'" in stderr
+
+
+def test_of_few_cores_none_is_kept_free() -> None:
+    code = """if True:
+        import os
+        from app.engine.vllm import cpu_defaults
+        os.environ.pop("VLLM_CPU_NUM_OF_RESERVED_CPU", None)
+        for cores in 64, 2:
+            os.cpu_count = lambda: cores
+            cpu_defaults()
+            print(os.environ.get("VLLM_CPU_NUM_OF_RESERVED_CPU"))"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["None", "0"]
 
 
 def test_too_little_memory() -> None:

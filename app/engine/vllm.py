@@ -199,8 +199,8 @@ def engine_options(settings: Settings) -> dict[str, Any]:
 def cpu_defaults() -> dict[str, Any]:
     """CPU_DEFAULTS; Intel's OpenMP is preloaded into the engine's process where it is there.
 
-    vLLM keeps one core free of matrix products. Of two that costs half of the speed, so of few cores
-    none is kept free.
+    vLLM keeps one core free of matrix products. Of two that costs half of the speed, so of few
+    cores none is kept free.
     """
     if (os.cpu_count() or 1) <= FEW_CORES:
         os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
