@@ -9,7 +9,7 @@ MODEL := models/news-smollm2
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format load openapi lock packages packages-dev
+.PHONY: help serve test check format load openapi lock demo packages packages-dev
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ openapi: packages-dev $(MODEL)/config.json ## write docs/openapi.json from the s
 
 lock: packages-dev ## resolve pyproject.toml's pins again into requirements/*.txt
 	$(RUN) requirements/lock.py
+
+demo: ## show the containers at work: build, serve, watch, load, break, drain (needs Docker)
+	python3 docker/demo.py
 
 packages:
 	@requirements/install.sh $(DEVICE)

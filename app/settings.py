@@ -1,8 +1,9 @@
 """Everything that can be set, in one frozen object.
 
 From environment variables (`FRONTPAGE_PORT=9000`, nested with two underscores:
-`FRONTPAGE_ENGINE__MAX_MODEL_LEN=4096`) and, below them, from a JSON file named by
-`FRONTPAGE_CONFIG`.
+`FRONTPAGE_ENGINE__MAX_MODEL_LEN=4096`). Below them, from the files in a folder named by
+`FRONTPAGE_SECRETS`, each called like a variable (`frontpage_api_keys`). Below these, from a JSON
+file named by `FRONTPAGE_CONFIG`.
 """
 
 import json
@@ -15,6 +16,7 @@ from pydantic_settings import (
     BaseSettings,
     JsonConfigSettingsSource,
     PydanticBaseSettingsSource,
+    SecretsSettingsSource,
     SettingsConfigDict,
 )
 
@@ -138,10 +140,19 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        file = os.environ.get("FRONTPAGE_CONFIG")
-        if file is None:
-            return init_settings, env_settings
-        return init_settings, env_settings, JsonConfigSettingsSource(settings_cls, Path(file))
+        sources = [init_settings, env_settings]
+        if folder := os.environ.get("FRONTPAGE_SECRETS"):
+            sources.append(SecretsSettingsSource(settings_cls, folder_of_secrets(folder)))
+        if file := os.environ.get("FRONTPAGE_CONFIG"):
+            sources.append(JsonConfigSettingsSource(settings_cls, Path(file)))
+        return tuple(sources)
+
+
+def folder_of_secrets(name: str) -> Path:
+    """Raises ValueError if it is not there: the service must not start without its keys."""
+    if not Path(name).is_dir():
+        raise ValueError(f"FRONTPAGE_SECRETS: {name} is not a folder")
+    return Path(name)
 
 
 def parsed(value: Any) -> Any:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,36 @@ def test_a_file_lies_below_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
     settings = Settings()
     assert (settings.port, settings.base_name) == (4321, "news")
     assert settings.engine == {"max_num_seqs": 7}
+
+
+def test_secret_files_lie_between_environment_and_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The folder may hold more, such as another service's secrets."""
+    config, secrets = tmp_path / "frontpage.json", tmp_path / "secrets"
+    secrets.mkdir()
+    keys = [{"name": "website", "sha256": "0" * 64}]
+    (secrets / "frontpage_api_keys").write_text(json.dumps(keys) + "\n")
+    (secrets / "frontpage_port").write_text("1")
+    (secrets / "grafana_password").write_text("secret")
+    config.write_text(json.dumps({"api_keys": [], "port": 3, "log_format": "json"}))
+    monkeypatch.setenv("FRONTPAGE_CONFIG", str(config))
+    monkeypatch.setenv("FRONTPAGE_SECRETS", str(secrets))
+    monkeypatch.setenv("FRONTPAGE_PORT", "2")
+    settings = Settings()
+    assert [key.name for key in settings.api_keys] == ["website"]
+    assert (settings.port, settings.log_format) == (2, "json")
+    (secrets / "frontpage_api_keys").write_text("{")
+    with pytest.raises(StartupError, match="api_keys"):
+        read_settings()
+
+
+def test_a_missing_folder_of_secrets_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FRONTPAGE_SECRETS", str(tmp_path / "none"))
+    with pytest.raises(StartupError, match=r"FRONTPAGE_SECRETS: .*none is not a folder"):
+        read_settings()
 
 
 def test_settings_are_frozen() -> None:

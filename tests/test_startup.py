@@ -70,7 +70,7 @@ def test_an_unknown_engine_option_is_named() -> None:
     assert "did you mean 'max_model_len'" in stderr
 
 
-def test_of_few_cores_none_is_kept_free() -> None:
+def test_few_cores_and_no_compiler() -> None:
     code = """if True:
         import os
         from app.engine.vllm import cpu_defaults
@@ -78,10 +78,15 @@ def test_of_few_cores_none_is_kept_free() -> None:
         for cores in 64, 2:
             os.cpu_count = lambda: cores
             cpu_defaults()
-            print(os.environ.get("VLLM_CPU_NUM_OF_RESERVED_CPU"))"""
+            print(os.environ.get("VLLM_CPU_NUM_OF_RESERVED_CPU"))
+        os.environ.pop("TORCH_COMPILE_DISABLE", None)
+        for compiler in "sh", "none-such":  # anything that is there
+            os.environ["CXX"] = compiler
+            cpu_defaults()
+            print(os.environ.get("TORCH_COMPILE_DISABLE"))"""
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["None", "0"]
+    assert done.stdout.split() == ["None", "0", "None", "1"]
 
 
 def test_too_little_memory() -> None:

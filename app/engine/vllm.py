@@ -6,6 +6,7 @@ import difflib
 import itertools
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -141,7 +142,9 @@ class VllmEngine:
                     group.create_task(self._score(prompt, labels, lora, f"{unique}-{number}"))
                     for number, prompt in enumerate(prompts)
                 ]
-        except* (EngineDeadError, EngineGenerateError) as errors:
+        except ExceptionGroup as errors:  # except* would wrap ours in a group before Python 3.11.4
+            if errors.split((EngineDeadError, EngineGenerateError))[1] is not None:
+                raise
             raise EngineUnavailable("the engine has died") from errors
         return [task.result() for task in tasks]
 
@@ -204,6 +207,9 @@ def cpu_defaults() -> dict[str, Any]:
     """
     if (os.cpu_count() or 1) <= FEW_CORES:
         os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        # vLLM compiles a function of its sampler even when it runs eagerly, and would die of it.
+        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
     openmp = Path(sys.prefix) / "lib" / "libiomp5.so"
     if openmp.exists():
         os.environ.setdefault("LD_PRELOAD", str(openmp))

@@ -1,0 +1,282 @@
+"""Build the CPU image, bring the stack up, use it, break it, stop it: `make demo`.
+
+Needs Docker with Compose and nothing else. Each line says what was shown and how long it took; the
+first thing that is not as it should be ends it with exit code 1 and the service's last lines. What
+it made is removed at the end, but for the images. docker-compose.yml's variables hold here too.
+"""
+
+import base64
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = "frontpage-demo"
+GRAFANA = os.environ.get("GRAFANA_IMAGE", "grafana/grafana:11.6.0")
+READER = {"history": ["Tesla", "SpaceX"], "liked": ["Apple"], "disliked": ["weather", "sports"]}
+LOAD = "--headless --users 2 --spawn-rate 2 --run-time 30s --only-summary PredictUser ChatUser"
+KILL_ENGINE = """
+import psutil
+[engine] = [one for one in psutil.Process(1).children() if "EngineCore" in one.name()]
+engine.kill()
+print(engine.name(), engine.pid)
+"""
+
+
+class Failed(Exception):
+    """Something is not as it should be."""
+
+
+def expect(condition: object, complaint: object) -> None:
+    if not condition:
+        raise Failed(complaint)
+
+
+def call(*command: str, **more: str) -> str:
+    """What the command prints. Raises Failed with the end of that if its exit code is not 0."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | more,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    expect(
+        done.returncode == 0, f"{' '.join(command)}: code {done.returncode}\n{done.stdout[-4000:]}"
+    )
+    return done.stdout.strip()
+
+
+def works(*command: str) -> bool:
+    return (
+        shutil.which(command[0]) is not None
+        and not subprocess.run(command, capture_output=True, check=False).returncode
+    )
+
+
+def wait_for(what: str, check: Callable[[], Any], seconds: float) -> Any:
+    """What `check` gives once that is true; a refused connection is not yet."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if found := check():
+                return found
+        except (OSError, ValueError):
+            pass
+        time.sleep(0.2)
+    raise Failed(f"{what}: not within {seconds:.0f} s")
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def ask(url: str, body: object = None, authorization: str = "") -> tuple[int, Any]:
+    """Status and JSON of an answer."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    if authorization:
+        request.add_header("Authorization", authorization)
+    try:
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+class Demonstration:
+    def __init__(self, secrets: Path) -> None:
+        self.secrets = secrets
+        docker_compose = works("docker", "compose", "version")
+        self.command = ["docker", "compose"] if docker_compose else ["docker-compose"]
+        self.begun = time.monotonic()
+        ports = {name: free_port() for name in ("PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")}
+        self.variables = {"SECRETS": str(secrets), **ports}
+        self.service = f"http://127.0.0.1:{ports['PORT']}"
+        self.prometheus = f"http://127.0.0.1:{ports['PROMETHEUS_PORT']}/api/v1"
+        self.grafana = f"http://127.0.0.1:{ports['GRAFANA_PORT']}/api"
+
+    def compose(self, *arguments: str) -> str:
+        return call(*self.command, "--project-name", PROJECT, *arguments, **self.variables)
+
+    def inspect(self, field: str) -> str:
+        container = self.compose("ps", "--all", "--quiet", "frontpage")
+        return call("docker", "inspect", "--format", f"{{{{{field}}}}}", container)
+
+    def secret(self, name: str) -> str:
+        return (self.secrets / name).read_text().strip()
+
+    def post(self, path: str, body: object) -> tuple[int, Any]:
+        return ask(self.service + path, body, f"Bearer {self.secret('client_key')}")
+
+    def run(self) -> None:
+        for part in (
+            *(self.build, self.make_keys, self.start, self.predict, self.rank, self.refuse),
+            *(self.watch, self.chart, self.load, self.kill_engine, self.drain),
+        ):
+            begun = time.monotonic()
+            shown = part()
+            print(f"{time.monotonic() - begun:7.1f} s  {shown}", flush=True)
+        print(f"all shown in {time.monotonic() - self.begun:.0f} s")
+
+    def build(self) -> str:
+        self.compose("build", "frontpage")
+        self.compose("build", "load")
+        sizes = call("docker", "image", "inspect", "--format", "{{.Size}}", "frontpage:cpu")
+        return f"images built; frontpage:cpu has {int(sizes) / 1e9:.2f} GB"
+
+    def make_keys(self) -> str:
+        call("docker/keys.sh", str(self.secrets))
+        return "keys made"
+
+    def start(self) -> str:
+        self.compose("up", "--detach", "frontpage")
+        self.wait_until_ready()
+        return f"ready, as user {self.inspect('.Config.User')}; {self.memory()}"
+
+    def wait_until_ready(self) -> None:
+        wait_for("ready", lambda: ask(f"{self.service}/ready")[0] == 200, 300)
+
+    def memory(self) -> str:
+        container = self.compose("ps", "--quiet", "frontpage")
+        used = call("docker", "stats", "--no-stream", "--format", "{{.MemUsage}}", container)
+        return f"memory {used}"
+
+    def predict(self) -> str:
+        status, answer = self.post("/predict", READER | {"target": "Microsoft"})
+        expect(status == 200 and 0 < answer["probability"] < 1, answer)
+        self.probability = answer["probability"]
+        return f"/predict: {self.probability:.6f}, by {answer['model']}"
+
+    def rank(self) -> str:
+        stories = ["Microsoft", "Stocks fall", "Cup final", "Rain at the weekend"]
+        status, answer = self.post("/rank", READER | {"candidates": stories})
+        expect(status == 200, answer)
+        results = answer["results"]
+        found = [result["probability"] for result in results]
+        expect(len(found) == 4 and found == sorted(found, reverse=True), answer)
+        same = next(result for result in results if result["index"] == 0)["probability"]
+        expect(abs(same - self.probability) < 1e-4, f"/rank: {same}, /predict: {self.probability}")
+        return "/rank: " + ", ".join(stories[result["index"]] for result in results)
+
+    def refuse(self) -> str:
+        expect(ask(f"{self.service}/predict", {"target": "a"})[0] == 401, "/predict without a key")
+        status, answer = self.post("/adapters", {"name": "a", "path": "a"})
+        expect(status == 403, answer)
+        return "without a key: 401; without the scope: 403"
+
+    def watch(self) -> str:
+        self.compose("up", "--detach", "prometheus")
+        self.compose(
+            "exec",
+            "-T",
+            "prometheus",
+            "promtool",
+            "check",
+            "config",
+            "/etc/prometheus/prometheus.yml",
+        )
+        wait_for("Prometheus's target is up", self.target_is_up, 60)
+        rules = wait_for("rules are evaluated", self.evaluated_rules, 60)
+        return f"Prometheus: target up, {len(rules)} alert rules without error, none fires"
+
+    def target_is_up(self) -> bool:
+        targets = ask(f"{self.prometheus}/targets")[1]["data"]["activeTargets"]
+        return [target["health"] for target in targets] == ["up"]
+
+    def evaluated_rules(self) -> list[Any]:
+        """Nothing before all were evaluated. Raises Failed for one that is broken or fires."""
+        groups = ask(f"{self.prometheus}/rules")[1]["data"]["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        broken = [rule["name"] for rule in rules if rule["health"] == "err"]
+        firing = [rule["name"] for rule in rules if rule["state"] == "firing"]
+        expect(not broken and not firing, f"broken: {broken}, firing: {firing}")
+        return rules if all(rule["health"] == "ok" for rule in rules) else []
+
+    def chart(self) -> str:
+        if not works("docker", "image", "inspect", GRAFANA) and not works(
+            "docker", "pull", GRAFANA
+        ):
+            return f"Grafana left out: {GRAFANA} can't be pulled here"
+        self.compose("up", "--detach", "grafana")
+        login = base64.b64encode(f"admin:{self.secret('grafana_password')}".encode()).decode()
+        search = f"{self.grafana}/search?type=dash-db"
+        wait_for("dashboards", lambda: len(ask(search, None, f"Basic {login}")[1]) == 3, 120)
+        return "Grafana: three dashboards"
+
+    def load(self) -> str:
+        table = self.compose("run", "--rm", "load", *LOAD.split())
+        line = next(line.split() for line in table.splitlines() if "Aggregated" in line)
+        rules = wait_for("rules are evaluated", self.evaluated_rules, 30)
+        expect(rules, "no rules")
+        return f"Locust for 30 s: {line[1]} answers, {line[2]} failures; no alert fires"
+
+    def kill_engine(self) -> str:
+        engine = self.compose("exec", "-T", "frontpage", "python", "-c", KILL_ENGINE)
+        wait_for("/health fails", lambda: ask(f"{self.service}/health")[0] == 503, 5)
+        status, answer = self.post("/predict", READER | {"target": "Microsoft"})
+        expect((status, answer["error"]["code"]) == (503, "engine_unavailable"), answer)
+        wait_for("a restart", lambda: self.inspect(".RestartCount") == "1", 60)
+        self.wait_until_ready()
+        status, answer = self.post("/predict", READER | {"target": "Microsoft"})
+        expect(status == 200 and abs(answer["probability"] - self.probability) < 1e-4, answer)
+        wait_for("Prometheus's target is up", self.target_is_up, 60)
+        return f"{engine} killed: 503, then restarted and ready; /predict answers as before"
+
+    def drain(self) -> str:
+        """Stop while a long request is at work."""
+        answers: list[tuple[int, Any]] = []
+        body = READER | {"candidates": [f"Story {number} of the day" for number in range(100)]}
+        request = threading.Thread(target=lambda: answers.append(self.post("/rank", body)))
+        request.start()
+        time.sleep(0.5)
+        stopping = threading.Thread(target=self.compose, args=("stop", "frontpage"))
+        stopping.start()
+        wait_for("/ready fails", lambda: ask(f"{self.service}/ready")[0] == 503, 5)
+        status, refused = self.post("/predict", {"target": "a"})
+        expect(status == 503, refused)
+        request.join()
+        stopping.join()
+        expect(answers and answers[0][0] == 200, f"the request at work: {answers}")
+        expect(self.inspect(".State.ExitCode") == "0", "the exit code is not 0")
+        return "stopped: 503 for new work, 200 for the /rank at work, then exit code 0"
+
+    def remove(self) -> None:
+        self.compose("down", "--volumes", "--remove-orphans")
+
+
+def main() -> int:
+    if not works("docker", "info"):
+        print("failed: Docker's engine does not answer", file=sys.stderr)
+        return 1
+    folder = Path(tempfile.mkdtemp(prefix="frontpage-demo-"))
+    demonstration = Demonstration(folder / "secrets")
+    try:
+        demonstration.run()
+    except Failed as failure:
+        print(f"failed: {failure}", file=sys.stderr)
+        print(demonstration.compose("logs", "--tail", "30"), file=sys.stderr)
+        return 1
+    finally:
+        demonstration.remove()
+        shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

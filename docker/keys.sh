@@ -1,0 +1,36 @@
+#!/bin/sh
+# keys.sh [FOLDER] — make the keys that docker-compose.yml needs, once, with the image frontpage:cpu.
+#
+# In FOLDER (default: docker/secrets): what the service knows of three keys, and the keys themselves
+# for Prometheus, a client and an administrator; Grafana's password, whose user is admin. Only you
+# can enter the folder; the files in it can be read by any user inside a container that is given one.
+set -eu
+folder=${1:-$(dirname "$0")/secrets}
+if [ -e "$folder/frontpage_api_keys" ]; then
+    echo "keys.sh: $folder holds keys already" >&2
+    exit 1
+fi
+mkdir -p "$folder"
+chmod 700 "$folder"
+umask 022
+made=$(docker run --rm -i --network none --entrypoint python "${IMAGE:-frontpage:cpu}" - <<'PYTHON'
+import secrets
+
+from app.security import new_key
+
+made = {
+    "frontpage_key": new_key("prometheus", "predict"),
+    "client_key": new_key("client", "predict"),
+    "admin_key": new_key("admin", "admin"),
+}
+for file, (secret, _) in made.items():
+    print(file, secret)
+print("grafana_password", secrets.token_urlsafe(16))
+entries = (entry.model_dump_json(exclude_none=True) for _, entry in made.values())
+print("frontpage_api_keys", f"[{','.join(entries)}]")
+PYTHON
+)
+echo "$made" | while read -r file content; do
+    printf '%s\n' "$content" >"$folder/$file"
+done
+echo "keys are in $folder"
