@@ -52,9 +52,9 @@ def kind(field: dict[str, Any]) -> str:
     [field] = [one for one in field.get("anyOf", [field]) if one.get("type") != "null"]
     if "enum" in field:
         return ", ".join(f"`{choice}`" for choice in field["enum"])
-    words = {"path": "path"}.get(field.get("format", ""), field["type"])
+    word = "path" if field.get("format") == "path" else field["type"]
     bounds = [sign + str(field[bound]) for bound, sign in BOUNDS.items() if bound in field]
-    return " ".join([words, ", ".join(bounds)]).strip()
+    return " ".join([word, ", ".join(bounds)]).strip()
 
 
 def with_table(document: str) -> str:
