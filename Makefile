@@ -46,12 +46,12 @@ packages:
 	@requirements/install.sh $(DEVICE)
 
 packages-dev:
-	@requirements/install.sh $(DEVICE) train load dev
+	@requirements/install.sh $(DEVICE) train load ray dev
 
 $(BASE)/config.json: | packages
 	@echo "==> bringing SmolLM2-135M-Instruct into $(BASE)"
 	@$(RUN) -m training download smollm2
 
-$(MODEL)/config.json: $(ADAPTER)/adapter_model.safetensors | $(BASE)/config.json
+$(MODEL)/config.json: $(ADAPTER)/adapter_model.safetensors $(ADAPTER)/profile.json | $(BASE)/config.json
 	@echo "==> merging $(ADAPTER) into it: the default model, $(MODEL)"
 	@$(RUN) -m training merge --no-check --base $(BASE) --adapter $(ADAPTER) --output $(MODEL)

@@ -16,7 +16,7 @@ from app.feedback import FeedbackStore
 from app.models import Choice
 from app.progress import step
 from app.recommender import Recommender
-from app.routes import adapters, feedback, openai, operations, predict, rank
+from app.routes import adapters, feedback, openai, operations, page, predict, rank
 from app.security import Security, allow_origins
 from app.settings import Settings
 from app.tracing import Tracing, exporting
@@ -41,7 +41,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.state.recommender = None
     app.state.check_ready = lambda: check_ready(app)
     errors.install(app)
-    for routes in (predict, rank, feedback, openai, adapters, operations):
+    for routes in (predict, rank, feedback, openai, adapters, operations, page):
         app.include_router(routes.router)
     # The last added is the outermost.
     app.add_middleware(middleware.CancelOnDisconnect)

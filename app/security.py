@@ -1,4 +1,5 @@
-"""API keys: who may call what. Every path needs a key, but /health and /ready.
+"""API keys: who may call what. Every path needs a key, but /health, /ready and the try-it page's
+files, which hold nothing secret: a key is typed into the page.
 
 `python -m app.security NAME [--scope admin]` makes a key and its entry for FRONTPAGE_API_KEYS.
 """
@@ -27,7 +28,8 @@ from app.errors import ClientError, Forbidden, RateLimited, Unauthenticated, res
 from app.settings import ApiKey, Settings
 
 logger = logging.getLogger("frontpage")
-OPEN = frozenset({"/health", "/ready"})
+OPEN = frozenset({"/", "/health", "/ready"})
+PAGE = "/page/"
 ADMIN = ("adapters", "aliases", "experiments")
 WORK = ("predict", "rank", "v1")  # what a rate limit counts
 THIS_MACHINE = "127.0.0.1"
@@ -64,7 +66,7 @@ class Security:
 
     def _admit(self, scope: Scope) -> ApiKey | None:
         path = get_route_path(scope)
-        if not self.keys or path in OPEN:
+        if not self.keys or path in OPEN or path.startswith(PAGE):
             return None
         key = self._authenticate(Headers(scope=scope).getlist("authorization"))
         needed = needed_scope(path)

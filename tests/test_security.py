@@ -25,6 +25,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 # Every first part of a path that the service has, and who may call it. A new one must be added.
 SCOPES = {
     **dict.fromkeys(("health", "ready"), None),
+    **dict.fromkeys(("", "page"), None),  # the try-it page and its files
     **dict.fromkeys(("predict", "rank", "feedback", "v1", "metrics"), "predict"),
     **dict.fromkeys(("docs", "redoc", "openapi.json", "static-offline-docs"), "predict"),
     **dict.fromkeys(("adapters", "aliases", "experiments"), "admin"),
@@ -85,11 +86,20 @@ async def test_every_route_is_guarded(app: FastAPI, client: httpx.AsyncClient) -
             assert reader.status_code != 401, where
 
 
-async def test_exactly_health_and_ready_are_open(client: httpx.AsyncClient) -> None:
+async def test_exactly_health_ready_and_the_page_are_open(client: httpx.AsyncClient) -> None:
     for path in ("/health", "/ready"):
         assert (await client.get(path)).json() == {"status": "ok"}
-    for path in ("/", "/health/", "/healthz", "//health", "/ready/x", "/HEALTH", "/none", "/.env"):
-        assert (await client.get(path)).status_code == 401, path
+    for path in ("/", "/page/style.css", "/page/experiments.html"):
+        assert (await client.get(path)).status_code == 200, path
+        assert (await client.post(path)).status_code == 405, path
+    for path in ("/page/rank", "/page/%2e%2e/rank", "/page/..%2fadapters", "/page//adapters"):
+        for method in ("GET", "POST"):
+            assert (await client.request(method, path)).status_code in (404, 405), path
+    for path in (
+        *("/health/", "/healthz", "//health", "/ready/x", "/HEALTH", "/none", "/.env"),
+        *("/page", "/Page/style.css", "//page/style.css", "/pages/style.css", "/index.html"),
+    ):
+        assert (await client.get(f"http://test{path}")).status_code == 401, path
     assert (await client.get("/none", headers=bearer("predict"))).status_code == 404
 
 

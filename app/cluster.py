@@ -1,0 +1,114 @@
+"""Frontpage on Ray Serve: the same application and engine, once in each replica of a deployment.
+
+`serve deploy deploy/ray/frontpage.yaml` starts it; docs/operations.md says how. Settings come from
+the environment, as for `python -m app`; adapters and aliases from the deployment's `user_config`,
+so that every replica has the same, also one that is started later.
+"""
+
+import asyncio
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from fastapi import FastAPI
+from prometheus_client import start_http_server
+from ray import serve
+
+from app import logs
+from app.__main__ import QUIET, read_settings
+from app.engine.base import Engine
+from app.errors import EngineUnavailable, StartupError
+from app.settings import Settings
+
+logger = logging.getLogger("frontpage")
+METRICS_PORT = 9400
+"""Of a machine's first replica; the others take the next free ones."""
+PORTS = 100
+
+
+class Replica:
+    """Ray calls all methods on one event loop."""
+
+    def __init__(self, engine: Engine | None = None) -> None:
+        """engine: see create_app. Raises StartupError, which `serve status` shows."""
+        # Not in the state folder: there replicas of one machine would meet.
+        self.own = TemporaryDirectory(prefix="frontpage-")
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
+        self.settings = read_settings()
+        if not self.settings.api_keys:
+            raise StartupError("API keys are needed: Ray's proxies decide who can connect")
+        logs.configure(self.settings)
+        self.engine = engine
+        self.configured = False
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Ray runs its lifespan, and with it the engine."""
+        from app.declared import refuse_changes  # the lines above set what vLLM reads when imported
+        from app.feedback import FeedbackStore
+        from app.main import create_app
+        from app.merging import merge_if_asked
+        from app.server import measure_lag
+
+        shared = self.settings.state
+        settings = merge_if_asked(self.settings.model_copy(update={"state": Path(self.own.name)}))
+        app = create_app(settings, self.engine)
+        app.state.feedback = FeedbackStore(
+            shared / "feedback.sqlite", settings.feedback_days, settings.feedback_answers
+        )
+        refuse_changes(app)
+        self.state = app.state
+        self.lag = asyncio.create_task(measure_lag())
+        serve_metrics(settings)
+        return app
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Ray calls it before the first request and after each change of `user_config`.
+
+        A new replica that can't have what is declared raises StartupError and does not start; one
+        at work keeps what it has, and says so.
+        """
+        from app import metrics
+        from app.declared import Declared, apply
+
+        try:
+            problems = await apply(Declared.read(user_config), self.state.adapters)
+        except StartupError as error:
+            metrics.ADAPTER_LOADS.labels("rejected").inc()
+            problems = [str(error)]
+        if problems and not self.configured:
+            raise StartupError("; ".join(problems))
+        self.configured = True
+        for problem in problems:
+            logger.error("not as declared, the rest is as it was: %s", problem)
+
+    def check_health(self) -> None:
+        """Ray replaces a replica for which this raises again and again."""
+        from app import metrics
+
+        try:
+            self.state.engine.check_health()
+            metrics.ENGINE_UP.set(1)
+        except EngineUnavailable:
+            metrics.ENGINE_UP.set(0)
+            raise
+
+    def __del__(self) -> None:
+        self.own.cleanup()
+
+
+def serve_metrics(settings: Settings) -> None:
+    """This process's own /metrics: behind Ray's proxy some replica would answer."""
+    for port in range(METRICS_PORT, METRICS_PORT + PORTS):
+        with suppress(OSError):
+            start_http_server(port, settings.host)
+            logger.info("metrics of this replica: port %d", port)
+            return
+    logger.error("no metrics: no port from %d on is free", METRICS_PORT)
+
+
+deployment = serve.deployment(serve.ingress()(Replica), name="Frontpage")
+service = deployment.bind()

@@ -1,0 +1,62 @@
+/** Calls of the service that this page came from. */
+
+import { readKey } from "./key.js";
+
+/** Where the service is, also behind a proxy's prefix: this file is in its `page/`. */
+const ROOT = new URL("../", import.meta.url);
+
+export const address = (path) => new URL(path, ROOT).href;
+
+/** What the service said; status 0: it said nothing. */
+export class ApiError extends Error {
+  constructor(status, fields = {}) {
+    super(fields.message ?? `the service answered with ${status}`);
+    this.status = status;
+    this.code = fields.code ?? null;
+    this.param = fields.param ?? null;
+    this.requestId = fields.request_id ?? null;
+    this.retryAfterS = fields.retryAfterS ?? null;
+  }
+
+  get needsKey() {
+    return this.status === 401 || this.status === 403;
+  }
+}
+
+/** path: "rank". Gives the Response; raises ApiError. */
+export async function fetchFrom(path, method = "GET", body = undefined) {
+  const headers = {};
+  if (readKey()) headers.Authorization = `Bearer ${readKey()}`;
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(address(path), {
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      cache: "no-store",
+      credentials: "omit",
+      redirect: "error",
+    });
+  } catch {
+    throw new ApiError(0, { message: "The service can't be reached. Is it running?" });
+  }
+  if (!response.ok) throw await readError(response);
+  return response;
+}
+
+export const get = async (path) => (await fetchFrom(path)).json();
+export const post = async (path, body) => (await fetchFrom(path, "POST", body)).json();
+export const put = async (path, body) => (await fetchFrom(path, "PUT", body)).json();
+
+async function readError(response) {
+  const retryAfterS = Number(response.headers.get("Retry-After")) || null;
+  let fields = {};
+  try {
+    fields = (await response.json()).error ?? {};
+  } catch {
+    // a proxy's own page: the status has to do
+  }
+  fields.request_id ??= response.headers.get("X-Request-Id");
+  return new ApiError(response.status, { ...fields, retryAfterS });
+}

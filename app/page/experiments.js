@@ -1,0 +1,179 @@
+/** The experiments view: outcomes for comparing, and what an admin key can change. */
+
+import { ApiError, get, post, put } from "./api.js";
+import { drawAliases, drawChange, drawWeights, readWeights } from "./aliases.js";
+import { confirmChange } from "./confirm.js";
+import { announce, byId, isBusy, make, setBusy } from "./dom.js";
+import { installKey } from "./key.js";
+import { clearNotice, showError } from "./notice.js";
+import { drawOutcomes } from "./outcomes.js";
+
+const ADMIN = { scope: "admin" };
+const served = { models: [], aliases: [] };
+
+/** All of it; also after a change, and after the key has changed. */
+async function load() {
+  try {
+    const [{ data }, { adapters }, { aliases }] = await Promise.all([
+      get("v1/models"),
+      get("adapters"),
+      get("aliases"),
+    ]);
+    await loadOutcomes();
+    const names = new Set(aliases.map(({ alias }) => alias));
+    served.aliases = aliases;
+    served.models = data.map(({ id }) => id).filter((id) => !names.has(id));
+    byId("models").replaceChildren(drawModels(served.models, adapters));
+    byId("aliases").replaceChildren(...drawAliases(aliases, edit));
+    byId("alias-names").replaceChildren(
+      ...[...names].map((name) => make("option", { value: name })),
+    );
+    drawWeights(served.models, weightsOf(byId("alias").value));
+    clearNotice(byId("notice"));
+    byId("view").hidden = false;
+  } catch (error) {
+    byId("view").hidden = true;
+    showError(byId("notice"), error, { ...ADMIN, retry: load });
+  }
+  byId("loading").hidden = true;
+}
+
+async function loadOutcomes() {
+  const days = byId("days").value;
+  const { models } = await get(`experiments${days ? `?days=${days}` : ""}`);
+  byId("figures").replaceChildren(...drawOutcomes(models));
+}
+
+const weightsOf = (alias) => served.aliases.find((one) => one.alias === alias)?.weights ?? {};
+
+function drawModels(models, adapters) {
+  const known = new Map(adapters.map((adapter) => [adapter.name, adapter]));
+  const rows = [
+    ...models
+      .filter((name) => !known.has(name))
+      .map((name) => [name, "–", "serving", "base model"]),
+    ...adapters.map((one) => [one.name, one.version, one.error ?? one.status, one.source]),
+  ];
+  return make(
+    "div",
+    { class: "table", tabindex: "0", role: "region", "aria-label": "List of models" },
+    make(
+      "table",
+      {},
+      make(
+        "thead",
+        {},
+        make(
+          "tr",
+          {},
+          ...["Name", "Version", "State", "From"].map((text) => make("th", { scope: "col" }, text)),
+        ),
+      ),
+      make(
+        "tbody",
+        {},
+        ...rows.map(([name, ...rest]) =>
+          make(
+            "tr",
+            {},
+            make("th", { scope: "row" }, name),
+            ...rest.map((text) => make("td", {}, text)),
+          ),
+        ),
+      ),
+    ),
+  );
+}
+
+function edit(alias) {
+  byId("alias").value = alias;
+  drawWeights(served.models, weightsOf(alias));
+  byId("weights").querySelector("input").focus();
+}
+
+async function setSplit(event) {
+  event.preventDefault();
+  const [alias, weights] = [byId("alias").value.trim(), readWeights()];
+  const before = weightsOf(alias);
+  clearNotice(byId("split-notice"));
+  if (!Object.keys(weights).length) {
+    const message = "Give at least one model a weight above 0.";
+    return showError(byId("split-notice"), new ApiError(422, { message, param: "weights" }));
+  }
+  const isNew = !Object.keys(before).length;
+  const agreed = await confirmChange(
+    `${isNew ? "Create" : "Change"} ${alias}?`,
+    [
+      drawChange(before, weights),
+      make(
+        "p",
+        { class: "hint" },
+        "From the next request on; those at work end as they began. A reader" +
+          " with an id keeps the same model as far as the shares allow.",
+      ),
+    ],
+    isNew ? "Create" : "Change",
+  );
+  if (agreed)
+    await change(
+      byId("split-notice"),
+      () => put(`aliases/${encodeURIComponent(alias)}`, { weights }),
+      `${alias} is ${isNew ? "created" : "changed"}.`,
+    );
+}
+
+async function loadAdapter(event) {
+  event.preventDefault();
+  const [name, path] = [byId("name").value.trim(), byId("path").value.trim()];
+  clearNotice(byId("load-notice"));
+  const isThere = served.models.includes(name);
+  const agreed = await confirmChange(
+    `Load ${name}?`,
+    [
+      make(
+        "p",
+        {},
+        `The service reads the folder “${path}”, checks it and proves that it changes a score.`,
+      ),
+      make(
+        "p",
+        {},
+        isThere
+          ? `Requests for ${name} get this version once it is loaded; those at work end with the old one.`
+          : "No reader gets it until a request or an alias names it.",
+      ),
+    ],
+    "Load",
+  );
+  if (agreed)
+    await change(byId("load-notice"), () => post("adapters", { name, path }), `${name} is served.`);
+}
+
+/** Sends it, says how it went, and shows what is there now. */
+async function change(notice, send, done) {
+  const button = byId("load-button");
+  if (isBusy(button)) return;
+  clearNotice(notice);
+  setBusy(button, true, "Working…");
+  try {
+    await send();
+    await load();
+    announce(done);
+    notice.replaceChildren(make("p", { class: "hint" }, `✓ ${done}`));
+  } catch (error) {
+    showError(notice, error, ADMIN);
+  } finally {
+    setBusy(button, false, "Load");
+  }
+}
+
+byId("split").addEventListener("submit", setSplit);
+byId("load").addEventListener("submit", loadAdapter);
+byId("alias").addEventListener("change", () =>
+  drawWeights(served.models, weightsOf(byId("alias").value)),
+);
+byId("days").addEventListener("change", () =>
+  loadOutcomes().catch((error) => showError(byId("notice"), error, ADMIN)),
+);
+installKey(load);
+load();

@@ -1,0 +1,141 @@
+/** The reader's three lists: add, remove, reorder. */
+
+import { announce, byId, make } from "./dom.js";
+import { formatStory, parseStory, toWire } from "./story.js";
+
+const LISTS = [
+  { name: "history", title: "History", hint: "clicked so far, the oldest first" },
+  { name: "liked", title: "Liked", hint: "clicked when shown" },
+  { name: "disliked", title: "Disliked", hint: "shown, not clicked" },
+];
+
+const lists = {};
+
+/** Draws the lists into `place`; `onChange` runs after each change. */
+export function installReader(place, onChange) {
+  place.replaceChildren(...LISTS.map((list) => drawList(list, onChange)));
+}
+
+/** reader: {history, liked, disliked}, each lines of text. */
+export function setReader(reader) {
+  for (const { name } of LISTS) lists[name].set(reader[name].map(parseStory));
+}
+
+/** As the API wants it; empty lists are left out. */
+export function readReader() {
+  return Object.fromEntries(
+    LISTS.map(({ name }) => [name, lists[name].stories().map(toWire)]).filter(
+      ([, stories]) => stories.length > 0,
+    ),
+  );
+}
+
+/** "history.2.title" → "History, story 3"; null for what is not in the lists. */
+export function placeInReader(param) {
+  const [name, index] = param.split(".");
+  const list = LISTS.find((one) => one.name === name);
+  if (!list) return null;
+  return index === undefined ? list.title : `${list.title}, story ${Number(index) + 1}`;
+}
+
+function drawList({ name, title, hint }, onChange) {
+  let stories = [];
+  const items = make("ol", { class: "stories", "aria-labelledby": `${name}-title` });
+  const input = make("input", {
+    id: `${name}-new`,
+    "aria-label": `New story for ${title}`,
+    placeholder: "Add a title",
+    autocomplete: "off",
+    maxlength: 10000,
+  });
+
+  function change(next, said) {
+    stories = next;
+    items.replaceChildren(...stories.map(drawItem));
+    if (!stories.length) items.append(make("li", { class: "none" }, "None"));
+    if (said) announce(said);
+    onChange();
+  }
+
+  function focusOn(index, action) {
+    const buttons = [...(items.children[index]?.querySelectorAll("button") ?? [])];
+    const wanted = buttons.find((one) => one.dataset.action === action && !one.disabled);
+    (wanted ?? buttons.find((one) => !one.disabled) ?? input).focus();
+  }
+
+  function move(index, step, action) {
+    const next = [...stories];
+    next.splice(index + step, 0, ...next.splice(index, 1));
+    change(next, `Moved to place ${index + step + 1} of ${next.length}.`);
+    focusOn(index + step, action);
+  }
+
+  function remove(index) {
+    const [gone] = stories.slice(index, index + 1);
+    change(
+      stories.filter((_, place) => place !== index),
+      `Removed: ${gone.title}`,
+    );
+    focusOn(Math.min(index, stories.length - 1), "remove");
+  }
+
+  function drawItem(story, index) {
+    const button = (action, sign, label, disabled, onclick) =>
+      make(
+        "button",
+        {
+          type: "button",
+          class: "icon",
+          "data-action": action,
+          "aria-label": `${label}: ${story.title}`,
+          title: label,
+          disabled,
+          onclick,
+        },
+        sign,
+      );
+    return make(
+      "li",
+      { "data-param": `${name}.${index}` },
+      make(
+        "span",
+        { class: "text" },
+        story.category ? make("span", { class: "category" }, story.category) : null,
+        story.title,
+      ),
+      make(
+        "span",
+        { class: "buttons" },
+        button("up", "↑", "Move up", index === 0, () => move(index, -1, "up")),
+        button("down", "↓", "Move down", index === stories.length - 1, () =>
+          move(index, 1, "down"),
+        ),
+        button("remove", "×", "Remove", false, () => remove(index)),
+      ),
+    );
+  }
+
+  function add(event) {
+    event.preventDefault();
+    const story = parseStory(input.value);
+    if (story.title) change([...stories, story], `Added to ${title}: ${formatStory(story)}`);
+    input.value = "";
+    input.focus();
+  }
+
+  lists[name] = { stories: () => stories, set: (next) => change(next) };
+  return make(
+    "section",
+    { class: "list", "data-param": name },
+    make("h3", { id: `${name}-title` }, title, " ", make("span", { class: "hint" }, hint)),
+    items,
+    make(
+      "form",
+      { class: "add", onsubmit: add },
+      input,
+      make("button", { type: "submit", "aria-label": `Add to ${title}` }, "Add"),
+    ),
+  );
+}
+
+export const focusReader = () => byId("history-new").focus();

@@ -1,0 +1,218 @@
+"""The try-it page on the real service with the default model."""
+
+import json
+import re
+import subprocess
+import sys
+from typing import Any
+
+import httpx
+from playwright.async_api import Browser, Page, expect
+
+from tests.browser.visits import Visit, visiting
+from tests.servers import Service
+
+Json = dict[str, Any]
+
+
+def shown(probability: float) -> str:
+    """As the page writes it, from 0.001 on."""
+    return f"{probability * 100:.{1 if probability >= 0.1 else 2}f} %"
+
+
+async def asked(page: Page) -> Json:
+    """The request that the page shows as Python."""
+    program = await page.locator("#python").text_content()
+    assert program
+    found = re.search(r"json=(\{.*\n    \}),", program, re.DOTALL)
+    assert found
+    body: Json = eval(found[1])
+    return body
+
+
+async def ranked(visit: Visit) -> list[tuple[str, str]]:
+    """Titles and probabilities, in the order shown."""
+    await expect(visit.page.locator("#results")).to_have_attribute("aria-busy", "false")
+    found = []
+    for item in await visit.page.locator(".ranked > li").all():
+        title = item.locator(".title")
+        category = await title.locator(".category").all_text_contents()
+        text = (await title.text_content() or "").removeprefix("".join(category))
+        found.append((text, await item.locator("strong").first.text_content() or ""))
+    return found
+
+
+def expected(service: Service, body: Json) -> list[tuple[str, str]]:
+    answer = httpx.post(f"{service.url}/rank", json=body, timeout=60).raise_for_status().json()
+    titles = [one["title"] if isinstance(one, dict) else one for one in body["candidates"]]
+    return [(titles[one["index"]], shown(one["probability"])) for one in answer["results"]]
+
+
+def outcomes(service: Service) -> Json:
+    """Of the one model, asked for by no alias."""
+    (found,) = httpx.get(f"{service.url}/experiments").json()["models"]
+    figures: Json = found
+    return figures
+
+
+async def test_one_button_ranks_the_example(browser: Browser, news: Service) -> None:
+    async with visiting(browser, news.url) as visit:
+        page = visit.page
+        await expect(page.get_by_label("Model", exact=True)).to_contain_text("news-smollm2")
+        await expect(page.locator("#live-requests")).to_have_text("0")
+        await visit.look("start")
+        await visit.rank()
+        await expect(page.locator(".ranked > li")).to_have_count(12)
+        found = await ranked(visit)
+        assert found == expected(news, await asked(page))
+        assert found[0][0].startswith("Cup final goes to penalties")  # for the sports fan
+        widths = await page.locator(".fill").evaluate_all("all => all.map(e => e.style.width)")
+        assert widths[0] == "100%"
+        assert float(widths[-1].rstrip("%")) < 50
+        await expect(page.locator(".summary")).to_contain_text("news-smollm2")
+        facts = await page.locator(".summary dd").all_text_contents()
+        assert re.fullmatch(r"[\d,.]+ ms", facts[0])
+        assert int(facts[2].replace(",", "")) > 1000  # most of 12 prompts is their common beginning
+        assert re.fullmatch(r"[0-9a-f]{32}", facts[3])
+        await expect(page.get_by_role("status").first).to_contain_text("Ranked 12 stories in")
+        # The page's own request and the one above.
+        await expect(page.locator("#live-requests")).to_have_text("2")
+        await expect(page.locator("#live-p50")).to_have_text(re.compile(r"\d m?s$"))
+        await expect(page.locator("#live-cache")).to_have_text(re.compile(r"^\d+\.\d %$"))
+        await visit.look("ranked")
+
+
+async def test_another_reader_gets_another_ranking(browser: Browser, news: Service) -> None:
+    async with visiting(browser, news.url) as visit:
+        await visit.rank()
+        await expect(visit.page.locator(".ranked > li")).to_have_count(12)
+        sports = await ranked(visit)
+        await visit.page.get_by_role("button", name="Home cook").click()
+        await visit.rank()
+        await expect(visit.page.locator(".ranked .title").first).to_contain_text(
+            "FOODANDDRINK", ignore_case=True
+        )
+        cook = await ranked(visit)
+        assert {title for title, _ in cook} == {title for title, _ in sports}
+        assert cook[0][0] != sports[0][0]
+        assert cook == expected(news, await asked(visit.page))
+
+
+async def test_it_works_by_keyboard_alone(browser: Browser, news: Service) -> None:
+    async with visiting(browser, news.url) as visit:
+        page, keys = visit.page, visit.page.keyboard
+        await expect(page.get_by_label("Model", exact=True)).to_contain_text("news-smollm2")
+        await keys.press("Tab")
+        await expect(page.get_by_role("link", name="Skip to the ranking")).to_be_focused()
+        await tab_to(page, "Investor")
+        await keys.press("Enter")
+        await expect(page.get_by_role("button", name="Investor")).to_have_attribute(
+            "aria-pressed", "true"
+        )
+        first = "Chip maker raises its forecast, shares jump"
+        await tab_to(page, f"Move down: {first}")
+        for _ in range(4):
+            await keys.press("Enter")  # the focus goes along
+        await expect(page.locator("#lists li").nth(4)).to_contain_text(first)
+        await expect(page.get_by_role("button", name=f"Move up: {first}")).to_be_focused()
+        await expect(page.get_by_role("status").first).to_have_text("Moved to place 5 of 5.")
+        await tab_to(page, f"Remove: {first}")
+        await keys.press("Enter")
+        await expect(
+            page.get_by_role("button", name=re.compile("^Remove: Grocery"))
+        ).to_be_focused()
+        await tab_to(page, "New story for History")
+        await keys.type("autos | A small car wins a long race")
+        await keys.press("Enter")
+        await expect(page.get_by_label("New story for History")).to_be_focused()
+        await tab_to(page, "Clear")
+        await keys.press("Enter")
+        await expect(page.get_by_label("One title a line")).to_be_focused()
+        await keys.type("Quiet title\n\nfinance | Shares jump on merger\n")
+        await keys.press("Control+Enter")
+        await expect(page.locator(".ranked > li")).to_have_count(2)
+        body = await asked(page)
+        assert body["history"][-1] == {"title": "A small car wins a long race", "category": "autos"}
+        assert len(body["history"]) == 5
+        assert body["candidates"][0] == "Quiet title"
+        assert await ranked(visit) == expected(news, body)
+        await tab_to(page, "Rank")
+        await keys.press("Space")
+        await expect(page.get_by_role("status").first).to_contain_text("Ranked 2 stories")
+
+
+async def tab_to(page: Page, name: str) -> None:
+    """Forward with Tab, as far as the control of this name."""
+    focused = """() => {
+      const now = document.activeElement;
+      return (now.ariaLabel ?? (now.labels?.[0] ?? now).textContent).trim();
+    }"""
+    seen = []
+    for _ in range(120):
+        await page.keyboard.press("Tab")
+        seen.append(await page.evaluate(focused))
+        if seen[-1] == name:
+            return
+    raise AssertionError(f"Tab never came to {name!r}: {seen}")
+
+
+async def test_the_shown_commands_do_what_the_page_did(browser: Browser, news: Service) -> None:
+    async with visiting(browser, news.url) as visit:
+        page = visit.page
+        await page.get_by_label("One title a line").fill('It\'s "quoted" $HOME `id` \\n\nCup final')
+        await page.get_by_label("New story for Liked").fill("C'est l'été ☀ </script>")
+        await page.get_by_role("button", name="Add to Liked").click()
+        await visit.rank()
+        await expect(page.locator(".ranked > li")).to_have_count(2)
+        found = await ranked(visit)
+        for name in ("curl", "python"):
+            await page.locator(f"[data-copy={name}]").click()
+            await expect(page.locator(f"[data-copy={name}]")).to_contain_text("Copied")
+        program = await page.evaluate("navigator.clipboard.readText()")
+        assert program == await page.locator("#python").text_content()
+        command = await page.locator("#curl").text_content()
+        assert command
+        assert "KEY" not in command
+        body = await asked(page)
+    results = json.loads(run("bash", "-c", command))["results"]
+    titles = body["candidates"]
+    assert [(titles[one["index"]], shown(one["probability"])) for one in results] == found
+    printed = run(sys.executable, "-c", program)
+    lines = [line.split() for line in printed.splitlines()]
+    assert [(titles[int(index)], shown(float(p))) for _, index, p in lines] == found
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+async def test_clicks_become_outcomes(browser: Browser, news: Service) -> None:
+    async with visiting(browser, news.url) as visit:
+        page = visit.page
+        await visit.rank()
+        await page.get_by_role("button", name=re.compile("^Clicked: Cup final")).click()
+        await expect(
+            page.get_by_role("button", name=re.compile("^Clicked: Cup final"))
+        ).to_have_text("✓ Clicked")
+        await page.get_by_role("button", name=re.compile("^Clicked: Recall")).click()
+        await expect(page.get_by_role("button", name=re.compile("^Clicked: Recall"))).to_have_text(
+            "✓ Clicked"
+        )
+        await page.get_by_role("button", name=re.compile("^Clicked: Recall")).click()  # taken back
+        await expect(page.get_by_role("button", name=re.compile("^Clicked: Recall"))).to_have_text(
+            "Clicked?"
+        )
+        await page.get_by_role("link", name="Experiments").click()
+        row = page.get_by_role("row", name=re.compile("^news-smollm2 .* 1 of"))
+        await expect(row).to_be_visible()
+        figures = outcomes(news)
+        assert (figures["clicks"], figures["impressions"]) == (1, 12)
+        cells = await row.get_by_role("cell").all_text_contents()
+        assert cells[3:5] == ["12", "1"]
+        through = figures["click_through"]
+        low, high = shown(through["low"]), shown(through["high"])
+        assert cells[0] == f"{shown(through['value'])} {low} to {high}"
+        await expect(row.locator("svg")).to_have_count(3)
+        await page.get_by_label("Answers of").select_option("the last day")
+        await expect(row).to_be_visible()
+        await visit.look("outcomes")
