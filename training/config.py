@@ -44,6 +44,8 @@ class FinetuneConfig:
     liked: NonNegativeInt = 5
     disliked: NonNegativeInt = 5
     no_think: bool = False
+    # Tokens; fills up what candidates share. None: 32, but 1 for the original project's layout.
+    prefix_multiple: PositiveInt | None = None
     category_dropout: Share = 0.0  # of impressions: learned without categories, for clients of few
     cutoff_len: PositiveInt = 1024  # tokens of a prompt and its answer
 
@@ -122,6 +124,7 @@ class FinetuneConfig:
                 "history": self.history,
                 "liked": self.liked,
                 "disliked": self.disliked,
+                "prefix_multiple": self.prefix_multiple or (1 if self.layout == "original" else 32),
                 **known,
             }
         )

@@ -143,6 +143,12 @@ class Profile(Frozen):
     history: int = Field(3, ge=0, description="how many of the last clicked stories are used")
     liked: int = Field(3, ge=0)
     disliked: int = Field(3, ge=0)
+    prefix_multiple: int = Field(
+        1,
+        ge=1,
+        description="line breaks after the layout's head make what candidates share a multiple of"
+        " this many tokens: whole blocks of the prefix cache, of which none is computed again",
+    )
     labels: Labels = Labels()
     calibration: Calibration = Calibration()
     threshold: float = Field(0.5, ge=0, le=1, description="Yes. from this probability on")

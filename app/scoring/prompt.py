@@ -19,6 +19,7 @@ from app.scoring.profile import NO_THINK, Layout, Profile, Section
 TARGET_STEP = 64
 """Tokens. When a reader must be cut, a target counts in whole steps, so that candidates of usual
 length keep one shared prefix, and each still gets exactly the prompt it would get alone."""
+FILLER = "\n"
 CACHED_LENGTH = 512
 """Characters. Titles up to this length keep their token ids: stories repeat across readers."""
 
@@ -171,6 +172,11 @@ class PromptBuilder:
             raise ValueError(
                 f"labels {profile.labels.yes!r} and {profile.labels.no!r} start with the same token"
             )
+        self.filler = encoder.template(FILLER)
+        if profile.prefix_multiple > 1 and len(self.filler) != 1:
+            raise ValueError(
+                "prefix_multiple must be 1: this tokenizer has no token for a line break"
+            )
 
     def build(self, reader: Reader, targets: Sequence[Story], limit: int) -> list[Prompt]:
         """One prompt a target, each at most `limit` tokens.
@@ -194,7 +200,8 @@ class PromptBuilder:
         return prompts
 
     def text(self, reader: Reader, target: Story) -> str:
-        """The prompt as one text, uncut: for people, and for other programs' training files."""
+        """The prompt as one text, uncut and not filled up: for people, and for other programs'
+        training files."""
         lead, tail = self._target_pieces(target)
         known = reader_pieces(self.profile.layout, used_of(reader, self.profile))
         return as_text([*known, *lead, *tail])
@@ -214,7 +221,12 @@ class PromptBuilder:
         return self._prefix(kept, lead), len(kept.history)
 
     def _prefix(self, reader: Reader, lead: list[Piece]) -> Tokens:
-        return self._encode([*reader_pieces(self.profile.layout, reader), *lead])
+        head, *rest = [*reader_pieces(self.profile.layout, reader), *lead]
+        if self.profile.prefix_multiple == 1:
+            return self._encode([head, *rest])
+        start, end = self._encode([head]), self._encode(rest)
+        missing = -(len(start) + len(end)) % self.profile.prefix_multiple
+        return (*start, *self.filler * missing, *end)
 
     def _target_pieces(self, target: Story) -> tuple[list[Piece], list[Piece]]:
         """What precedes the target's own text, which candidates share, and the rest."""

@@ -230,3 +230,37 @@ def test_an_item_with_a_category_starts_with_a_name() -> None:
     layout = {"name": "x", "head": "", "sections": [], "before_target": "", "tail": ""}
     with pytest.raises(ValidationError, match="must start with a name"):
         Profile.model_validate({"layout": {**layout, "target": "[{category}] {title}"}})
+
+
+@pytest.mark.parametrize("model", ["smollm2", "qwen3"])
+def test_line_breaks_after_the_head_fill_what_candidates_share(
+    model: str, request: pytest.FixtureRequest
+) -> None:
+    encoder: Encoder = request.getfixturevalue(model)
+    plain = PromptBuilder(encoder, Profile(layout=COMPACT, history=20))
+    filled = PromptBuilder(encoder, Profile(layout=COMPACT, history=20, prefix_multiple=32))
+    head = list(encoder.template(COMPACT.head))
+    lengths = set()
+    for known in range(20):
+        reader = Reader([Story(f"story {number}") for number in range(known)])
+        targets = [Story("Microsoft"), Story("Stocks fall again")]
+        for left, right in zip(
+            plain.build(reader, targets, 2048), filled.build(reader, targets, 2048), strict=True
+        ):
+            added = len(right.prefix) - len(left.prefix)
+            lengths.add(added)
+            assert len(right.prefix) % 32 == 0
+            assert added < 32
+            assert right.tail == left.tail
+            expected = [*head, *encoder.template("\n") * added, *left.prefix[len(head) :]]
+            assert list(right.prefix) == expected
+    assert len(lengths) > 5
+
+
+def test_a_filled_prompt_is_cut_to_fit_as_well(smollm2: Encoder) -> None:
+    builder = PromptBuilder(smollm2, Profile(layout=COMPACT, history=50, prefix_multiple=32))
+    reader = Reader([Story(f"a story with the number {number}") for number in range(50)])
+    for limit in range(130, 400, 7):
+        (prompt,) = builder.build(reader, [Story("Microsoft")], limit)
+        assert len(prompt.tokens) <= limit
+        assert len(prompt.prefix) % 32 == 0
