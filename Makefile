@@ -9,7 +9,7 @@ MODEL := models/news-smollm2
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format load openapi lock demo packages packages-dev
+.PHONY: help serve test check format load limit openapi lock demo packages packages-dev
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ format: packages-dev ## format and mend what the linter can
 
 load: packages-dev ## open load of RATE (default 2) requests a second on the service at PORT
 	$(RUN) -m loadtests.compare service=http://127.0.0.1:$(PORT) --kinds predict,rank,chat --rate $(RATE)
+
+limit: packages-dev $(MODEL)/config.json ## how near to the hardware's limit the service is (a quarter of an hour)
+	$(RUN) -m loadtests.limit --json runs/limit.json
 
 openapi: packages-dev $(MODEL)/config.json ## write docs/openapi.json from the service
 	$(RUN) -m tests.openapi docs/openapi.json

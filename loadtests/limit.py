@@ -65,6 +65,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", type=names, help=f"with commas, of {', '.join(NAMES)}")
     parser.add_argument("--reduced", action="store_true", help="for CI: fails under 80 %%")
     parser.add_argument("--layout", choices=LAYOUTS, default="compact", help="of our prompts")
+    parser.add_argument(
+        "--prefix-multiple", type=int, metavar="N", help="of our prompts (default: the model's)"
+    )
     parser.add_argument("--history", type=int, default=20, help="titles a reader (default: 20)")
     parser.add_argument(
         "--concurrency", type=int, default=64, help="stories under way (default: 64; a GPU: 512)"
@@ -87,9 +90,9 @@ def parse() -> argparse.Namespace:
         parser.error("--reduced measures engine and http: leave out --only")
     if options.seconds is None:
         options.seconds = 8.0 if options.reduced else 15.0
-    for name in ("seconds", "history", "concurrency"):
-        if getattr(options, name) <= 0:
-            parser.error(f"--{name} must be above 0")
+    for name in ("seconds", "history", "concurrency", "prefix_multiple"):
+        if (given := getattr(options, name)) is not None and given <= 0:
+            parser.error(f"--{name.replace('_', '-')} must be above 0")
     return options
 
 
@@ -114,7 +117,9 @@ def make_setup(options: argparse.Namespace) -> Setup:
     """Raises LoadTestError for folders that won't do."""
     folder = options.out.resolve() / "model"
     try:
-        model = prepare_model(options.model, options.layout, options.history, folder)
+        model = prepare_model(
+            options.model, options.layout, options.history, folder, options.prefix_multiple
+        )
         Workload(model, options.mind, options.history)
     except ValueError as error:  # a profile or titles that can't be read
         raise LoadTestError(str(error)) from None

@@ -42,10 +42,21 @@ class Workload:
         encoder = Encoder(model / "tokenizer.json")
         profile = load_profile(model)
         change = {"history": history, "liked": 3, "disliked": 3}
-        self.builders = {
-            name: PromptBuilder(encoder, profile.model_copy(update={"layout": layout, **change}))
-            for name, layout in LAYOUTS.items()
-        }
+        own = dict.fromkeys(LAYOUTS, profile.prefix_multiple) | {"original": 1}
+
+        def builders(multiples: dict[str, int]) -> dict[str, PromptBuilder]:
+            return {
+                name: PromptBuilder(
+                    encoder,
+                    profile.model_copy(
+                        update={"layout": layout, "prefix_multiple": multiples[name], **change}
+                    ),
+                )
+                for name, layout in LAYOUTS.items()
+            }
+
+        self.builders = builders(own)
+        self.unfilled = builders(dict.fromkeys(LAYOUTS, 1))
 
     def questions(self, series: str, targets: int) -> Iterator[Question]:
         """Endless, with `targets` stories each. A reader has a history only, as in MIND."""
@@ -69,20 +80,27 @@ class Workload:
         """What a story needs at least: its own tokens and its share of what only its reader's
         stories share. What all readers share is computed once and for all."""
         asked = islice(self.questions("needed", targets), readers)
-        built = [self.prompts(question, layout) for question in asked]
+        plain = self.unfilled[layout]
+        built = [plain.build(one.reader, one.targets, UNCUT) for one in asked]
         columns = zip(*(prompts[0].prefix for prompts in built), strict=False)
         shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
         own = sum(len(prompt.tail) for prompts in built for prompt in prompts)
         return (own + sum(len(prompts[0].prefix) - shared for prompts in built)) / readers / targets
 
 
-def prepare_model(model: Path, layout: str, history: int, folder: Path) -> Path:
+def prepare_model(
+    model: Path, layout: str, history: int, folder: Path, prefix_multiple: int | None = None
+) -> Path:
     """A folder of links to the model's files, with the profile of this run, and with a chat
-    template where the model has none, which vLLM's chat needs."""
+    template where the model has none, which vLLM's chat needs. prefix_multiple: None is the
+    model's own."""
     for name in ("config.json", "tokenizer.json"):
         if not (model / name).is_file():
             raise LoadTestError(f"--model: no {name} in {model}")
-    profile = load_profile(model).model_copy(update={"layout": LAYOUTS[layout], "history": history})
+    profile = load_profile(model)
+    change = {"layout": LAYOUTS[layout], "history": history}
+    change["prefix_multiple"] = prefix_multiple or profile.prefix_multiple
+    profile = profile.model_copy(update=change)
     place = folder / model.resolve().name
     place.mkdir(parents=True, exist_ok=True)
     for old in place.iterdir():

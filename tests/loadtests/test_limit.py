@@ -110,6 +110,26 @@ def test_all_parts_get_the_load_format_beside_the_engine_options(
     assert (setup.seconds, setup.ranked) == (8.0, (10,))
 
 
+def test_what_is_shared_may_be_filled_up_but_the_limit_does_not_count_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--model", SMOLLM2, "--out", tmp_path, "--layout", "compact")
+    setups = {
+        number: limit.make_setup(
+            parsed(
+                monkeypatch, *words, "--prefix-multiple", number, "--out", tmp_path / f"{number}"
+            )
+        )
+        for number in (1, 32)
+    }
+    plain, filled = (setups[number].workload() for number in (1, 32))
+    question = next(plain.questions("a", 3))
+    assert len(filled.prompts(question, "compact")[0].prefix) % 32 == 0
+    assert len(plain.prompts(question, "compact")[0].prefix) % 32 != 0
+    assert filled.prompts(question, "original") == plain.prompts(question, "original")
+    assert filled.needed_tokens(3, "compact") == plain.needed_tokens(3, "compact")
+
+
 def test_options_as_the_command_line_of_vllm_takes_them() -> None:
     options = {"enforce_eager": True, "use_tqdm_on_load": False, "block_size": 32, "seed": None}
     flags = as_flags({**options, "dtype": "bfloat16", "hf_overrides": {"a": 1}})
