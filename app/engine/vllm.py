@@ -16,8 +16,9 @@ from uuid import uuid4
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.inputs.engine import tokens_input
 from vllm.lora.request import LoRARequest
+from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
-from vllm.sampling_params import SamplingParams
+from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
@@ -136,10 +137,23 @@ class VllmEngine:
         # A client may send the same id twice at once; the engine's ids must differ.
         unique = f"{request_id}-{uuid4().hex[:8]}"
         lora = self._loras[adapter] if adapter is not None else None
+        params = SamplingParams(
+            max_tokens=1,
+            temperature=0.0,
+            detokenize=False,
+            logprob_token_ids=list(labels),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            skip_clone=True,  # made for this call: a flat copy a prompt is enough
+        )
+
+        async def score_one(number: int, prompt: Prompt) -> LabelScore:
+            output = await self._generate(prompt, params, lora, f"{unique}-{number}")
+            return label_score(output, labels)
+
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(self._score(prompt, labels, lora, f"{unique}-{number}"))
+                    group.create_task(score_one(number, prompt))
                     for number, prompt in enumerate(prompts)
                 ]
         except ExceptionGroup as errors:  # except* would wrap ours in a group before Python 3.11.4
@@ -148,12 +162,9 @@ class VllmEngine:
             raise EngineUnavailable("the engine has died") from errors
         return [task.result() for task in tasks]
 
-    async def _score(
-        self, prompt: Prompt, labels: tuple[int, int], lora: LoRARequest | None, request_id: str
-    ) -> LabelScore:
-        params = SamplingParams(
-            max_tokens=1, temperature=0.0, detokenize=False, logprob_token_ids=list(labels)
-        )
+    async def _generate(
+        self, prompt: Prompt, params: SamplingParams, lora: LoRARequest | None, request_id: str
+    ) -> RequestOutput:
         outputs = self.llm.generate(
             tokens_input(prompt.tokens), params, request_id, lora_request=lora
         )
@@ -162,14 +173,18 @@ class VllmEngine:
             last = output
         if last is None or not last.outputs or not last.outputs[0].logprobs:
             raise EngineUnavailable("the engine gave no answer")
-        logprobs = last.outputs[0].logprobs[0]
-        return LabelScore(
-            log_yes=logprobs[labels[0]].logprob,
-            log_no=logprobs[labels[1]].logprob,
-            prompt_tokens=len(last.prompt_token_ids or ()),
-            cached_tokens=last.num_cached_tokens or 0,
-            queue_s=last.metrics.scheduled_ts - last.metrics.queued_ts if last.metrics else 0.0,
-        )
+        return last
+
+
+def label_score(output: RequestOutput, labels: tuple[int, int]) -> LabelScore:
+    logprobs = output.outputs[0].logprobs[0]
+    return LabelScore(
+        log_yes=logprobs[labels[0]].logprob,
+        log_no=logprobs[labels[1]].logprob,
+        prompt_tokens=len(output.prompt_token_ids or ()),
+        cached_tokens=output.num_cached_tokens or 0,
+        queue_s=output.metrics.scheduled_ts - output.metrics.queued_ts if output.metrics else 0.0,
+    )
 
 
 def lora_request(name: str, number: int, path: Path) -> LoRARequest:
