@@ -70,8 +70,8 @@ def encode(body: dict[str, Any]) -> bytes:
     return json.dumps(body).encode()
 
 
-def history(question: Question) -> list[str]:
-    return [story.title for story in question.reader.history]
+def history(question: Question) -> list[dict[str, Any]]:
+    return [{"title": one.title, "category": one.category} for one in question.reader.history]
 
 
 def as_pair(question: Question) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.request import urlopen
 
@@ -28,7 +29,10 @@ OPEN = {
 
 
 @contextmanager
-def our_service(setup: Setup, folder: Path) -> Iterator[tuple[str, int]]:
+def our_service(
+    setup: Setup, folder: Path, more: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[tuple[str, int]]:
+    """more: of its settings."""
     port, state = free_port(), folder / "state"
     shutil.rmtree(state, ignore_errors=True)  # each run starts without kept answers
     settings = {
@@ -38,6 +42,7 @@ def our_service(setup: Setup, folder: Path) -> Iterator[tuple[str, int]]:
         "FRONTPAGE_MODEL": setup.model,
         "FRONTPAGE_ENGINE": json.dumps(setup.engine),
         "FRONTPAGE_STATE": str(state),
+        **more,
     }
     with serving(["app"], settings, port, "/ready", folder / "http.log") as served:
         yield served

@@ -1,0 +1,196 @@
+"""How the cost of /rank grows with candidates, history, readers at once and adapters.
+
+  python -m loadtests.growth --json runs/growth.json --plot docs/pictures/growth.png
+
+Two services, one after the other: the model, for the first three; then the base with unmerged
+adapters, whose requests take turns. No reader comes twice, so each ranking computes its own prefix.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from loadtests import asks, processes
+from loadtests.closed_load import Ask
+from loadtests.limit import json_object
+from loadtests.machine import Setup, commit
+from loadtests.peers import Load, measure_loads
+from loadtests.services import LoadTestError
+from loadtests.speed import HTTP
+from loadtests.traffic import FIXTURE
+from loadtests.workload import Workload, prepare_model
+
+CANDIDATES, HISTORY, READERS, ADAPTERS = "candidates", "history", "readers at once", "adapters"
+VALUES = {
+    CANDIDATES: (1, 5, 10, 25, 50, 100, 200),
+    HISTORY: (0, 5, 10, 20, 40),
+    READERS: (1, 2, 4, 8, 16),
+    ADAPTERS: (0, 1, 2, 4),
+}
+USUAL = {CANDIDATES: 50, HISTORY: 20, READERS: 2, ADAPTERS: 0}
+"""What is held where another one varies."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measurement: `by` has `value`, the others are USUAL's."""
+
+    by: str
+    value: int
+    figures: dict[str, float]
+
+
+def main() -> int:
+    options = parse()
+    try:
+        points = list(measure(options))
+    except LoadTestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    record = {
+        "commit": commit(),
+        "model": options.model.resolve().name,
+        "base": options.base.resolve().name,
+        "seconds": options.seconds,
+        "usual": USUAL,
+        "points": [vars(point) for point in points],
+    }
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(as_table(points))
+    if options.plot:
+        plot(points, options.plot)
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.growth",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", type=Path, default=Path("models/news-smollm2"))
+    parser.add_argument("--base", type=Path, default=Path("models/smollm2-135m-instruct"))
+    parser.add_argument("--adapter", type=Path, default=Path("adapters/news-smollm2"))
+    parser.add_argument("--engine", type=json_object, default={}, help="vLLM's options, as JSON")
+    parser.add_argument("--layout", default="categories")
+    parser.add_argument("--mind", type=Path, default=FIXTURE, help="a MIND folder, for its titles")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of a measurement (default: 8)")
+    parser.add_argument("--json", type=Path, metavar="FILE", default=Path("runs/growth.json"))
+    parser.add_argument("--plot", type=Path, metavar="FILE.png")
+    parser.add_argument("--out", type=Path, default=Path("runs/growth"), help="folder for logs")
+    return parser.parse_args()
+
+
+def measure(options: argparse.Namespace) -> Iterator[Point]:
+    """Raises LoadTestError where a service does not start or a request fails."""
+    folder = options.out.resolve()
+    setup = partial(make_setup, options, folder)
+    with processes.our_service(setup(options.model), folder) as served:
+        for by in (CANDIDATES, HISTORY, READERS):
+            for value in VALUES[by]:
+                yield measure_point(by, value, asks.rank, served, setup(options.model), options)
+    names = [f"a{number}" for number in range(max(VALUES[ADAPTERS]))]
+    adapters = {name: str(options.adapter.resolve()) for name in names}
+    base = setup(options.base)
+    with processes.our_service(
+        base, folder, {"FRONTPAGE_ADAPTERS": json.dumps(adapters)}
+    ) as served:
+        for value in VALUES[ADAPTERS]:
+            models = names[:value] or [options.base.resolve().name]
+            yield measure_point(ADAPTERS, value, in_turn(models), served, base, options)
+
+
+def make_setup(options: argparse.Namespace, folder: Path, model: Path) -> Setup:
+    place = prepare_model(model, options.layout, max(VALUES[HISTORY]), folder / "models")
+    mind = str(options.mind.resolve())
+    engine = options.engine
+    return Setup(str(place), mind, USUAL[HISTORY], options.layout, options.seconds, 1, engine)
+
+
+def in_turn(models: list[str]) -> Callable[[Iterator[Any]], Iterator[Ask]]:
+    def ask(questions: Iterator[Any]) -> Iterator[Ask]:
+        for number, one in enumerate(asks.rank(questions)):
+            body = json.loads(one.body) | {"model": models[number % len(models)]}
+            yield replace(one, body=asks.encode(body))
+
+    return ask
+
+
+def measure_point(
+    by: str,
+    value: int,
+    ask: Callable[[Iterator[Any]], Iterator[Ask]],
+    served: tuple[str, int],
+    setup: Setup,
+    options: argparse.Namespace,
+) -> Point:
+    usual = USUAL | {by: value}
+    workload = Workload(Path(setup.model), options.mind, usual[HISTORY])
+    series, targets = f"growth {by} {value}", usual[CANDIDATES]
+    load = Load(
+        HTTP, f"rank {targets}", setup.layout, usual[READERS], targets, series, ask, least=5
+    )
+    (row,) = measure_loads(*served, [load], workload, setup.seconds)
+    if row.error:
+        raise LoadTestError(f"{by} {value}: {row.error}")
+    print(
+        f"{by} {value}: {row.figures['stories_per_s']:.1f} stories/s", file=sys.stderr, flush=True
+    )
+    return Point(by, value, row.figures)
+
+
+def as_table(points: list[Point]) -> str:
+    """Markdown."""
+    lines = [
+        "| by | value | stories/s | p50 ms | p95 ms | tokens computed a story |",
+        "|---" * 6 + "|",
+    ]
+    for point in points:
+        cells = [
+            f"{point.figures[name]:.1f}"
+            for name in ("stories_per_s", "p50_ms", "p95_ms", "computed_per_story")
+        ]
+        lines.append(f"| {point.by} | {point.value} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def plot(points: list[Point], file: Path) -> None:
+    """A panel each: time of a ranking by candidates and history, stories a second by the others."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
+    for panel, by in zip(panels.flat, VALUES, strict=True):
+        name, label = (
+            ("p50_ms", "ms a ranking (median)")
+            if by in (CANDIDATES, HISTORY)
+            else ("stories_per_s", "candidates a second")
+        )
+        own = [point for point in points if point.by == by]
+        panel.plot(
+            [point.value for point in own],
+            [point.figures[name] for point in own],
+            marker="o",
+            color="#0f6b5c",
+        )
+        panel.set_xlabel(f"unmerged {by} in turn" if by == ADAPTERS else by)
+        panel.set_ylabel(label)
+        panel.set_ylim(bottom=0)
+        panel.grid(alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
+    held = f"{USUAL[CANDIDATES]} candidates, {USUAL[HISTORY]} titles of history"
+    figure.suptitle(f"/rank over HTTP; where not varied: {held}, {USUAL[READERS]} readers at once")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=110)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
