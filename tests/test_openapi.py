@@ -6,6 +6,7 @@ import sys
 
 from fastapi import FastAPI
 
+from tests.api_doc import DOCUMENT, document
 from tests.models import ROOT
 from tests.openapi import COMMITTED, description
 from tests.servers import serving
@@ -13,6 +14,10 @@ from tests.servers import serving
 
 def test_the_committed_file_is_current() -> None:
     assert COMMITTED.read_text(encoding="utf-8") == description(), "run `make openapi`"
+
+
+def test_the_page_made_from_it_is_current() -> None:
+    assert DOCUMENT.read_text(encoding="utf-8") == document(), "run `make openapi`"
 
 
 async def schemathesis(url: str, *options: str) -> str:

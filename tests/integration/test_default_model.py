@@ -82,7 +82,12 @@ def test_predict_agrees_with_transformers_in_float32(http: httpx.Client) -> None
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(DEFAULT_MODEL)
-    ids = tokenizer(PROMPT, return_tensors="pt").input_ids
+    turn = PROMPT.index("<|im_start|>user\n") + len("<|im_start|>user\n")
+    own = PROMPT.index("Microsoft")
+    parts = (PROMPT[:turn], PROMPT[turn:own], PROMPT[own:])
+    head, shared, rest = (tokenizer(part).input_ids for part in parts)
+    filler = tokenizer("\n").input_ids * (-(len(head) + len(shared)) % 32)
+    ids = torch.tensor([[*head, *filler, *shared, *rest]])
     model = AutoModelForCausalLM.from_pretrained(DEFAULT_MODEL, dtype=torch.float32)
     with torch.no_grad():
         logs = model(ids).logits[0, -1].log_softmax(-1)
@@ -91,7 +96,7 @@ def test_predict_agrees_with_transformers_in_float32(http: httpx.Client) -> None
     log_odds = calibration["slope"] * (logs[yes] - logs[no]) + calibration["intercept"]
     expected = torch.sigmoid(log_odds).item()
     body = http.post("/predict", json={**READER, "target": "Microsoft"}).json()
-    assert body["usage"]["prompt_tokens"] == pytest.approx(ids.shape[1], abs=5)
+    assert body["usage"]["prompt_tokens"] == ids.shape[1]
     assert body["probability"] == pytest.approx(expected, rel=0.1)  # bfloat16 layers
     mass = (logs[yes].exp() + logs[no].exp()).item()
     assert body["label_mass"] == pytest.approx(mass, abs=0.05)

