@@ -90,7 +90,6 @@ def verify_adapter(plan: Plan) -> Iterator[Row]:
     name = plan.adapter.name
     with replicas(plan, "adapter", 2, ADAPTER_ROOT=root, MAX_ADAPTERS="1") as running:
         truth = truth_of(running.quiet(asks))
-        outcomes: list[Outcome] = []
 
         def declare(adapters: Mapping[str, str], weights: Mapping[str, float]) -> None:
             aliases = {"default": {"weights": weights}}

@@ -1,5 +1,5 @@
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from app.main import create_app
 from app.scoring.prompt import Encoder
 from app.settings import Settings
 from tests.models import SMOLLM2, qwen3_tokenizer_files
+from tests.servers import Service, start_service, stopped_at_end
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +23,15 @@ def smollm2() -> Encoder:
 @pytest.fixture(scope="session")
 def qwen3() -> Encoder:
     return Encoder(qwen3_tokenizer_files() / "tokenizer.json")
+
+
+@pytest.fixture(scope="module")
+def default_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """`make serve`: the default model on the real engine, without keys."""
+    log = tmp_path_factory.mktemp("default") / "log"
+    with stopped_at_end(start_service(log)) as service:
+        service.wait_until_ready()
+        yield service
 
 
 @pytest.fixture

@@ -31,12 +31,8 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def news(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """`make serve`: the default model on the real engine, without keys."""
-    log = tmp_path_factory.mktemp("news") / "log"
-    with stopped_at_end(start_service(log)) as service:
-        service.wait_until_ready()
-        yield service
+def news(default_service: Service) -> Service:
+    return default_service
 
 
 @pytest.fixture(scope="module")

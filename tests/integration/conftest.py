@@ -1,19 +1,11 @@
-"""The real service in a process of its own, on the real vLLM, one for each test module."""
+"""Clients of the real service on the real vLLM, which each test module starts anew."""
 
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from tests.servers import Service, start_service, stopped_at_end
-
-
-@pytest.fixture(scope="module")
-def default_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    log = tmp_path_factory.mktemp("default") / "log"
-    with stopped_at_end(start_service(log)) as service:
-        service.wait_until_ready()
-        yield service
+from tests.servers import Service
 
 
 @pytest.fixture
