@@ -8,6 +8,7 @@ import socket
 import sys
 from types import FrameType
 
+import uvloop
 from pydantic import ValidationError
 
 from app import logs
@@ -36,7 +37,8 @@ def main() -> int:
     try:
         settings = read_settings()
         logs.configure(settings)
-        return asyncio.run(serve(settings))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(serve(settings))
     except StartupError as error:
         print(f"frontpage: error: {error}", file=sys.stderr)
         return 1

@@ -2,8 +2,11 @@
 
   python -m loadtests.growth --json runs/growth.json --plot docs/pictures/growth.png
 
+  python -m loadtests.growth --by adapters --readers 20 --adapter-candidates 50 --base models/base
+
 Two services, one after the other: the model, for the first three; then the base with unmerged
 adapters, whose requests take turns. No reader comes twice, so each ranking computes its own prefix.
+What was measured before an error is printed and written all the same.
 """
 
 import argparse
@@ -34,8 +37,6 @@ VALUES = {
 }
 USUAL = {CANDIDATES: 50, HISTORY: 20, READERS: 2, ADAPTERS: 0}
 """What is held where another one varies."""
-FEW = 5
-"""Candidates where adapters vary: unmerged ones are slow on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -49,25 +50,27 @@ class Point:
 
 def main() -> int:
     options = parse()
+    points: list[Point] = []
     try:
-        points = list(measure(options))
+        points.extend(measure(options))  # keeps what came before an error
     except LoadTestError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        if not points:
+            return 2
     record = {
         "commit": commit(),
         "model": options.model.resolve().name,
         "base": options.base.resolve().name,
         "seconds": options.seconds,
-        "usual": USUAL,
+        "usual": USUAL | {READERS: options.readers},
         "points": [vars(point) for point in points],
     }
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(as_table(points))
     if options.plot:
-        plot(points, options.plot)
-    return 0
+        plot(points, options.readers, options.plot)
+    return 0 if len(points) == sum(len(VALUES[by]) for by in options.by) else 2
 
 
 def parse() -> argparse.Namespace:
@@ -80,6 +83,19 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--base", type=Path, default=Path("models/smollm2-135m-instruct"))
     parser.add_argument("--adapter", type=Path, default=Path("adapters/news-smollm2"))
     parser.add_argument("--engine", type=json_object, default={}, help="vLLM's options, as JSON")
+    parser.add_argument("--load-format", help="vLLM's; dummy: random weights")
+    parser.add_argument(
+        "--by", type=names, default=list(VALUES), help=f"with commas, of {', '.join(VALUES)}"
+    )
+    parser.add_argument(
+        "--readers", type=int, default=USUAL[READERS], help="at once where not varied (default: 2)"
+    )
+    parser.add_argument(
+        "--adapter-candidates",
+        type=int,
+        default=5,
+        help="a ranking where adapters vary (default: 5: unmerged ones are slow on a CPU)",
+    )
     parser.add_argument("--layout", default="categories")
     parser.add_argument("--mind", type=Path, default=FIXTURE, help="a MIND folder, for its titles")
     parser.add_argument("--seconds", type=float, default=8.0, help="of a measurement (default: 8)")
@@ -89,14 +105,24 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def names(text: str) -> list[str]:
+    given = text.split(",")
+    if wrong := [name for name in given if name not in VALUES]:
+        raise argparse.ArgumentTypeError(f"no {', '.join(wrong)} among {', '.join(VALUES)}")
+    return given
+
+
 def measure(options: argparse.Namespace) -> Iterator[Point]:
     """Raises LoadTestError where a service does not start or a request fails."""
     folder = options.out.resolve()
     setup = partial(make_setup, options, folder)
-    with processes.our_service(setup(options.model), folder) as served:
-        for by in (CANDIDATES, HISTORY, READERS):
-            for value in VALUES[by]:
-                yield measure_point(by, value, asks.rank, served, setup(options.model), options)
+    if plain := [by for by in options.by if by != ADAPTERS]:
+        with processes.our_service(setup(options.model), folder) as served:
+            for by in plain:
+                for value in VALUES[by]:
+                    yield measure_point(by, value, asks.rank, served, setup(options.model), options)
+    if ADAPTERS not in options.by:
+        return
     names = [f"a{number}" for number in range(max(VALUES[ADAPTERS]))]
     adapters = {name: str(options.adapter.resolve()) for name in names}
     base = setup(options.base)
@@ -111,7 +137,8 @@ def measure(options: argparse.Namespace) -> Iterator[Point]:
 def make_setup(options: argparse.Namespace, folder: Path, model: Path) -> Setup:
     place = prepare_model(model, options.layout, max(VALUES[HISTORY]), folder / "models")
     mind = str(options.mind.resolve())
-    engine = options.engine
+    dummy = {"load_format": options.load_format} if options.load_format else {}
+    engine = {**options.engine, **dummy}
     return Setup(str(place), mind, USUAL[HISTORY], options.layout, options.seconds, 1, engine)
 
 
@@ -132,7 +159,10 @@ def measure_point(
     setup: Setup,
     options: argparse.Namespace,
 ) -> Point:
-    usual = USUAL | ({CANDIDATES: FEW} if by == ADAPTERS else {}) | {by: value}
+    held = {READERS: options.readers}
+    if by == ADAPTERS:
+        held[CANDIDATES] = options.adapter_candidates
+    usual = USUAL | held | {by: value}
     workload = Workload(Path(setup.model), options.mind, usual[HISTORY])
     series, targets = f"growth {by} {value}", usual[CANDIDATES]
     load = Load(
@@ -162,7 +192,7 @@ def as_table(points: list[Point]) -> str:
     return "\n".join(lines)
 
 
-def plot(points: list[Point], file: Path) -> None:
+def plot(points: list[Point], readers: int, file: Path) -> None:
     """A panel each: time of a ranking by candidates and history, stories a second by the others."""
     import matplotlib as mpl
 
@@ -189,7 +219,7 @@ def plot(points: list[Point], file: Path) -> None:
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
     held = f"{USUAL[CANDIDATES]} candidates, {USUAL[HISTORY]} titles of history"
-    figure.suptitle(f"/rank over HTTP; where not varied: {held}, {USUAL[READERS]} readers at once")
+    figure.suptitle(f"/rank over HTTP; where not varied: {held}, {readers} readers at once")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=110)
 

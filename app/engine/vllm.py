@@ -19,6 +19,7 @@ from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
@@ -86,7 +87,9 @@ class VllmEngine:
         check_memory(settings.model, options, on_cpu=current_platform.is_cpu())
         try:
             args = AsyncEngineArgs(**options)
-            self._llm = AsyncLLM.from_engine_args(args)
+            # Steps as large as vLLM's own server takes on this device; without it, 2,048 tokens.
+            context = UsageContext.OPENAI_API_SERVER
+            self._llm = AsyncLLM.from_engine_args(args, usage_context=context)
         except (ValueError, TypeError, RuntimeError, OSError) as error:
             # pydantic and vLLM give many lines; the first that says something is the cause.
             raise StartupError(f"the engine did not start: {first_line(error)}") from error

@@ -24,5 +24,5 @@ def test_table_and_picture_of_all_points(tmp_path: Path) -> None:
     assert len(table) == len(points) + 2
     assert f"| {ADAPTERS} | 4 | 40.0 | 9.5 | 12.0 | 27.2 |" == table[-1]
     assert {line.count("|") for line in table} == {7}
-    plot(points, tmp_path / "new" / "growth.png")
+    plot(points, 2, tmp_path / "new" / "growth.png")
     assert (tmp_path / "new" / "growth.png").read_bytes().startswith(b"\x89PNG")
