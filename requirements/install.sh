@@ -7,6 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=.venv
 python=${PYTHON:-python3}
+installed=
 
 say() { printf '==> %s\n' "$*"; }
 
@@ -24,16 +25,22 @@ for set in "$@"; do
     fi
     touch $venv/.installing
     say "installing the $(grep -c == "$lock") packages of $lock"
-    pip="$venv/bin/python -m pip install --no-deps --disable-pip-version-check"
+    # What pip would compile one file after the other is compiled at the end on all cores.
+    pip="$venv/bin/python -m pip install --no-deps --no-compile --disable-pip-version-check"
     torch=$(grep '^torch==.*+cpu' "$lock" || true)
     if [ -n "$torch" ]; then
         # CPU builds of torch are not on PyPI: a local one if pip knows one, else PyTorch's index.
         $pip --quiet "$torch" 2>/dev/null || $pip "$torch" --index-url https://download.pytorch.org/whl/cpu
     fi
     $pip -r "$lock"
+    installed=yes
     cp "$lock" "$venv/.has-$set"
     rm $venv/.installing
 done
+if [ -n "$installed" ]; then
+    # Some files are templates or of another Python: they fail, and are left as they are.
+    $venv/bin/python -W ignore -m compileall -qq -j 0 $venv/lib || true
+fi
 if [[ " $* " == *" dev "* ]]; then
     requirements/promtool.sh
     requirements/browser.sh

@@ -1,5 +1,6 @@
 import os
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,14 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app import adapters
 from app.engine.fake import FakeEngine
 from app.main import create_app
 from app.scoring.prompt import Encoder
 from app.settings import Settings
 from tests.models import SMOLLM2, qwen3_tokenizer_files
-from tests.servers import Service, start_service, stopped_at_end
+from tests.servers import Service
+from tests.services import SharedServices, TinyModels
 
 
 @pytest.fixture(scope="session")
@@ -25,13 +28,52 @@ def qwen3() -> Encoder:
     return Encoder(qwen3_tokenizer_files() / "tokenizer.json")
 
 
-@pytest.fixture(scope="module")
-def default_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
+    return TinyModels.make(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def shared_services(
+    request: pytest.FixtureRequest,
+    tiny_models: TinyModels,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[SharedServices]:
+    used = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    services = SharedServices(tmp_path_factory.mktemp("services"), tiny_models, used)
+    yield services
+    services.stop()
+
+
+@pytest.fixture
+def default_service(shared_services: SharedServices) -> Service:
     """`make serve`: the default model on the real engine, without keys."""
-    log = tmp_path_factory.mktemp("default") / "log"
-    with stopped_at_end(start_service(log)) as service:
-        service.wait_until_ready()
-        yield service
+    return shared_services.get("default_service")
+
+
+@pytest.fixture
+def tiny_service(shared_services: SharedServices) -> Service:
+    """A tiny random model with the adapters `first` and `second`, and keys."""
+    return shared_services.get("tiny_service")
+
+
+@pytest.fixture
+def merged_service(shared_services: SharedServices) -> Service:
+    """`first` merged into the tiny model, by the name `news`."""
+    return shared_services.get("merged_service")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_encoder_a_tokenizer() -> Iterator[None]:
+    """To read a tokenizer takes half a second, and hundreds of tests make an application."""
+
+    @cache
+    def read(file: Path, changed: int) -> Encoder:
+        return Encoder(file)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adapters, "Encoder", lambda file: read(file, file.stat().st_mtime_ns))
+        yield
 
 
 @pytest.fixture

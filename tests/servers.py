@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -18,8 +18,12 @@ from fastapi import FastAPI
 
 from tests.models import ROOT
 
-# On a GPU several services run side by side; on a CPU the cache has a size of its own.
-GPU_SHARE = {"FRONTPAGE_ENGINE__GPU_MEMORY_UTILIZATION": "0.2"}
+ENVIRONMENT = {
+    # On a GPU several services run side by side; on a CPU the cache has a size of its own.
+    "FRONTPAGE_ENGINE__GPU_MEMORY_UTILIZATION": "0.2",
+    # vLLM's worker waits for this long at its end, five seconds if it is not told.
+    "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": "1",
+}
 
 
 def free_port() -> int:
@@ -46,13 +50,14 @@ async def serving(app: FastAPI) -> AsyncIterator[str]:
 
 @dataclass
 class Service:
-    """A running `python -m app`."""
+    """A running `python -m app`. headers: with which a client may do anything."""
 
     url: str
     process: subprocess.Popen[bytes]
     log: Path
+    headers: dict[str, str] = field(default_factory=dict)
 
-    def wait_until_ready(self, seconds: float = 180) -> None:
+    def wait_until_ready(self, seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -73,7 +78,7 @@ def start_service(log: Path, **settings: str) -> Service:
         process = subprocess.Popen(
             [sys.executable, "-m", "app"],
             cwd=ROOT,
-            env={**os.environ, **GPU_SHARE, "FRONTPAGE_PORT": str(port), **names},
+            env={**os.environ, **ENVIRONMENT, "FRONTPAGE_PORT": str(port), **names},
             stdout=stream,
             stderr=subprocess.STDOUT,
         )

@@ -16,8 +16,8 @@ from fastapi import FastAPI
 from app import logs
 from app.engine.fake import FakeEngine
 from app.settings import Settings
+from tests.keys import SECRETS, bearer, key
 from tests.models import ROOT
-from tests.test_security import SECRETS, bearer, key
 
 METHODS = ("GET", "POST", "PUT", "DELETE")
 MARKER = "zxqjkv"  # in no message, path or name of ours

@@ -1,10 +1,12 @@
 """What goes wrong at start: one clear line and a non-zero exit, before any model is loaded."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,22 +16,63 @@ from app.engine.lora import LoraError, read_lora
 from app.errors import StartupError
 from tests.models import ROOT, SMOLLM2
 
+Started = subprocess.Popen[str]
+
+
+def begin(**settings: str) -> Started:
+    """A service that can't start."""
+    names = {f"FRONTPAGE_{name.upper()}": value for name, value in settings.items()}
+    return run("-m", "app", **({"FRONTPAGE_PORT": "0"} | names))
+
+
+def run(*arguments: str, **environment: str) -> Started:
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: Started) -> tuple[int, str]:
+    """Exit code and the error's text."""
+    _, stderr = process.communicate(timeout=120)
+    return process.returncode, stderr
+
 
 def start(**settings: str) -> tuple[int, str]:
-    """Exit code and the error's text of a service that can't start."""
-    import os
+    return ended(begin(**settings))
 
-    names = {f"FRONTPAGE_{name.upper()}": value for name, value in settings.items()}
-    done = subprocess.run(
-        [sys.executable, "-m", "app"],
-        cwd=ROOT,
-        env={**os.environ, "FRONTPAGE_PORT": "0", **names},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return done.returncode, done.stderr
+
+CORES_AND_COMPILERS = """if True:
+    import os
+    from app.engine.vllm import cpu_defaults
+    os.environ.pop("VLLM_CPU_NUM_OF_RESERVED_CPU", None)
+    for cores in 64, 2:
+        os.cpu_count = lambda: cores
+        cpu_defaults()
+        print(os.environ.get("VLLM_CPU_NUM_OF_RESERVED_CPU"))
+    os.environ.pop("TORCH_COMPILE_DISABLE", None)
+    for compiler in "sh", "none-such":  # anything that is there
+        os.environ["CXX"] = compiler
+        cpu_defaults()
+        print(os.environ.get("TORCH_COMPILE_DISABLE"))"""
+
+
+@pytest.fixture(scope="module")
+def importing() -> Iterator[dict[str, Started]]:
+    """What imports vLLM, which keeps one core busy for seconds: all at once."""
+    processes = {
+        "unknown option": begin(engine__max_model_length="100", model=str(SMOLLM2)),
+        "too little memory": begin(engine__kv_cache_memory_bytes=str(10**15), model=str(SMOLLM2)),
+        "cores": run("-c", CORES_AND_COMPILERS),
+    }
+    yield processes
+    for process in processes.values():
+        process.kill()
+        process.communicate()
 
 
 def error_line(stderr: str) -> str:
@@ -63,34 +106,20 @@ def test_a_bad_setting() -> None:
     assert "FRONTPAGE_PORT" in error_line(stderr)
 
 
-def test_an_unknown_engine_option_is_named() -> None:
-    code, stderr = start(engine__max_model_length="100", model=str(SMOLLM2))
+def test_an_unknown_engine_option_is_named(importing: dict[str, Started]) -> None:
+    code, stderr = ended(importing["unknown option"])
     assert code == 1
     assert "'max_model_length' is not one of vLLM's" in error_line(stderr)
     assert "did you mean 'max_model_len'" in stderr
 
 
-def test_few_cores_and_no_compiler() -> None:
-    code = """if True:
-        import os
-        from app.engine.vllm import cpu_defaults
-        os.environ.pop("VLLM_CPU_NUM_OF_RESERVED_CPU", None)
-        for cores in 64, 2:
-            os.cpu_count = lambda: cores
-            cpu_defaults()
-            print(os.environ.get("VLLM_CPU_NUM_OF_RESERVED_CPU"))
-        os.environ.pop("TORCH_COMPILE_DISABLE", None)
-        for compiler in "sh", "none-such":  # anything that is there
-            os.environ["CXX"] = compiler
-            cpu_defaults()
-            print(os.environ.get("TORCH_COMPILE_DISABLE"))"""
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["None", "0", "None", "1"]
+def test_few_cores_and_no_compiler(importing: dict[str, Started]) -> None:
+    stdout, stderr = importing["cores"].communicate(timeout=120)
+    assert stdout.split() == ["None", "0", "None", "1"], stderr
 
 
-def test_too_little_memory() -> None:
-    code, stderr = start(engine__kv_cache_memory_bytes=str(10**15), model=str(SMOLLM2))
+def test_too_little_memory(importing: dict[str, Started]) -> None:
+    code, stderr = ended(importing["too little memory"])
     assert code == 1
     assert "not enough memory: " in error_line(stderr)
     assert "KV_CACHE_MEMORY_BYTES" in stderr

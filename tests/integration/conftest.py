@@ -1,17 +1,25 @@
-"""Clients of the real service on the real vLLM, which each test module starts anew."""
+"""Clients of the default model's service on the real vLLM."""
 
 from collections.abc import Iterator
 
 import httpx
+import openai
 import pytest
 
 from tests.servers import Service
+
+MODEL = "news-smollm2"
 
 
 @pytest.fixture
 def http(default_service: Service) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=default_service.url, timeout=120) as client:
         yield client
+
+
+@pytest.fixture
+def sdk(default_service: Service) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{default_service.url}/v1", api_key="none", max_retries=0)
 
 
 def titles(count: int) -> list[str]:

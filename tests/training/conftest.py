@@ -1,22 +1,41 @@
-"""What training tests share: the fixture data set, prepared, and a tiny model made on the spot."""
+"""What training tests share: data sets, prepared; tiny models made on the spot; long commands."""
 
+import json
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from tests.models import ROOT
+from tests.models import ROOT, make_lora, make_tiny_qwen3
+from tests.training import page
+from tests.training.beside import Beside
+from tests.training.evaluation import LIMIT, PROFILE, QUICK, evaluate, vllm_arguments
 from tests.training.tiny import make_tiny
 from training.__main__ import main
+from training.dataset import Impression, PreparedData
 
 MIND = ROOT / "tests" / "fixtures" / "mind"
 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("prepared") / "mind"
-    splits = ["--train", str(MIND / "train"), "--val", str(MIND / "val")]
-    assert main(["prepare", *splits, "--out", str(out)]) == 0
+    return prepare(tmp_path_factory.mktemp("prepared") / "mind", "train", "val")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a split that has no labels."""
+    return prepare(tmp_path_factory.mktemp("data") / "mind", "train", "val", "test")
+
+
+def prepare(out: Path, *splits: str) -> Path:
+    named = [f"--{split}={MIND / split}" for split in splits]
+    assert main(["prepare", *named, "--out", str(out)]) == 0
     return out
 
 
@@ -25,7 +44,79 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny(tmp_path_factory.mktemp("tiny"))
 
 
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """base, a Qwen3 with random weights, and tuned, a LoRA adapter on it with a profile."""
+    folder = tmp_path_factory.mktemp("models")
+    base = make_tiny_qwen3(folder / "base")
+    make_lora(base, folder / "tuned", seed=1, **PROFILE.model_dump(mode="json"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rows(data: Path) -> list[Impression]:
+    """The impressions that --limit leaves: evenly spread over the split."""
+    every = list(PreparedData(data).impressions("val"))
+    return [every[number * len(every) // LIMIT] for number in range(LIMIT)]
+
+
+@pytest.fixture(scope="session")
+def result(data: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Of evaluate with transformers."""
+    output = tmp_path_factory.mktemp("runs") / "eval"
+    timed = ["--speed-seconds", "0.1", "--sizes", "1", "2", "--text-pairs", "2"]
+    return evaluate(data, models, output, *QUICK, *timed)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Tiny models only lose by sharing their work."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def beside() -> Iterator[Beside]:
+    commands = Beside()
+    yield commands
+    commands.stop()
+
+
+@pytest.fixture(scope="session")
+def page_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("repository")
+    page.make_repository(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def page_run(beside: Beside, page_folder: Path) -> "Future[str]":
+    """docs/training.md's commands."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return beside.begin(["bash", "-c", page.script()], page_folder, PATH=path)
+
+
+@pytest.fixture(scope="session")
+def vllm_output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("vllm")
+
+
+@pytest.fixture(scope="session")
+def vllm_run(beside: Beside, data: Path, models: Path, vllm_output: Path) -> "Future[str]":
+    """evaluate with vLLM."""
+    return beside.begin([sys.executable, *vllm_arguments(data, models, vllm_output)], ROOT)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def begun(request: pytest.FixtureRequest) -> None:
+    """The long commands that selected tests ask for begin before the first test."""
+    used = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    for name in ("page_run", "vllm_run"):
+        if name in used:
+            request.getfixturevalue(name)
+
+
+@pytest.fixture(scope="session")
+def vllm_result(vllm_run: "Future[str]", vllm_output: Path) -> dict[str, Any]:
+    vllm_run.result()
+    found: dict[str, Any] = json.loads((vllm_output / "evaluation.json").read_bytes())
+    return found

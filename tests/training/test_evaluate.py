@@ -1,9 +1,5 @@
 """The command on real tiny models, by each backend, against the same sums done otherwise."""
 
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +9,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from app.scoring.calibration import answer
-from app.scoring.profile import COMPACT, Profile
-from tests.models import ROOT, make_lora, make_tiny_qwen3
+from app.scoring.profile import Profile
+from tests.training.evaluation import PROFILE, QUICK
 from training import methods
 from training.__main__ import main
 from training.backends import check_for_vllm, find_source
@@ -22,60 +18,6 @@ from training.config import FinetuneConfig
 from training.dataset import Impression, PreparedData
 from training.errors import TrainingError
 from training.transformers_backend import TransformersBackend
-
-MIND = ROOT / "tests" / "fixtures" / "mind"
-PROFILE = Profile(layout=COMPACT, history=4, liked=1, disliked=1, no_think=True)
-LIMIT = 10
-QUICK = ["--bootstrap", "50", "--dtype", "float32", "--speed-seconds", "0", "--limit", str(LIMIT)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny models gain nothing from more, and lose much on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("data") / "mind"
-    splits = [f"--{name}={MIND / name}" for name in ("train", "val", "test")]
-    assert main(["prepare", *splits, "--out", str(out)]) == 0
-    return out
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """base, a Qwen3 with random weights, and tuned, a LoRA adapter on it with a profile."""
-    folder = tmp_path_factory.mktemp("models")
-    base = make_tiny_qwen3(folder / "base")
-    make_lora(base, folder / "tuned", seed=1, **PROFILE.model_dump(mode="json"))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def rows(data: Path) -> list[Impression]:
-    """The impressions that --limit leaves: evenly spread over the split."""
-    every = list(PreparedData(data).impressions("val"))
-    return [every[number * len(every) // LIMIT] for number in range(LIMIT)]
-
-
-def evaluate(data: Path, models: Path, output: Path, *options: str) -> dict[str, Any]:
-    """Both models, as the command does it."""
-    named = [f"--model={name}={models / name}" for name in ("base", "tuned")]
-    arguments = ["evaluate", "--data", str(data), *named, "--output", str(output), *options]
-    assert main(arguments) == 0
-    found: dict[str, Any] = json.loads((output / "evaluation.json").read_bytes())
-    return found
-
-
-@pytest.fixture(scope="module")
-def result(data: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    output = tmp_path_factory.mktemp("runs") / "eval"
-    timed = ["--speed-seconds", "0.1", "--sizes", "1", "2", "--text-pairs", "2"]
-    return evaluate(data, models, output, *QUICK, *timed)
 
 
 def plain_probability(folder: Path, rows: list[Impression]) -> list[np.ndarray[Any, Any]]:
@@ -190,33 +132,6 @@ def test_what_vllm_does_not_serve_transformers_asks(
     assert tuned.write(rows[:2]) != base.write(rows[:2])
     with pytest.raises(TrainingError, match="vLLM serves LORA only"):
         check_for_vllm(find_source(tmp_path, models / "base"))
-
-
-def test_vllm_scores_as_transformers_does(
-    data: Path, models: Path, result: dict[str, Any], tmp_path: Path
-) -> None:
-    """In a process of its own, as the command runs; a LoRA adapter, float32."""
-    engine = {"dtype": "float32", "max_model_len": 1024, "kv_cache_memory_bytes": 1 << 28}
-    arguments = ["--data", data, "--output", tmp_path, "--backend", "vllm", "--text-pairs", "2"]
-    arguments += ["--model", f"tuned={models / 'tuned'}", *QUICK, "--engine", json.dumps(engine)]
-    done = subprocess.run(
-        [sys.executable, "-m", "training", "evaluate", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads((tmp_path / "evaluation.json").read_bytes())
-    (mine,), (_, theirs) = found["models"], result["models"]
-    for name in ("auc", "mrr", "ndcg_at_10", "log_loss", "sure_mass"):
-        expected = theirs["figures"][name]["value"]
-        assert mine["figures"][name]["value"] == pytest.approx(expected, abs=2e-3), name
-    for kind in ("missed_clicks", "false_hopes"):
-        chances = [[error["probability"] for error in m["errors"][kind]] for m in (mine, theirs)]
-        assert chances[0] == pytest.approx(chances[1], abs=1e-3)
-    assert sum(text["count"] for text in mine["texts"]) == 4
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,19 @@
 """docs/training.md as a reader follows it: its commands in order, small data, a tiny model."""
 
 import json
-import os
 import re
-import shlex
-import shutil
-import signal
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from app.scoring.profile import COMPACT, Profile
-from tests.models import ROOT, qwen3_tokenizer_files
-from tests.servers import free_port
-from tests.training.tiny import make_tiny
+from tests.models import ROOT
+from tests.training.page import PAGE, blocks
 from training.__main__ import COMMANDS
 
-PAGE = ROOT / "docs" / "training.md"
-MIND = ROOT / "tests" / "fixtures" / "mind"
 LEFT_OUT = {
     "install": ["requirements/install.sh", "source"],
     "download": ["unzip", "unzip", "python -m training download", "python -m training download"],
@@ -29,81 +22,17 @@ LEFT_OUT = {
 """Why a block is not run here, and what its commands are."""
 
 
-class Block(NamedTuple):
-    language: str
-    mark: str
-    text: str
-
-
-def blocks() -> list[Block]:
-    found = re.findall(r"^```(\w+) ?(\w*)\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S)
-    return [Block(*one) for one in found]
-
-
-def shell() -> tuple[dict[str, str], list[str]]:
-    """The variables of the first block with their usual values, and the blocks to run."""
-    first, *rest = [block.text for block in blocks() if block.language == "sh" and not block.mark]
-    variables = dict(word.split("=", 1) for word in shlex.split(first, comments=True))
-    return variables, rest
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository as a reader has it, with nothing in models/, data/ and runs/ yet."""
-    root = tmp_path_factory.mktemp("repository")
-    for name in ("app", "training", "configs"):
-        (root / name).symlink_to(ROOT / name)
-    for name, split in (("train", "train"), ("dev", "val")):
-        shutil.copytree(MIND / split, root / "mind" / name)
-    make_servable(root / "models" / "tiny")
-    return root
-
-
-def make_servable(folder: Path) -> None:
-    """The tiny Qwen3, with a chat template."""
-    folder.mkdir(parents=True)
-    make_tiny(folder, heads=2)
-    file = folder / "tokenizer_config.json"
-    chat = json.loads((qwen3_tokenizer_files() / "tokenizer_config.json").read_bytes())
-    config = json.loads(file.read_bytes()) | {"chat_template": chat["chat_template"]}
-    file.write_text(json.dumps(config))
-
-
-@pytest.fixture(scope="module")
-def output(folder: Path) -> str:
-    """What the commands print, all in one shell that stops at the first that fails."""
-    usual, commands = shell()
-    values = {"MIND": "mind", "MODEL": "models/tiny", "DATA": "data/mind", "PORT": str(free_port())}
-    assert usual.keys() == values.keys()
-    lines = [
-        "PS4='+ $SECONDS s: '",
-        "set -euxo pipefail",
-        "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT",
-    ]
-    lines += [f"{name}={shlex.quote(value)}" for name, value in values.items()]
-    return run("\n".join([*lines, *commands]), folder)
-
-
-def run(script: str, folder: Path) -> str:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    process = subprocess.Popen(
-        ["bash", "-c", script],
-        cwd=folder,
-        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},  # tiny models gain from no more
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        found, _ = process.communicate(timeout=400)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        found, _ = process.communicate()
-        raise AssertionError(f"not done in time:\n{found[-8000:]}") from None
+@pytest.fixture
+def output(page_run: Future[str]) -> str:
+    """What the commands print."""
+    found = page_run.result()
     print(found)  # shown where a test fails
-    assert process.returncode == 0, found[-8000:]
     return found
+
+
+@pytest.fixture
+def folder(page_folder: Path) -> Path:
+    return page_folder
 
 
 def test_what_is_not_run_is_said_here() -> None:

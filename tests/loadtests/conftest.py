@@ -1,0 +1,19 @@
+"""The model and the questions of loadtests.limit, for tests."""
+
+from pathlib import Path
+
+import pytest
+
+from loadtests.traffic import FIXTURE
+from loadtests.workload import Workload, prepare_model
+from tests.models import SMOLLM2
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare_model(SMOLLM2, "compact", 20, tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def workload(model: Path) -> Workload:
+    return Workload(model, FIXTURE, 20)
