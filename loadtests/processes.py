@@ -24,6 +24,7 @@ from loadtests.services import READY_SECONDS, ROOT, LoadTestError, last_line
 OPEN = {
     # A closed load waits for its turn; what is refused, or how soon, is for other tests.
     "FRONTPAGE_LIMITS__MAX_PENDING_TOKENS": "1000000000",
+    "FRONTPAGE_LIMITS__MAX_PENDING_REQUESTS": "1000000",
     "FRONTPAGE_LIMITS__TIMEOUT_MS": "600000",
 }
 

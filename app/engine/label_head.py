@@ -7,16 +7,29 @@ its own option `worker_extension_cls`; nothing of vLLM is replaced for good or e
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+
+@dataclass
+class Rows:
+    """Of the head, in float32: token ids [n], weight [n, hidden], both where the model is.
+
+    Indexing with a list of Python's would copy it to the device in each step, and wait for all
+    that the device has been given until then: vLLM could not prepare the next step meanwhile.
+    """
+
+    token_ids: torch.Tensor
+    weight: torch.Tensor
 
 
 class LabelHead:
     """Mixed into vLLM's Worker; called through `AsyncLLM.collective_rpc`."""
 
     model_runner: Any
-    label_rows: dict[int, torch.Tensor]
+    label_rows: Rows
 
     def use_float32_labels(self, token_ids: list[int]) -> bool:
         """From now on give the logits of these tokens in float32, beside the others as they were.
@@ -33,17 +46,16 @@ class LabelHead:
         if max(token_ids) >= weight.shape[0]:
             return False
         if not hasattr(self, "label_rows"):
-            self.label_rows = {}
+            self.label_rows = Rows(torch.empty(0, dtype=torch.long), torch.empty(0))
             model.compute_logits = with_float32_labels(model, self.label_rows)
-        for token_id in token_ids:
-            self.label_rows[token_id] = weight[token_id].detach().float()
+        known = self.label_rows.token_ids.tolist()
+        ids = torch.tensor(sorted({*known, *token_ids}), device=weight.device)
+        self.label_rows.token_ids, self.label_rows.weight = ids, weight[ids].detach().float()
         return True
 
 
-def with_float32_labels(
-    model: Any, rows: dict[int, torch.Tensor]
-) -> Callable[..., torch.Tensor | None]:
-    """`model.compute_logits`, with the columns of `rows` (token id → float32 row) computed exactly.
+def with_float32_labels(model: Any, rows: Rows) -> Callable[..., torch.Tensor | None]:
+    """`model.compute_logits`, with the columns of `rows` computed exactly.
 
     hidden_states: [tokens, hidden]; returns float32 logits [tokens, vocabulary].
     """
@@ -55,10 +67,9 @@ def with_float32_labels(
         if logits is None:
             return None
         logits = logits.float()
-        labels = hidden_states.float() @ torch.stack(list(rows.values())).T
+        labels = hidden_states.float() @ rows.weight.T
         if processor.soft_cap is not None:
             labels = torch.tanh(labels / processor.soft_cap) * processor.soft_cap
-        logits[:, list(rows)] = labels * processor.scale
-        return logits
+        return logits.index_copy_(1, rows.token_ids, labels * processor.scale)
 
     return compute

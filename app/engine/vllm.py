@@ -1,6 +1,5 @@
 """vLLM's AsyncLLM as an Engine: the only file that imports vLLM's engine. For vLLM 0.26 to 0.32."""
 
-import asyncio
 import dataclasses
 import difflib
 import itertools
@@ -16,12 +15,13 @@ from uuid import uuid4
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.inputs.engine import tokens_input
 from vllm.lora.request import LoRARequest
-from vllm.outputs import RequestOutput
+from vllm.outputs import PoolingRequestOutput, RequestOutput
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+from vllm.v1.engine.output_processor import RequestOutputCollector
 
 from app.engine.base import LabelScore
 from app.engine.lora import LORA_RANKS, read_lora
@@ -149,37 +149,30 @@ class VllmEngine:
             skip_clone=True,  # made for this call: a flat copy a prompt is enough
         )
 
-        async def score_one(number: int, prompt: Prompt) -> LabelScore:
-            output = await self._generate(prompt, params, lora, f"{unique}-{number}")
-            return label_score(output, labels)
-
+        asked: list[RequestOutputCollector] = []
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(score_one(number, prompt))
-                    for number, prompt in enumerate(prompts)
-                ]
-        except ExceptionGroup as errors:  # except* would wrap ours in a group before Python 3.11.4
-            if errors.split((EngineDeadError, EngineGenerateError))[1] is not None:
-                raise
-            raise EngineUnavailable("the engine has died") from errors
-        return [task.result() for task in tasks]
-
-    async def _generate(
-        self, prompt: Prompt, params: SamplingParams, lora: LoRARequest | None, request_id: str
-    ) -> RequestOutput:
-        outputs = self.llm.generate(
-            tokens_input(prompt.tokens), params, request_id, lora_request=lora
-        )
-        last = None
-        async for output in outputs:
-            last = output
-        if last is None or not last.outputs or not last.outputs[0].logprobs:
-            raise EngineUnavailable("the engine gave no answer")
-        return last
+            # What AsyncLLM.generate does for each prompt, without a task and a generator for each.
+            for number, prompt in enumerate(prompts):
+                tokens = tokens_input(prompt.tokens)
+                asked.append(
+                    await self.llm.add_request(
+                        f"{unique}-{number}", tokens, params, lora_request=lora
+                    )
+                )
+            outputs = [one.get_nowait() or await one.get() for one in asked]
+        except (EngineDeadError, EngineGenerateError) as error:
+            raise EngineUnavailable("the engine has died") from error
+        except BaseException:  # the client has left, too
+            await self.llm.abort([one.request_id for one in asked], internal=True)
+            raise
+        return [label_score(output, labels) for output in outputs]
 
 
-def label_score(output: RequestOutput, labels: tuple[int, int]) -> LabelScore:
+def label_score(
+    output: RequestOutput | PoolingRequestOutput, labels: tuple[int, int]
+) -> LabelScore:
+    if not isinstance(output, RequestOutput) or not output.outputs[0].logprobs:
+        raise EngineUnavailable("the engine gave no answer")
     logprobs = output.outputs[0].logprobs[0]
     return LabelScore(
         log_yes=logprobs[labels[0]].logprob,
