@@ -6,7 +6,7 @@
 
 Two services, one after the other: the model, for the first three; then the base with unmerged
 adapters, whose requests take turns. No reader comes twice, so each ranking computes its own prefix.
-What was measured before an error is printed and written all the same.
+What is measured is written at once: an error later loses nothing.
 """
 
 import argparse
@@ -52,13 +52,21 @@ def main() -> int:
     options = parse()
     points: list[Point] = []
     try:
-        points.extend(measure(options))  # keeps what came before an error
+        for point in measure(options):
+            points.append(point)
+            write(points, options)  # what is measured stays, should the next one not end
     except LoadTestError as error:
         print(f"error: {error}", file=sys.stderr)
-        if not points:
-            return 2
+    if points:
+        print(as_table(points))
+        if options.plot:
+            plot(points, options.readers, options.plot)
+    return 0 if len(points) == sum(len(VALUES[by]) for by in options.by) else 2
+
+
+def write(points: list[Point], options: argparse.Namespace) -> None:
     record = {
-        "commit": commit(),
+        "commit": options.commit or commit(),
         "model": options.model.resolve().name,
         "base": options.base.resolve().name,
         "seconds": options.seconds,
@@ -67,10 +75,6 @@ def main() -> int:
     }
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(as_table(points))
-    if options.plot:
-        plot(points, options.readers, options.plot)
-    return 0 if len(points) == sum(len(VALUES[by]) for by in options.by) else 2
 
 
 def parse() -> argparse.Namespace:
@@ -102,6 +106,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", default=Path("runs/growth.json"))
     parser.add_argument("--plot", type=Path, metavar="FILE.png")
     parser.add_argument("--out", type=Path, default=Path("runs/growth"), help="folder for logs")
+    parser.add_argument("--commit", help="the code's, where git can't tell")
     return parser.parse_args()
 
 

@@ -154,13 +154,25 @@ def measure(setup: Setup, options: argparse.Namespace) -> dict[str, Any]:
         found = limit_rows(about["machine"])
     limits = {f"{row.shape} {row.layout}": row.figures["stories_per_s"] for row in found}
     found += [row for file in options.earlier for row in read_earlier(file, about)]
+    result: dict[str, Any] = {}
     for name in REDUCED if options.reduced else options.only or NAMES:
         for row in measure_part(name, setup, about["machine"], folder):
             shown = row.error or f"{row.figures['stories_per_s']:.1f} stories/s"
             print(f"{' | '.join(row.key)}: {shown}", file=sys.stderr, flush=True)
             found.append(row.with_limits(about["machine"].get("token_limit_per_s"), limits))
-    rows = list({row.key: row for row in found}.values())  # the latest of a kind
-    return {"about": about, "ratios": find_ratios(rows, setup.layout), "rows": rows}
+        rows = list({row.key: row for row in found}.values())  # the latest of a kind
+        result = {"about": about, "ratios": find_ratios(rows, setup.layout), "rows": rows}
+        if options.json:  # what is measured stays, should the next part not end
+            save(result, options.json)
+    return result
+
+
+def save(result: dict[str, Any], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.part")
+    record = {**result, "rows": [as_record(row) for row in result["rows"]]}
+    part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    part.replace(file)
 
 
 def read_earlier(file: Path, about: dict[str, Any]) -> list[Row]:
@@ -204,15 +216,9 @@ def measure_part(name: str, setup: Setup, machine: dict[str, Any], folder: Path)
 
 
 def report(result: dict[str, Any], options: argparse.Namespace) -> int:
-    """Print and write all; 1 if a row of a reduced run failed or is too slow."""
+    """Print all; 1 if a row of a reduced run failed or is too slow."""
     rows: list[Row] = result["rows"]
     about, ratios = result["about"], result["ratios"]
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        part = options.json.with_name(f"{options.json.name}.part")
-        record = {**result, "rows": [as_record(row) for row in rows]}
-        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        part.replace(options.json)
     missed = find_missed(rows, ratios) if options.reduced else []
     print(f"{as_table(rows)}\n\n{json.dumps({'ratios': ratios, 'about': about})}")
     for line in missed:

@@ -1,13 +1,22 @@
 """loadtests.growth without an engine: what it asks, and its picture."""
 
+import argparse
 import json
+import sys
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from loadtests.growth import ADAPTERS, VALUES, Point, as_table, in_turn, plot
+import pytest
+
+from loadtests import growth
+from loadtests.growth import ADAPTERS, CANDIDATES, VALUES, Point, as_table, in_turn, plot
+from loadtests.services import LoadTestError
 from loadtests.traffic import FIXTURE
 from loadtests.workload import Workload
 from tests.models import SMOLLM2
+
+FIGURES = {"stories_per_s": 40.0, "p50_ms": 9.5, "p95_ms": 12.0, "computed_per_story": 27.2}
 
 
 def test_adapters_take_turns() -> None:
@@ -18,11 +27,30 @@ def test_adapters_take_turns() -> None:
 
 
 def test_table_and_picture_of_all_points(tmp_path: Path) -> None:
-    figures = {"stories_per_s": 40.0, "p50_ms": 9.5, "p95_ms": 12.0, "computed_per_story": 27.2}
-    points = [Point(by, value, figures) for by, values in VALUES.items() for value in values]
+    points = [Point(by, value, FIGURES) for by, values in VALUES.items() for value in values]
     table = as_table(points).splitlines()
     assert len(table) == len(points) + 2
     assert f"| {ADAPTERS} | 4 | 40.0 | 9.5 | 12.0 | 27.2 |" == table[-1]
     assert {line.count("|") for line in table} == {7}
     plot(points, 2, tmp_path / "new" / "growth.png")
     assert (tmp_path / "new" / "growth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_measured_stays_when_the_next_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    point = Point(CANDIDATES, 1, FIGURES)
+
+    def measure(options: argparse.Namespace) -> Iterator[Point]:
+        yield point
+        assert json.loads(options.json.read_bytes())["points"] == [vars(point)]
+        raise LoadTestError("the second failed")
+
+    monkeypatch.setattr(growth, "measure", measure)
+    file = tmp_path / "new" / "growth.json"
+    monkeypatch.setattr(sys, "argv", ["growth", "--json", str(file), "--commit", "abc"])
+    assert growth.main() == 2
+    assert json.loads(file.read_bytes())["commit"] == "abc"
+    shown = capsys.readouterr()
+    assert "the second failed" in shown.err
+    assert "| candidates | 1 |" in shown.out

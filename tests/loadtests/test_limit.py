@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,19 +120,35 @@ def reduced(predict: float, rank: float) -> list[Row]:
 def test_a_reduced_run_fails_where_http_is_slow_or_anything_failed(
     rows: list[Row],
     told: list[str],
-    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     ratios = find_ratios(rows, "compact")
     result = {"about": {"machine": {}}, "ratios": ratios, "rows": rows}
-    file = tmp_path / "new" / "limit.json"
-    status = limit.report(result, argparse.Namespace(json=file, reduced=True))
+    status = limit.report(result, argparse.Namespace(reduced=True))
     shown = capsys.readouterr()
     assert status == bool(told)
     assert shown.err.splitlines() == [f"missed: {line}" for line in told]
     assert json.loads(shown.out.splitlines()[-1])["ratios"] == ratios
-    assert [Row(**row) for row in json.loads(file.read_bytes())["rows"]] == rows
-    assert limit.report(result, argparse.Namespace(json=None, reduced=False)) == 0
+    assert limit.report(result, argparse.Namespace(reduced=False)) == 0
+
+
+def test_what_is_measured_is_written_before_the_next_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {name: rate(name, "predict", 80.0) for name in limit.REDUCED}
+
+    def measure_part(name: str, *_: Any) -> Iterator[Row]:
+        if name == limit.REDUCED[1]:
+            raise KeyboardInterrupt
+        yield rows[name]
+
+    monkeypatch.setattr(limit, "measure_part", measure_part)
+    file = tmp_path / "new" / "limit.json"
+    words = ("--reduced", "--model", SMOLLM2, "--out", tmp_path, "--json", file)
+    options = parsed(monkeypatch, *words)
+    with pytest.raises(KeyboardInterrupt):
+        limit.measure(limit.make_setup(options), options)
+    assert [Row(**row) for row in json.loads(file.read_bytes())["rows"]] == [rows[limit.REDUCED[0]]]
 
 
 def test_rows_of_an_earlier_run_count_if_it_was_of_the_same(tmp_path: Path) -> None:
