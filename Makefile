@@ -36,9 +36,10 @@ load: packages-dev ## open load of RATE (default 2) requests a second on the ser
 limit: packages-dev $(MODEL)/config.json ## how near to the hardware's limit the service is (a quarter of an hour)
 	$(RUN) -m loadtests.limit --json runs/limit.json
 
-openapi: packages-dev $(MODEL)/config.json ## write docs/openapi.json and docs/api.md from the service
+openapi: packages-dev $(MODEL)/config.json ## write docs/openapi.json, docs/api.md and the table of settings
 	$(RUN) -m tests.openapi docs/openapi.json
 	$(RUN) -m tests.api_doc docs/api.md
+	$(RUN) -m tests.configuration docs/operations.md
 
 lock: packages-dev ## resolve pyproject.toml's pins again into requirements/*.txt
 	$(RUN) requirements/lock.py

@@ -2,37 +2,25 @@
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 import sys
 from types import FrameType
 
 import uvloop
-from pydantic import ValidationError
 
 from app import logs
+from app.environment import be_quiet
 from app.errors import StartupError
 from app.merging import merge_if_asked
-from app.settings import Settings
+from app.settings import Settings, read_settings
 
 logger = logging.getLogger("frontpage")
-QUIET = {
-    # Only its errors: ours say what is loading. Set it to INFO to see all of vLLM's.
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_NO_USAGE_STATS": "1",
-    # A fork would hand our sockets and threads to the engine's process.
-    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-    "HF_HUB_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "PYTHONWARNINGS": "ignore::FutureWarning",
-}
 
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT; returns the process's exit code."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    be_quiet()
     signal.signal(signal.SIGTERM, stop)
     try:
         settings = read_settings()
@@ -50,17 +38,6 @@ def main() -> int:
 def stop(_signal: int, _frame: FrameType | None) -> None:
     """While loading, and once more after uvicorn's own orderly end."""
     raise SystemExit(0)
-
-
-def read_settings() -> Settings:
-    try:
-        return Settings()
-    except (ValidationError, OSError, ValueError) as error:
-        if not isinstance(error, ValidationError):
-            raise StartupError(f"settings: {error}") from None
-        first = error.errors()[0]
-        name = "__".join(str(part) for part in first["loc"]).upper()
-        raise StartupError(f"setting FRONTPAGE_{name}: {first['msg']}") from None
 
 
 async def serve(settings: Settings) -> int:

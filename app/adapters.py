@@ -14,61 +14,16 @@ from app import metrics
 from app.adapter_files import check_adapter, check_name, copy_files, find_below
 from app.engine.base import Engine
 from app.errors import AdapterRejected, Conflict, ModelNotFound, StartupError, Unprocessable
+from app.model_folders import read_prompts
 from app.models import ModelRegistry, ServedModel
 from app.progress import step
-from app.scoring.profile import load_profile
-from app.scoring.prompt import Encoder, PromptBuilder, Reader, Story
+from app.scoring.prompt import Reader, Story
 from app.settings import Settings
 from app.state import Kept, State
 
 logger = logging.getLogger("frontpage")
 PROBE = Reader(history=[Story("Tesla unveils a cheaper electric car")])
 PROBE_TARGET = Story("Microsoft builds a wind farm")
-
-
-def read_models(settings: Settings) -> ModelRegistry:
-    """The base or merged model; nothing is loaded yet.
-
-    Raises StartupError for settings and folders that can't be served, before an engine starts in
-    vain.
-    """
-    name = settings.base_name
-    if name in settings.adapters:
-        raise StartupError(f"adapter {name!r} has the base model's name")
-    encoder = read_encoder(settings.model)
-    try:
-        prompts = read_prompts(encoder, settings.model)
-        for adapter, folder in settings.adapters.items():
-            check_name(adapter)
-            check_adapter(folder, settings)
-            read_prompts(encoder, folder)
-    except (AdapterRejected, Unprocessable) as error:
-        raise StartupError(str(error)) from error
-    default = settings.default_model or name
-    known = {name, *settings.adapters, *settings.aliases}
-    if default not in known:
-        raise StartupError(f"default_model {default!r} is not among {', '.join(sorted(known))}")
-    base = ServedModel(name, 0, settings.model, prompts, settings.model)
-    return ModelRegistry(base, default, settings.aliases)
-
-
-def read_encoder(model: Path) -> Encoder:
-    if not (model / "config.json").is_file():
-        raise StartupError(
-            f"no model in {model} (no config.json); `make serve` brings the default one, or set"
-            " FRONTPAGE_MODEL to another's folder"
-        )
-    file = model / "tokenizer.json"
-    if not file.is_file():
-        raise StartupError(f"{model} holds no tokenizer.json, which the service needs")
-    return Encoder(file)
-
-
-def read_prompts(encoder: Encoder, folder: Path) -> PromptBuilder:
-    try:
-        return PromptBuilder(encoder, load_profile(folder))
-    except ValueError as error:
-        raise AdapterRejected(str(error), "path") from error
 
 
 class Adapters:
@@ -119,7 +74,7 @@ class Adapters:
             source = find_below(self.settings.adapter_root, path)
             self._check_free(name)
             version = self._state.versions.get(name, 0) + 1
-            folder = self._copy(name, version)
+            folder = self._folder_of(name, version)
             try:
                 model = await self._load(name, version, source, folder)
             except BaseException as error:  # a client that leaves, too
@@ -189,7 +144,7 @@ class Adapters:
         return model
 
     async def _bring_back(self, name: str, kept: Kept) -> None:
-        folder = self._copy(name, kept.version)
+        folder = self._folder_of(name, kept.version)
         try:
             with step(f"adapter {name}, version {kept.version}"):
                 await asyncio.to_thread(check_adapter, folder, self.settings)
@@ -247,7 +202,7 @@ class Adapters:
             raise Conflict(f"nothing changed: can't write {self._file}: {error.strerror}") from None
         self._state = state
 
-    def _copy(self, name: str, version: int) -> Path:
+    def _folder_of(self, name: str, version: int) -> Path:
         return self.settings.state / "adapters" / f"{name}@{version}"
 
 

@@ -7,7 +7,6 @@ so that every replica has the same, also one that is started later.
 
 import asyncio
 import logging
-import os
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,10 +17,10 @@ from prometheus_client import start_http_server
 from ray import serve
 
 from app import logs
-from app.__main__ import QUIET, read_settings
 from app.engine.base import Engine
+from app.environment import be_quiet
 from app.errors import EngineUnavailable, StartupError
-from app.settings import Settings
+from app.settings import Settings, read_settings
 
 logger = logging.getLogger("frontpage")
 METRICS_PORT = 9400
@@ -36,8 +35,7 @@ class Replica:
         """engine: see create_app. Raises StartupError, which `serve status` shows."""
         # Not in the state folder: there replicas of one machine would meet.
         self.own = TemporaryDirectory(prefix="frontpage-")
-        for name, value in QUIET.items():
-            os.environ.setdefault(name, value)
+        be_quiet()
         self.settings = read_settings()
         if not self.settings.api_keys:
             raise StartupError("API keys are needed: Ray's proxies decide who can connect")
@@ -47,10 +45,10 @@ class Replica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Ray runs its lifespan, and with it the engine."""
-        from app.declared import refuse_changes  # the lines above set what vLLM reads when imported
-        from app.feedback import FeedbackStore
+        from app.feedback import FeedbackStore  # the lines above set what vLLM reads when imported
         from app.main import create_app
         from app.merging import merge_if_asked
+        from app.routes.adapters import refuse_changes
         from app.server import measure_lag
 
         shared = self.settings.state

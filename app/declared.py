@@ -8,14 +8,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Self
 
-from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app import metrics
 from app.adapter_files import find_below
 from app.adapters import Adapters
-from app.errors import AdapterRejected, ClientError, Conflict, StartupError
-from app.routes.adapters import adapters as served_adapters
+from app.errors import AdapterRejected, ClientError, StartupError
 from app.schemas import AliasRequest
 
 logger = logging.getLogger("frontpage")
@@ -74,17 +72,3 @@ async def apply(declared: Declared, adapters: Adapters) -> list[str]:
     for name in loaded - set(settings.adapters) - set(declared.adapters):
         await attempt(f"adapter {name}", adapters.unload, name)
     return problems
-
-
-def refuse_changes(app: FastAPI) -> None:
-    """/adapters and /aliases only tell what is there: a change would reach one replica."""
-
-    def only_read(request: Request) -> Adapters:
-        if request.method != "GET":
-            raise Conflict(
-                "adapters and aliases are declared for all replicas: change user_config in the"
-                " deployment's file and run `serve deploy`"
-            )
-        return served_adapters(request)
-
-    app.dependency_overrides[served_adapters] = only_read

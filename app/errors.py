@@ -116,7 +116,7 @@ class StartupError(Exception):
 
 
 def error_body(
-    message: str, type_: str, request_id: str, param: str | None = None, code: str | None = None
+    message: str, type_: str, request_id: str, param: str | None, code: str | None
 ) -> dict[str, Any]:
     return {
         "error": {
@@ -160,7 +160,7 @@ def install(app: FastAPI) -> None:
             return respond(malformed(request)(str(error.detail)), request.state.request_id)
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
         body = error_body(
-            str(error.detail), "invalid_request_error", request.state.request_id, code=code
+            str(error.detail), "invalid_request_error", request.state.request_id, None, code
         )
         return JSONResponse(body, status_code=error.status_code, headers=error.headers)
 
@@ -177,9 +177,7 @@ def malformed(request: Request) -> type[ClientError]:
 PLACES = ("body", "query", "path", "header")
 
 
-def from_validation(
-    problems: Sequence[Any], error: type[ClientError] = Unprocessable
-) -> ClientError:
+def from_validation(problems: Sequence[Any], error: type[ClientError]) -> ClientError:
     """pydantic's findings → one error that names the first field and says how many more."""
     first = problems[0]
     param = ".".join(str(part) for part in first["loc"] if part not in PLACES) or None

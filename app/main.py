@@ -8,11 +8,12 @@ from fastapi_offline import FastAPIOffline
 
 from app import __doc__ as description
 from app import errors, middleware
-from app.adapters import PROBE, PROBE_TARGET, Adapters, read_models
+from app.adapters import PROBE, PROBE_TARGET, Adapters
 from app.admission import Admission
 from app.engine.base import Engine
 from app.errors import EngineUnavailable
 from app.feedback import FeedbackStore
+from app.model_folders import read_models
 from app.models import Choice
 from app.progress import step
 from app.recommender import Recommender

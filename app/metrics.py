@@ -1,6 +1,6 @@
 """Our Prometheus metrics, in the default registry beside vLLM's.
 
-Labels are bounded: routes are templates, models are those served, keys are those configured.
+Labels are bounded: routes are templates, models are those served.
 """
 
 from typing import TYPE_CHECKING

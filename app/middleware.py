@@ -27,6 +27,7 @@ from app.logs import CURRENT_REQUEST
 
 access = logging.getLogger("frontpage.access")
 logger = logging.getLogger("frontpage")
+ID_HEADER = "x-request-id"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 WORK = {"/predict", "/predict/batch", "/rank", "/v1/chat/completions", "/v1/completions"}
 TIMEOUT_HEADER = "x-request-timeout-ms"
@@ -44,8 +45,7 @@ class RequestContext:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         started = time.perf_counter()
-        sent = Headers(scope=scope).get("x-request-id", "")
-        request_id = sent if REQUEST_ID.fullmatch(sent) else uuid4().hex
+        request_id = choose_id(Headers(scope=scope))
         scope.setdefault("state", {}).update(
             request_id=request_id, started=started, is_answering=False
         )
@@ -57,7 +57,7 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 scope["state"]["is_answering"] = True
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                MutableHeaders(scope=message)[ID_HEADER] = request_id
             await send(message)
 
         try:
@@ -73,13 +73,21 @@ class RequestContext:
             route = str(getattr(scope.get("route"), "path", path))
             model = scope["state"].get("model", metrics.NO_MODEL)
             metrics.observe_request(scope["method"], route, model, status, seconds)
+            key = scope["state"].get("key")
+            name = key.name if key else ""
             access.info(
-                "%s %s %s %.1f ms",
-                *(scope["method"], route, status, seconds * 1e3),
-                extra={"method": scope["method"], "route": route, "status": status},
+                "%s %s %s %.1f ms%s",
+                *(scope["method"], route, status, seconds * 1e3, f" key={name}" if key else ""),
+                extra={"method": scope["method"], "route": route, "status": status, "key": name},
             )
             CURRENT_REQUEST.reset(token)
         return None
+
+
+def choose_id(headers: Headers) -> str:
+    """The request's own id if it has one that can be used, else a new one."""
+    sent = headers.get(ID_HEADER, "")
+    return sent if REQUEST_ID.fullmatch(sent) else uuid4().hex
 
 
 class BodyLimit:

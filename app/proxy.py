@@ -5,17 +5,15 @@ a replica that dies leaves a plain 500 to the requests it had.
 """
 
 import logging
-from uuid import uuid4
 
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import DeadlineExceeded, EngineUnavailable, Overloaded, ServiceError, respond
-from app.middleware import MILLISECONDS, REQUEST_ID, TIMEOUT_HEADER
+from app.middleware import ID_HEADER, MILLISECONDS, TIMEOUT_HEADER, choose_id
 
 logger = logging.getLogger("frontpage")
-ID = "x-request-id"
 RAY_TIMEOUT = "x-request-timeout-seconds"
 GRACE_S = 0.5
 """The replica's own deadline comes first; Ray's ends what waits for a replica."""
@@ -49,9 +47,9 @@ class OwnShape:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 # Ray's proxy adds its own; a replica's answer has one already.
-                from_replica = len(headers.getlist(ID)) > 1
+                from_replica = len(headers.getlist(ID_HEADER)) > 1
                 error = None if from_replica else own_error(message["status"])
-                headers[ID] = request_id
+                headers[ID_HEADER] = request_id
             if error is None:
                 await send(message)
 
@@ -63,16 +61,15 @@ class OwnShape:
                 raise  # in the middle of an answer: the connection is closed
         if error is not None:
             answer = respond(error, request_id)
-            answer.headers[ID] = request_id
+            answer.headers[ID_HEADER] = request_id
             await answer(scope, receive, send)
         return None
 
 
 def adapt(headers: MutableHeaders) -> str:
     """Sets the request's id, which is returned, and its deadline for Ray."""
-    sent = headers.get(ID, "")
-    request_id = sent if REQUEST_ID.fullmatch(sent) else uuid4().hex
-    headers[ID] = request_id
+    request_id = choose_id(headers)
+    headers[ID_HEADER] = request_id
     asked = headers.get(TIMEOUT_HEADER, "")
     if MILLISECONDS.fullmatch(asked):
         headers[RAY_TIMEOUT] = str(int(asked) / 1e3 + GRACE_S)

@@ -1,4 +1,4 @@
-"""The wire types of our own routes. OpenAI's routes use vLLM's."""
+"""The wire types of our own routes and of the list of models. Chat and completions use vLLM's."""
 
 from typing import Annotated, Any, Literal
 
@@ -58,6 +58,9 @@ class ReaderFields(Wire):
     disliked: Stories = Field([], description="stories shown and not clicked")
 
 
+ModelName = Annotated[
+    str | None, Field(description="a name from /v1/models; default: the default one")
+]
 ReaderId = Annotated[
     str | None,
     Field(max_length=200, description="of an alias's models, the same reader gets the same one"),
@@ -69,7 +72,7 @@ class PredictRequest(ReaderFields):
         json_schema_extra={"examples": [{**EXAMPLE_READER, "target": EXAMPLE_TARGET}]}
     )
 
-    model: str | None = Field(None, description="a name from /v1/models; default: the default one")
+    model: ModelName = None
     reader_id: ReaderId = None
     target: AnyStory
 
@@ -87,7 +90,7 @@ class RankRequest(ReaderFields):
         }
     )
 
-    model: str | None = None
+    model: ModelName = None
     reader_id: ReaderId = None
     candidates: list[AnyStory] = Field(min_length=1, max_length=MAX_CANDIDATES)
     top_k: int | None = Field(None, ge=1, description="answer only with the best so many")
@@ -102,7 +105,7 @@ class BatchRequest(Wire):
         json_schema_extra={"examples": [{"pairs": [{**EXAMPLE_READER, "target": EXAMPLE_TARGET}]}]}
     )
 
-    model: str | None = None
+    model: ModelName = None
     reader_id: ReaderId = None
     pairs: list[Pair] = Field(min_length=1, max_length=MAX_PAIRS)
 

@@ -25,13 +25,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import metrics
 from app.errors import ClientError, Forbidden, RateLimited, Unauthenticated, respond
+from app.middleware import ID_HEADER, TIMEOUT_HEADER
 from app.settings import ApiKey, Settings
 
 logger = logging.getLogger("frontpage")
 OPEN = frozenset({"/", "/health", "/ready"})
 PAGE = "/page/"
 ADMIN = ("adapters", "aliases", "experiments")
-WORK = ("predict", "rank", "v1")  # what a rate limit counts
+RATE_LIMITED = ("predict", "rank", "v1")
 THIS_MACHINE = "127.0.0.1"
 REASONS: dict[type[ClientError], str] = {
     Unauthenticated: "authentication",
@@ -43,7 +44,8 @@ REASONS: dict[type[ClientError], str] = {
 class Security:
     """Answers 401, 403 and 429 before anything of a body is read. Without keys all is open.
 
-    Puts the ApiKey, or None, into `scope["state"]["key"]`. WebSockets are refused: there are none.
+    Puts the ApiKey, or None where none is known, into `scope["state"]["key"]`, also of a request
+    that it refuses. WebSockets are refused: there are none.
     """
 
     def __init__(self, app: ASGIApp, keys: tuple[ApiKey, ...]) -> None:
@@ -58,23 +60,24 @@ class Security:
             return await send({"type": "websocket.close", "code": 1008})
         state = scope["state"]
         try:
-            state["key"] = self._admit(scope)
+            self._admit(scope)
         except (Unauthenticated, Forbidden, RateLimited) as error:
             metrics.REFUSED.labels(REASONS[type(error)]).inc()
             return await respond(error, state["request_id"])(scope, receive, send)
         return await self.app(scope, receive, send)
 
-    def _admit(self, scope: Scope) -> ApiKey | None:
+    def _admit(self, scope: Scope) -> None:
+        scope["state"]["key"] = None
         path = get_route_path(scope)
         if not self.keys or path in OPEN or path.startswith(PAGE):
-            return None
+            return
         key = self._authenticate(Headers(scope=scope).getlist("authorization"))
+        scope["state"]["key"] = key
         needed = needed_scope(path)
         if needed not in key.scopes and "admin" not in key.scopes:
             raise Forbidden(f"this needs a key with the scope {needed!r}")
-        if first_part(path) in WORK:
+        if first_part(path) in RATE_LIMITED:
             self._count(key)
-        return key
 
     def _authenticate(self, sent: list[str]) -> ApiKey:
         """Exactly one header: of two, a proxy before us may have checked the other."""
@@ -123,9 +126,9 @@ def allow_origins(app: FastAPI, origins: tuple[str, ...]) -> None:
             allow_methods=("GET", "POST", "PUT", "DELETE"),
             allow_headers=(
                 *("authorization", "content-type", "traceparent", "tracestate"),
-                *("x-request-id", "x-request-timeout-ms"),
+                *(ID_HEADER, TIMEOUT_HEADER),
             ),
-            expose_headers=("retry-after", "x-request-id"),
+            expose_headers=("retry-after", ID_HEADER),
         )
 
 

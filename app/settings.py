@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     JsonConfigSettingsSource,
@@ -20,6 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from app.errors import StartupError
 from app.schemas import MAX_CANDIDATES, MAX_PAIRS, MAX_STORIES, MAX_TITLE_CHARS
 
 
@@ -54,7 +55,7 @@ class ApiKey(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(min_length=1, max_length=64, description="for logs and metrics")
+    name: str = Field(min_length=1, max_length=64, description="for the access log")
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     scopes: frozenset[Literal["predict", "admin"]] = frozenset({"predict"})
     requests_per_minute: int | None = Field(None, gt=0, description="a 429 beyond; default: none")
@@ -146,6 +147,18 @@ class Settings(BaseSettings):
         if file := os.environ.get("FRONTPAGE_CONFIG"):
             sources.append(JsonConfigSettingsSource(settings_cls, Path(file)))
         return tuple(sources)
+
+
+def read_settings() -> Settings:
+    """Raises StartupError, which names the setting."""
+    try:
+        return Settings()
+    except (ValidationError, OSError, ValueError) as error:
+        if not isinstance(error, ValidationError):
+            raise StartupError(f"settings: {error}") from None
+        first = error.errors()[0]
+        name = "__".join(str(part) for part in first["loc"]).upper()
+        raise StartupError(f"setting FRONTPAGE_{name}: {first['msg']}") from None
 
 
 def folder_of_secrets(name: str) -> Path:

@@ -14,6 +14,7 @@ An open load (--rate) fails below 0.98 of its rate unless --objective rate_share
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from loadtests import results
+from loadtests.options import names
 from loadtests.results import Figures, Run
-from loadtests.services import ROOT, LoadTestError, last_line, serving
+from loadtests.services import ROOT, LoadTestError, free_port, last_line, serving
 from loadtests.traffic import FIXTURE
 
 KINDS = {"predict": "PredictUser", "rank": "RankUser", "chat": "ChatUser"}
@@ -41,6 +43,7 @@ class Variant:
 
 def main() -> int:
     options = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what is started, as Ctrl-C does
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
@@ -62,7 +65,9 @@ def parse() -> argparse.Namespace:
     load = parser.add_mutually_exclusive_group(required=True)
     load.add_argument("--rate", type=float, help="open load: requests a second")
     load.add_argument("--users", type=int, help="closed load: requests under way at all times")
-    parser.add_argument("--kinds", default="rank", help=f"with commas, of {', '.join(KINDS)}")
+    parser.add_argument(
+        "--kinds", type=names(KINDS), default="rank", help=f"with commas, of {', '.join(KINDS)}"
+    )
     parser.add_argument("--seconds", type=int, default=30, help="of a variant's turn (default: 30)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each variant (default: 3)")
     parser.add_argument("--warmup", type=int, default=5, help="seconds before, not counted")
@@ -81,14 +86,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--api-key", default=os.environ.get("OPENAI_API_KEY", ""))
     parser.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder to write")
     options = parser.parse_args()
-    options.kinds = options.kinds.split(",")
-    if wrong := set(options.kinds) - set(KINDS):
-        parser.error(f"--kinds: no {', '.join(wrong)} among {', '.join(KINDS)}")
-    names = [name for name, _ in options.variants]
-    if len(set(names)) < len(names):
+    variants = [name for name, _ in options.variants]
+    if len(set(variants)) < len(variants):
         parser.error("two variants have the same name")
     for (variant, _), _ in options.objective:
-        if variant not in ("", *names):
+        if variant not in ("", *variants):
             parser.error(f"--objective: no variant {variant}")
     return options
 
@@ -115,8 +117,19 @@ def find(name: str, target: str, options: argparse.Namespace, stack: ExitStack) 
         return Variant(name, url.rstrip("/"), models)
     model, *adapters = (Path(part) for part in target.split("+"))
     print(f"starting {name}", flush=True)
-    share = 0.9 / sum("://" not in each for _, each in options.variants)
-    url = stack.enter_context(serving(model, adapters, share, options.out / f"{name}.log"))
+    for folder in (model, *adapters):
+        if not folder.is_dir():
+            raise LoadTestError(f"no folder {folder}: a variant is NAME=URL#MODEL or NAME=FOLDER")
+    port, share = free_port(), 0.9 / sum("://" not in each for _, each in options.variants)
+    settings = {
+        "FRONTPAGE_ENGINE__GPU_MEMORY_UTILIZATION": f"{share:.2f}",  # unless os.environ has one
+        **os.environ,
+        "FRONTPAGE_PORT": str(port),
+        "FRONTPAGE_MODEL": str(model.resolve()),
+        "FRONTPAGE_ADAPTERS": json.dumps({one.name: str(one.resolve()) for one in adapters}),
+    }
+    service = serving(["app"], settings, port, "/ready", options.out / f"{name}.log")
+    url, _ = stack.enter_context(service)
     return Variant(name, url, ",".join(adapter.name for adapter in adapters))
 
 
@@ -195,9 +208,7 @@ def report(runs: dict[str, list[Run]], options: argparse.Namespace) -> int:
         ("compare.json", json.dumps(written, indent=2) + "\n"),
         ("compare.svg", results.draw(runs, title)),
     ):
-        part = options.out / f"{name}.part"
-        part.write_text(text, encoding="utf-8")
-        part.replace(options.out / name)
+        results.write_whole(text, options.out / name)
     print(f"\n{title}\n\n{results.as_table(figures)}\n\nwritten into {options.out}")
     for line in missed:
         print(f"missed: {line}", file=sys.stderr)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from app.security import new_key
-from loadtests.outcomes import Ask, Outcome, ask_of, send
+from loadtests.outcomes import Outcome, ReaderAsk, ask_of, send
 from loadtests.ray_cluster import Cluster, deployment_of, ray_cluster
 from loadtests.traffic import Traffic
 
@@ -31,7 +31,7 @@ class Plan:
     pool: int = 40
     cache_mib: int = 256
 
-    def asks(self, count: int) -> list[Ask]:
+    def asks(self, count: int) -> list[ReaderAsk]:
         traffic = Traffic(readers=self.readers)
         return [ask_of(traffic.predict()) for _ in range(count)]
 
@@ -50,7 +50,11 @@ class Running:
         self.cluster.deploy(deployment_of(self.settings, self.options, port))
 
     def load(
-        self, asks: Sequence[Ask], at_once: int, during: Callable[[], None], affine: bool = True
+        self,
+        asks: Sequence[ReaderAsk],
+        at_once: int,
+        during: Callable[[], None],
+        affine: bool = True,
     ) -> list[Outcome]:
         """Under load for as long as `during` takes, in a thread of its own."""
 
@@ -65,7 +69,7 @@ class Running:
 
         return asyncio.run(run())
 
-    def quiet(self, asks: Sequence[Ask]) -> list[Outcome]:
+    def quiet(self, asks: Sequence[ReaderAsk]) -> list[Outcome]:
         """Each ask once, two at a time."""
         return asyncio.run(
             send(self.cluster.url, self.key, asks, 2, lambda sent: sent >= len(asks))

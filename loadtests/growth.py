@@ -18,15 +18,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from loadtests import asks, processes
+from loadtests import asks, processes, results
 from loadtests.closed_load import Ask
-from loadtests.limit import json_object
-from loadtests.machine import Setup, commit
+from loadtests.machine import Setup
+from loadtests.options import json_object, names
 from loadtests.peers import Load, measure_loads
 from loadtests.services import LoadTestError
 from loadtests.speed import HTTP
 from loadtests.traffic import FIXTURE
 from loadtests.workload import Workload, prepare_model
+from training.provenance import commit
 
 CANDIDATES, HISTORY, READERS, ADAPTERS = "candidates", "history", "readers at once", "adapters"
 VALUES = {
@@ -73,8 +74,7 @@ def write(points: list[Point], options: argparse.Namespace) -> None:
         "usual": USUAL | {READERS: options.readers},
         "points": [vars(point) for point in points],
     }
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    results.write_whole(json.dumps(record, indent=1) + "\n", options.json)
 
 
 def parse() -> argparse.Namespace:
@@ -89,7 +89,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--engine", type=json_object, default={}, help="vLLM's options, as JSON")
     parser.add_argument("--load-format", help="vLLM's; dummy: random weights")
     parser.add_argument(
-        "--by", type=names, default=list(VALUES), help=f"with commas, of {', '.join(VALUES)}"
+        "--by",
+        type=names(VALUES),
+        default=list(VALUES),
+        help=f"with commas, of {', '.join(VALUES)}",
     )
     parser.add_argument(
         "--readers", type=int, default=USUAL[READERS], help="at once where not varied (default: 2)"
@@ -110,13 +113,6 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def names(text: str) -> list[str]:
-    given = text.split(",")
-    if wrong := [name for name in given if name not in VALUES]:
-        raise argparse.ArgumentTypeError(f"no {', '.join(wrong)} among {', '.join(VALUES)}")
-    return given
-
-
 def measure(options: argparse.Namespace) -> Iterator[Point]:
     """Raises LoadTestError where a service does not start or a request fails."""
     folder = options.out.resolve()
@@ -128,14 +124,14 @@ def measure(options: argparse.Namespace) -> Iterator[Point]:
                     yield measure_point(by, value, asks.rank, served, setup(options.model), options)
     if ADAPTERS not in options.by:
         return
-    names = [f"a{number}" for number in range(max(VALUES[ADAPTERS]))]
-    adapters = {name: str(options.adapter.resolve()) for name in names}
+    known = [f"a{number}" for number in range(max(VALUES[ADAPTERS]))]
+    adapters = {name: str(options.adapter.resolve()) for name in known}
     base = setup(options.base)
     with processes.our_service(
         base, folder, {"FRONTPAGE_ADAPTERS": json.dumps(adapters)}
     ) as served:
         for value in VALUES[ADAPTERS]:
-            models = names[:value] or [options.base.resolve().name]
+            models = known[:value] or [options.base.resolve().name]
             yield measure_point(ADAPTERS, value, in_turn(models), served, base, options)
 
 
@@ -203,6 +199,7 @@ def plot(points: list[Point], readers: int, file: Path) -> None:
 
     mpl.use("agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     figure, panels = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
     for panel, by in zip(panels.flat, VALUES, strict=True):
@@ -218,8 +215,12 @@ def plot(points: list[Point], readers: int, file: Path) -> None:
             marker="o",
             color="#0f6b5c",
         )
-        panel.set_xlabel(f"unmerged {by} in turn" if by == ADAPTERS else by)
+        panel.set_xlabel(
+            {ADAPTERS: "unmerged adapters in turn", HISTORY: "titles of history"}.get(by, by)
+        )
         panel.set_ylabel(label)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.margins(y=0.1)
         panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)

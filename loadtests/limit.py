@@ -25,12 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from app.scoring.profile import LAYOUTS
-from loadtests import peers, processes
-from loadtests.machine import Setup, commit, limit_rows
+from loadtests import peers, processes, results
+from loadtests.machine import Setup, limit_rows
+from loadtests.options import json_object, names
 from loadtests.services import LoadTestError
 from loadtests.speed import LIMIT, Row, as_record, as_table, find_ratios
 from loadtests.traffic import FIXTURE
 from loadtests.workload import Workload, prepare_model
+from training.provenance import commit
 
 NAMES = ("offline", "engine", "http", "vllm", "transformers")
 REDUCED = ("engine", "http")
@@ -62,9 +64,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--engine", type=json_object, default={}, help="vLLM's options, as JSON")
     parser.add_argument("--seconds", type=float, help="of a measurement (default: 15; reduced: 8)")
-    parser.add_argument("--only", type=names, help=f"with commas, of {', '.join(NAMES)}")
+    parser.add_argument("--only", type=names(NAMES), help=f"with commas, of {', '.join(NAMES)}")
     parser.add_argument("--reduced", action="store_true", help="for CI: fails under 80 %%")
-    parser.add_argument("--layout", choices=LAYOUTS, default="compact", help="of our prompts")
+    parser.add_argument("--layout", choices=LAYOUTS, default="categories", help="of our prompts")
     parser.add_argument(
         "--prefix-multiple", type=int, metavar="N", help="of our prompts (default: the model's)"
     )
@@ -94,23 +96,6 @@ def parse() -> argparse.Namespace:
         if (given := getattr(options, name)) is not None and given <= 0:
             parser.error(f"--{name.replace('_', '-')} must be above 0")
     return options
-
-
-def json_object(text: str) -> dict[str, Any]:
-    try:
-        given = json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
-    if not isinstance(given, dict):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object")
-    return given
-
-
-def names(text: str) -> list[str]:
-    given = text.split(",")
-    if wrong := [name for name in given if name not in NAMES]:
-        raise argparse.ArgumentTypeError(f"no {', '.join(wrong)} among {', '.join(NAMES)}")
-    return given
 
 
 def make_setup(options: argparse.Namespace) -> Setup:
@@ -168,11 +153,8 @@ def measure(setup: Setup, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def save(result: dict[str, Any], file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.part")
     record = {**result, "rows": [as_record(row) for row in result["rows"]]}
-    part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    part.replace(file)
+    results.write_whole(json.dumps(record, indent=1) + "\n", file)
 
 
 def read_earlier(file: Path, about: dict[str, Any]) -> list[Row]:

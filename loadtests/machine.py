@@ -2,15 +2,16 @@
 
 import os
 import platform
-import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from app.settings import Settings
-from loadtests.services import ROOT
 from loadtests.speed import LIMIT, ORIGINAL, Row
 from loadtests.workload import Workload, layer_weights
+from training.provenance import processor
 
 RANKED = (1, 10, 50, 200)
 IDLE = 100
@@ -44,8 +45,6 @@ def describe(setup: Setup) -> dict[str, Any]:
     """The machine, what it allows, and the options that the service gives to vLLM."""
     import torch
     import transformers
-
-    from loadtests.training_cost import matrix_product_rate
 
     rate = matrix_product_rate() * 1e12
     weights = layer_weights(Path(setup.model))
@@ -85,10 +84,36 @@ def describe(setup: Setup) -> dict[str, Any]:
     }
 
 
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    names = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
+def device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def matrix_product_rate() -> float:
+    """The median of many bfloat16 products of random matrices, TFLOP/s."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    size, times = (8192, 50) if on_gpu else (1024, 10)
+    a, b = (torch.randn(size, size, device=device(), dtype=torch.bfloat16) for _ in range(2))
+    seconds: list[float] = []
+    for _ in range(times):
+        if on_gpu:
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            a @ b
+            end.record()
+            end.synchronize()
+            seconds.append(start.elapsed_time(end) / 1e3)
+        else:
+            began = time.perf_counter()
+            a @ b
+            seconds.append(time.perf_counter() - began)
+    if on_gpu:
+        del a, b
+        torch.cuda.empty_cache()
+    return 2 * size**3 / float(median(seconds)) / 1e12
 
 
 def limit_rows(about: dict[str, Any]) -> list[Row]:
@@ -100,12 +125,3 @@ def limit_rows(about: dict[str, Any]) -> list[Row]:
         figures = {"stories_per_s": limit / tokens, "computed_per_story": float(tokens)}
         rows.append(Row(LIMIT, shape, layout, 0, figures))
     return rows
-
-
-def commit() -> str | None:
-    words = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()

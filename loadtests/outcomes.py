@@ -21,7 +21,7 @@ SESSION = "X-Session-Id"
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ReaderAsk:
     """reader: says who asks, the same for all requests of a reader."""
 
     path: str
@@ -49,17 +49,17 @@ Truth = Mapping[tuple[int, str], tuple[float, ...]]
 """Probabilities of a quiet run, by a request's number and the model that answered."""
 
 
-def ask_of(request: Request) -> Ask:
+def ask_of(request: Request) -> ReaderAsk:
     fields = json.loads(request.body)
     reader = {name: fields[name] for name in ("history", "liked", "disliked")}
     digest = hashlib.blake2b(json.dumps(reader).encode(), digest_size=8).hexdigest()
-    return Ask(request.path, request.body, digest)
+    return ReaderAsk(request.path, request.body, digest)
 
 
 async def send(
     url: str,
     key: str,
-    asks: Sequence[Ask],
+    asks: Sequence[ReaderAsk],
     at_once: int,
     stop: Callable[[int], bool],
     affine: bool = True,
@@ -89,7 +89,7 @@ async def send(
 
 
 async def send_one(
-    session: aiohttp.ClientSession, url: str, number: int, ask: Ask, affine: bool
+    session: aiohttp.ClientSession, url: str, number: int, ask: ReaderAsk, affine: bool
 ) -> Outcome:
     headers = {SESSION: ask.reader} if affine else {}
     sent = time.perf_counter()

@@ -1,6 +1,6 @@
 """How long, and in how much memory, prepare takes on an input of MIND-large's size.
 
-  python loadtests/prepare_scale.py --mind MIND/train
+  python -m loadtests.prepare_scale --mind MIND/train
 
 The input is made from the given MIND folder by repeating it with new ids: stories twice or more
 often, readers with three impressions each as in MIND-large, times turned within their day. Each
@@ -25,7 +25,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from loadtests.services import ROOT
+
 TIME = "%m/%d/%Y %I:%M:%S %p"
 VISITS = 3  # impressions of one reader
 Sample = dict[str, str]
@@ -61,8 +62,8 @@ def measure(options: argparse.Namespace, work: Path) -> None:
         command += ["--out", str(work / recipe), "--recipe", recipe]
         results[recipe] = run_measured(command)
     rows = round(impressions * options.baseline_share)
-    command = [options.baseline_python, __file__, "--mind", str(large), "--work", str(work)]
-    baseline = run_measured([*command, "--baseline", str(rows)])
+    command = [options.baseline_python, "-m", "loadtests.prepare_scale", "--mind", str(large)]
+    baseline = run_measured([*command, "--work", str(work), "--baseline", str(rows)])
     baseline["seconds_scaled"] = baseline["seconds"] / options.baseline_share
     results["original, row by row"] = {**baseline, "rows": rows}
     for name, result in results.items():

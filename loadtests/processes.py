@@ -3,23 +3,18 @@
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.request import urlopen
 
-from app.__main__ import QUIET
+from app.environment import QUIET
 from loadtests.asks import NAME
 from loadtests.machine import Setup
-from loadtests.services import READY_SECONDS, ROOT, LoadTestError, last_line
+from loadtests.services import READY_SECONDS, LoadTestError, free_port, last_line, running, serving
 
 OPEN = {
     # A closed load waits for its turn; what is refused, or how soon, is for other tests.
@@ -108,54 +103,3 @@ def run_worker(part: str, setup: Setup, folder: Path) -> Iterator[dict[str, Any]
         yield from map(json.loads, file.read_text(encoding="utf-8").splitlines())
     if failure:
         raise LoadTestError(failure)
-
-
-@contextmanager
-def serving(
-    words: Sequence[str], settings: dict[str, str], port: int, path: str, log: Path
-) -> Iterator[tuple[str, int]]:
-    """`python -m …` once `path` answers: its URL and process id."""
-    url = f"http://127.0.0.1:{port}"
-    with running(words, settings, log) as process:
-        deadline = time.monotonic() + READY_SECONDS
-        while not answers(url + path):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise LoadTestError(f"did not start; see {log}, which ends {last_line(log)!r}")
-            time.sleep(0.5)
-        yield url, process.pid
-
-
-def answers(url: str) -> bool:
-    try:
-        with urlopen(url, timeout=5):
-            return True
-    except OSError:
-        return False
-
-
-@contextmanager
-def running(
-    words: Sequence[str], settings: dict[str, str], log: Path
-) -> Iterator[subprocess.Popen[bytes]]:
-    """In a group of its own, so that at the end its engine is gone as well."""
-    command = [sys.executable, "-m", *words]
-    with (
-        log.open("wb") as out,
-        subprocess.Popen(
-            command, cwd=ROOT, env=settings, stdout=out, stderr=out, start_new_session=True
-        ) as process,
-    ):
-        try:
-            yield process
-        finally:
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(30)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

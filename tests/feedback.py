@@ -16,6 +16,7 @@ from app.feedback import FeedbackStore
 from app.main import create_app
 from app.settings import Settings
 from tests.models import SMOLLM2
+from tests.servers import started
 
 Json = dict[str, Any]
 MODEL = "smollm2-135m-instruct"
@@ -25,10 +26,8 @@ DAY = 86400.0
 @asynccontextmanager
 async def service(state: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(Settings(model=SMOLLM2, state=state, **settings), FakeEngine())
-    async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            yield client
+    async with started(app) as client:
+        yield client
 
 
 @contextmanager

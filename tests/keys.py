@@ -21,11 +21,11 @@ def bearer(name: str) -> dict[str, str]:
     return {"authorization": f"Bearer {SECRETS[name]}"}
 
 
-def guarded(state: Path) -> Settings:
-    """With each of the keys, a page's origin, and low limits."""
+def guarded(tmp_path: Path) -> Settings:
+    """A fixture: with each of the keys, a page's origin, and low limits."""
     return Settings(
         model=SMOLLM2,
-        state=state,
+        state=tmp_path / "state",
         api_keys=(
             key("predict", "predict"),
             key("admin", "admin"),

@@ -9,6 +9,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 SMOLLM2 = ROOT / "models" / "smollm2-135m-instruct"
 ADAPTER = ROOT / "adapters" / "news-smollm2"
+MIND = ROOT / "tests" / "fixtures" / "mind"
 DEFAULT_MODEL = ROOT / "models" / "news-smollm2"  # both, merged by make
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +14,9 @@ from pathlib import Path
 import httpx
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
+from loadtests.services import free_port
 from tests.models import ROOT
 
 ENVIRONMENT = {
@@ -26,11 +27,17 @@ ENVIRONMENT = {
 }
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def client_of(app: ASGIApp, root_path: str = "") -> httpx.AsyncClient:
+    """Asks an application of this process, which nobody starts. root_path: a proxy's prefix."""
+    transport = httpx.ASGITransport(app, root_path=root_path)
+    return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+
+@asynccontextmanager
+async def started(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application between its start and its end."""
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        yield client
 
 
 @asynccontextmanager

@@ -14,19 +14,12 @@ from app.errors import AdapterRejected
 from app.main import create_app
 from app.scoring.prompt import Prompt
 from app.settings import Settings
-from tests.adapter_calls import BASE, error, load, names, predict, write_versions
+from tests.adapter_calls import BASE, error, load, names, predict, room_for_two, three_versions
 from tests.adapter_folders import write_adapter
 from tests.models import SMOLLM2
+from tests.servers import started
 
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return write_versions(tmp_path / "root")
-
-
-@pytest.fixture
-def settings(tmp_path: Path, root: Path) -> Settings:
-    return Settings(model=SMOLLM2, state=tmp_path / "state", adapter_root=root, max_adapters=2)
+root, settings = pytest.fixture(three_versions), pytest.fixture(room_for_two)
 
 
 async def test_a_loaded_adapter_becomes_a_model(client: httpx.AsyncClient) -> None:
@@ -130,13 +123,11 @@ class Deaf(FakeEngine):
 async def test_an_adapter_without_effect_is_refused(settings: Settings) -> None:
     engine = Deaf()
     app = create_app(settings, engine)
-    async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            response = await load(client, "news", "v1")
-            assert "changes no score" in response.json()["error"]["message"]
-            assert engine.adapters == set()
-            assert await names(client) == [BASE]
+    async with started(app) as client:
+        response = await load(client, "news", "v1")
+        assert "changes no score" in response.json()["error"]["message"]
+        assert engine.adapters == set()
+        assert await names(client) == [BASE]
 
 
 async def test_there_is_room_for_so_many(client: httpx.AsyncClient) -> None:
@@ -148,10 +139,8 @@ async def test_there_is_room_for_so_many(client: httpx.AsyncClient) -> None:
 
 async def test_loading_is_off_without_a_root(tmp_path: Path) -> None:
     app = create_app(Settings(model=SMOLLM2, state=tmp_path), FakeEngine())
-    async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            assert (await load(client, "news", "v1")).status_code == 409
+    async with started(app) as client:
+        assert (await load(client, "news", "v1")).status_code == 409
 
 
 def test_files_are_checked_against_the_base(settings: Settings, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import httpx
@@ -13,18 +13,10 @@ from app.engine.fake import FakeEngine
 from app.errors import StartupError
 from app.main import create_app
 from app.settings import Settings
-from tests.adapter_calls import BASE, error, load, names, predict, write_versions
-from tests.models import SMOLLM2
+from tests.adapter_calls import BASE, error, load, names, predict, room_for_two, three_versions
+from tests.servers import started
 
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return write_versions(tmp_path / "root")
-
-
-@pytest.fixture
-def settings(tmp_path: Path, root: Path) -> Settings:
-    return Settings(model=SMOLLM2, state=tmp_path / "state", adapter_root=root, max_adapters=2)
+root, settings = pytest.fixture(three_versions), pytest.fixture(room_for_two)
 
 
 async def test_aliases_move_and_roll_back(client: httpx.AsyncClient) -> None:
@@ -101,7 +93,7 @@ async def test_all_of_it_survives_a_restart(
     await client.put("/aliases/default", json={"weights": {"news-2": 1}})
     before = await predict(client)
     (settings.state / "adapters" / "news-1@1" / "adapter_config.json").write_text("{")
-    async for again in restarted(settings):
+    async with restarted(settings) as again:
         assert await names(again) == [BASE, "news-2", "default"]
         assert await predict(again) | {"id": 0, "latency_ms": 0} == before | {
             "id": 0,
@@ -117,19 +109,15 @@ async def test_all_of_it_survives_a_restart(
     assert "news-1" not in json.loads((settings.state / "registry.json").read_text())["adapters"]
 
 
-async def restarted(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(settings, FakeEngine())
-    async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            yield client
+def restarted(settings: Settings) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+    return started(create_app(settings, FakeEngine()))
 
 
 async def test_a_registry_that_is_not_ours_stops_the_start(settings: Settings) -> None:
     settings.state.mkdir()
     (settings.state / "registry.json").write_text('{"adapters": 3}')
     with pytest.raises(StartupError, match=r"registry\.json can't be read"):
-        async for _ in restarted(settings):
+        async with restarted(settings):
             pass
 
 

@@ -22,7 +22,7 @@ def test_rows_give_kind_bounds_default_and_text() -> None:
     for row in (
         "| `port` | integer ≥ 0, ≤ 65535 | `8000` |  |\n",
         "| `log_format` | `text`, `json` | `text` |  |\n",
-        "| `name` | string | required | for logs and metrics |\n",
+        "| `name` | string | required | for the access log |\n",
         "| `limits.timeout_ms` | integer > 0 | `30000` |"
         " a request without X-Request-Timeout-Ms ends in a 504 after this |\n",
     ):

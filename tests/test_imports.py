@@ -1,4 +1,5 @@
-"""Imports point one way: main → routes → recommender → {scoring, adapters, engine.base}."""
+"""Imports point one way:
+main → routes → {recommender, adapters} → {models, scoring, engine.base}."""
 
 import ast
 from pathlib import Path
@@ -52,6 +53,13 @@ def test_only_main_knows_the_engines() -> None:
     for file in app_files():
         if file.parent.name != "engine" and file.name != "main.py":
             assert not imports(file) & ENGINES, file
+
+
+def test_only_the_programs_and_routes_know_routes() -> None:
+    programs = {ROOT / "app" / f"{name}.py" for name in ("main", "cluster", "__main__")}
+    for file in {*app_files()} - programs - {*app_files("routes")}:
+        found = {name for name in imports(file) if name.startswith(("app.routes", "app.main"))}
+        assert not found, file
 
 
 def test_routes_reach_the_engine_through_the_recommender() -> None:

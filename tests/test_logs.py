@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,9 +16,11 @@ from fastapi import FastAPI
 
 from app import logs
 from app.engine.fake import FakeEngine
+from app.main import create_app
 from app.settings import Settings
 from tests.keys import SECRETS, bearer, key
 from tests.models import ROOT
+from tests.servers import started
 
 METHODS = ("GET", "POST", "PUT", "DELETE")
 MARKER = "zxqjkv"  # in no message, path or name of ours
@@ -103,20 +106,31 @@ async def test_no_text_of_users_is_logged(
         assert outline in logged
 
 
-async def test_keys_are_not_logged(settings: Settings, engine: FakeEngine, log: Log) -> None:
-    from app.main import create_app
-
-    app = create_app(settings.model_copy(update={"api_keys": (key("admin", "admin"),)}), engine)
-    transport = httpx.ASGITransport(app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
-        for name in SECRETS:
+async def test_a_key_is_logged_by_its_name_only(
+    settings: Settings, engine: FakeEngine, log: Log
+) -> None:
+    keys = (key("admin", "admin"), key("slow", "predict", requests_per_minute=1))
+    app = create_app(settings.model_copy(update={"api_keys": keys}), engine)
+    async with started(app) as client:
+        log.seek(log.truncate(0))
+        for name in (*SECRETS, "slow"):
             await client.post("/predict", json={"target": "t"}, headers=bearer(name))
+        await client.get("/health", headers=bearer("admin"))
     logged = log.getvalue()
-    assert "401" in logged
+    names = {"200": {"", "admin", "slow"}, "401": {""}, "429": {"slow"}}
+    assert logged_keys(log) == names
     assert not [secret for secret in SECRETS.values() if secret in logged]
+
+
+def logged_keys(log: Log) -> dict[str, set[str]]:
+    """Status → names of keys in the access log's lines."""
+    found: dict[str, set[str]] = {}
+    for line in log.getvalue().splitlines():
+        if log.form == "json" and "status" in (fields := json.loads(line)):
+            found.setdefault(str(fields["status"]), set()).add(fields["key"])
+        elif words := re.search(r" (\d{3}) [\d.]+ ms(?: key=(\w+))? id=", line):
+            found.setdefault(words[1], set()).add(words[2] or "")
+    return found
 
 
 async def test_each_line_of_a_request_has_its_id(

@@ -19,8 +19,8 @@ from app.main import create_app
 from app.scoring.prompt import Prompt
 from app.server import Server
 from app.settings import Limits, Settings
+from loadtests.services import free_port
 from tests.models import SMOLLM2
-from tests.servers import free_port
 
 TARGET = {"target": "Tesla unveils a car"}
 

@@ -11,6 +11,7 @@ from app.engine.fake import FakeEngine
 from app.main import create_app
 from app.routes.page import FOLDER
 from app.settings import Settings
+from tests.servers import client_of
 
 FILES = sorted(file.name for file in FOLDER.iterdir())
 PAGES = ("/", "/page/experiments.html")
@@ -80,8 +81,7 @@ async def test_links_hold_behind_a_proxys_prefix(
     settings: Settings, engine: FakeEngine, path: str, root_path: str
 ) -> None:
     """Every link of a page is relative and leads to something; nothing in it is inline."""
-    transport = httpx.ASGITransport(create_app(settings, engine), root_path=root_path)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with client_of(create_app(settings, engine), root_path) as client:
         page = httpx.URL(f"http://test{root_path}{path}")
         markup = Markup()
         markup.feed((await client.get(page)).text)

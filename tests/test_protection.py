@@ -16,11 +16,9 @@ from app.security import listening_host, new_key
 from app.settings import Settings
 from tests.keys import bearer, guarded, refused
 from tests.models import ROOT, SMOLLM2
+from tests.servers import client_of
 
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return guarded(tmp_path / "state")
+settings = pytest.fixture(guarded)
 
 
 async def test_a_rate_limit_is_of_one_key_and_of_work(client: httpx.AsyncClient) -> None:
@@ -63,8 +61,7 @@ async def test_pages_of_a_known_origin_may_call(client: httpx.AsyncClient) -> No
 
 async def test_cors_is_off_by_default(tmp_path: Path, engine: FakeEngine) -> None:
     app = create_app(Settings(model=SMOLLM2, state=tmp_path), engine)
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with client_of(app) as client:
         ask = {"origin": "https://news.example", "access-control-request-method": "POST"}
         for answer in (
             await client.options("/predict", headers=ask),

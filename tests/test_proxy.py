@@ -8,14 +8,14 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from app.proxy import OwnShape
+from tests.servers import client_of
 
 
 async def ask_proxy(
     answer: Callable[[Scope, Receive, Send], Any], **headers: str
 ) -> httpx.Response:
     """Through the middleware, as Ray's proxy runs it, around an application that is the proxy."""
-    transport = httpx.ASGITransport(OwnShape(answer))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with client_of(OwnShape(answer)) as client:
         return await client.get("/", headers=headers)
 
 

@@ -1,7 +1,6 @@
 """Keys and scopes: on the real application with the fake engine."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +14,7 @@ from app.main import create_app
 from app.security import Security
 from app.settings import ApiKey, Settings
 from tests.keys import SECRETS, bearer, guarded, key, refused
+from tests.servers import client_of
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 # Every first part of a path that the service has, and who may call it. A new one must be added.
@@ -27,9 +27,7 @@ SCOPES = {
 }
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return guarded(tmp_path / "state")
+settings = pytest.fixture(guarded)
 
 
 def paths(app: FastAPI) -> list[str]:
@@ -98,8 +96,7 @@ async def test_a_root_path_opens_nothing(
     app = create_app(settings, engine)
 
     async def status(path: str) -> int:
-        transport = httpx.ASGITransport(app, root_path=root_path)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with client_of(app, root_path) as client:
             return (await client.delete(path, headers=bearer("predict"))).status_code
 
     assert await status(f"{root_path}/adapters/x") == 403

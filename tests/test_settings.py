@@ -4,9 +4,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.__main__ import read_settings
 from app.errors import StartupError
-from app.settings import Settings
+from app.settings import Settings, read_settings
 
 
 def test_environment_variables_and_nested_groups(monkeypatch: pytest.MonkeyPatch) -> None:

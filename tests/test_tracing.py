@@ -22,6 +22,7 @@ from app.engine.fake import FakeEngine
 from app.main import create_app
 from app.settings import Settings
 from tests.models import ROOT, SMOLLM2
+from tests.servers import started
 
 MARKER = "zxqjkv"
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -32,11 +33,7 @@ MODEL = "smollm2-135m-instruct"
 async def traced(settings: Settings, engine: FakeEngine) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service that traces; the collector is not there, and never asked."""
     app = create_app(settings.model_copy(update={"trace_endpoint": "http://127.0.0.1:9"}), engine)
-    transport = httpx.ASGITransport(app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
+    async with started(app) as client:
         yield client
 
 
@@ -172,12 +169,8 @@ async def test_a_collector_gets_the_spans_when_the_service_stops(
     endpoint = f"http://127.0.0.1:{server.server_port}/v1/traces"
     settings = Settings(model=SMOLLM2, state=tmp_path, trace_endpoint=endpoint)
     app = create_app(settings, engine)
-    transport = httpx.ASGITransport(app)
     try:
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-        ):
+        async with started(app) as client:
             await client.post("/predict", json={"target": "t"})
             assert not bodies  # sent in batches, beside the requests
     finally:

@@ -13,9 +13,11 @@ from typing import Protocol
 
 import numpy as np
 
+from app.engine import lora
 from app.scoring.calibration import answer
 from app.scoring.profile import Profile, ProfileError, load_profile
 from app.scoring.prompt import Encoder, PromptBuilder
+from training import bottleneck
 from training.dataset import Impression
 from training.errors import TrainingError
 from training.metrics import Floats
@@ -25,8 +27,8 @@ TEMPERATURE = 0.01
 MAX_TOKENS = 10
 """The original project's parameters when it asks for text."""
 ADAPTER_FILES = (
-    ("adapter_config.json", "base_model_name_or_path", "peft_type"),
-    ("bottleneck.json", "base_model", "method"),
+    (lora.CONFIG_FILE, "base_model_name_or_path", "peft_type"),
+    (bottleneck.CONFIG_FILE, "base_model", "method"),
 )
 """A file that makes a folder an adapter, and its fields for the base and the method."""
 
@@ -115,7 +117,7 @@ def check_for_vllm(source: Source) -> None:
 
 def read_profile(folder: Path) -> Profile:
     if not folder.is_dir():
-        raise TrainingError(f"{folder} is not a folder: give --model NAME=FOLDER")
+        raise TrainingError(f"{folder} is not a folder")
     try:
         return load_profile(folder)
     except ProfileError as error:

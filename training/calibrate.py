@@ -13,49 +13,32 @@ likelier answer turns from No. to Yes., so that chat and scores say the same.
 import argparse
 from pathlib import Path
 
-from training.errors import TrainingError
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", type=Path, metavar="DIR", help="a trained adapter or model")
     add("--data", type=Path, required=True, metavar="DIR", help="folder written by prepare")
-    add("--base", type=Path, metavar="DIR", help="the base model, where DIR is an adapter")
+    add("--base", type=Path, metavar="DIR", help="base of an adapter that does not name its own")
     add("--limit", type=float, metavar="N", help="N impressions, spread over the split (all)")
     add("--threshold", choices=("balanced", "chat"), default="balanced", help="(balanced)")
     add("--batch-tokens", type=int, default=4096, metavar="N", help="of a forward pass (4096)")
 
 
 def run(options: argparse.Namespace) -> None:
-    import torch
-
-    from app.scoring.profile import ProfileError, load_profile
-    from app.scoring.prompt import Encoder, PromptBuilder
+    from app.scoring.profile import PROFILE_FILE
+    from training.backends import find_source
     from training.dataset import PreparedData
-    from training.methods import load_trained
+    from training.folders import write_whole
+    from training.methods import best_device, load_trained
     from training.scorer import score
     from training.validation import fit, spread
 
-    try:
-        profile = load_profile(options.model)
-    except ProfileError as error:
-        raise TrainingError(str(error)) from None
+    source = find_source(options.model, options.base)
     data = PreparedData(options.data)
     impressions = spread(data, "val", options.limit or data.count("val"))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_trained(options.model, options.base, device=device)
-    builder = PromptBuilder(Encoder((options.base or options.model) / "tokenizer.json"), profile)
-    scores = score(model, builder, impressions, options.batch_tokens)
+    model = load_trained(options.model, source.base, device=best_device())
+    scores = score(model, source.builder(), impressions, options.batch_tokens)
     found = fit(impressions, scores, options.threshold)
-    write_profile(options.model, found.apply(profile).model_dump_json(indent=1))
+    profile = found.apply(source.profile).model_dump_json(indent=1)
+    write_whole(options.model / PROFILE_FILE, profile + "\n")
     print(found)
-
-
-def write_profile(folder: Path, text: str) -> None:
-    """Whole or not at all. Raises TrainingError where the folder can't be written."""
-    partial = folder / ".profile.json.partial"
-    try:
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(folder / "profile.json")
-    except OSError as error:
-        raise TrainingError(f"can't write {folder}/profile.json: {error.strerror}") from None

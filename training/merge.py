@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.scoring.profile import PROFILE_FILE
 from training.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def write_merged(base: Path, adapters: "list[LoraAdapter]", folder: Path) -> Non
     """The base's tensors plus the adapters' mean delta, in shards of at most SHARD_BYTES."""
     from safetensors.torch import save_file
 
-    from app.engine.lora import weight_files
+    from app.engine.lora import INDEX_FILE, weight_files
 
     files = weight_files(base)
     shards = plan_shards(files)
@@ -98,7 +99,7 @@ def write_merged(base: Path, adapters: "list[LoraAdapter]", folder: Path) -> Non
             },
         }
         text = json.dumps(index, indent=2) + "\n"
-        (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")
+        (folder / INDEX_FILE).write_text(text, encoding="utf-8")
 
 
 def plan_shards(files: dict[str, Path]) -> list[dict[str, int]]:
@@ -133,9 +134,9 @@ def merged_tensors(
 
 
 def copy_profile(adapter: Path, folder: Path) -> None:
-    profile = adapter / "profile.json"
+    profile = adapter / PROFILE_FILE
     if profile.is_file():
-        (folder / "profile.json").write_bytes(profile.read_bytes())
+        (folder / PROFILE_FILE).write_bytes(profile.read_bytes())
 
 
 def describe(base: Path, adapters: list[Path]) -> dict[str, Any]:

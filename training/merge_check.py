@@ -14,11 +14,11 @@ from safetensors import safe_open
 from torch import Tensor
 
 from app.engine import lora
-from app.scoring.profile import ProfileError, load_profile
-from app.scoring.prompt import Encoder, PromptBuilder, Reader, Story
+from app.scoring.prompt import PromptBuilder, Reader, Story
+from training.backends import find_source
 from training.dataset import Impression, PreparedData
 from training.errors import TrainingError
-from training.methods import load_trained
+from training.methods import best_device, load_trained
 from training.metrics import Floats
 from training.scorer import score
 
@@ -64,10 +64,7 @@ def compare(
 
     Raises TrainingError where log-odds differ by more than rounding to the base's precision can.
     """
-    try:
-        builder = PromptBuilder(Encoder(base / "tokenizer.json"), load_profile(adapters[0]))
-    except ProfileError as error:
-        raise TrainingError(str(error)) from None
+    builder = find_source(adapters[0], base).builder()
     stored = precision(merged)
     model = with_adapters(base, adapters)
     unmerged = log_odds(model, builder, impressions)
@@ -75,7 +72,7 @@ def compare(
         effect = float(np.abs(log_odds(model, builder, impressions) - unmerged).max())
     del model
     gc.collect()
-    model = load_trained(merged, device=device())
+    model = load_trained(merged, device=best_device())
     compute_in_float32(model)
     difference = np.abs(log_odds(model, builder, impressions) - unmerged)
     allowed = ROUNDING[stored] + PART * effect
@@ -95,7 +92,7 @@ def compare(
 
 def with_adapters(base: Path, adapters: Sequence[Path]) -> Any:
     """PEFT's own model of the base with the adapters' mean."""
-    model = load_trained(adapters[0], base, device=device())
+    model = load_trained(adapters[0], base, device=best_device())
     if len(adapters) > 1:
         names = ["default", *(str(number) for number in range(1, len(adapters)))]
         for name, adapter in zip(names[1:], adapters[1:], strict=True):
@@ -141,10 +138,6 @@ def precision(model: Path) -> torch.dtype:
             tensor = tensors.get_tensor(name)
         sizes[tensor.dtype] += tensor.numel()
     return max(sizes, key=lambda dtype: sizes[dtype])
-
-
-def device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def name(dtype: torch.dtype) -> str:

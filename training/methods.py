@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 from app.engine import lora
 from training import bottleneck
 from training.config import FinetuneConfig
-from training.errors import TrainingError
+from training.errors import TrainingError, first_line
 from training.folders import copy_side_files
 from training.objective import teach
 
@@ -215,7 +215,6 @@ def load_trained(
     folder: Path,
     base: Path | None = None,
     dtype: torch.dtype | str = "auto",
-    attention: str = "sdpa",
     device: torch.device | str | None = None,
 ) -> Any:
     """What `save` wrote, ready to score; base: what an adapter belongs to.
@@ -223,11 +222,11 @@ def load_trained(
     Raises LoraError or TrainingError where the adapter and the base don't fit.
     """
     if is_whole_model(folder):
-        return load_base(folder, dtype, attention, device=device).eval()
+        return load_base(folder, dtype, device=device).eval()
     if base is None:
         raise TrainingError(f"{folder} is an adapter: name its base model with --base")
     if (folder / bottleneck.CONFIG_FILE).is_file():
-        model = load_base(base, dtype, attention, device=device)
+        model = load_base(base, dtype, device=device)
         bottleneck.load(model, folder)
         return model.eval()
     from peft import PeftModel
@@ -236,10 +235,10 @@ def load_trained(
     if config.get("peft_type") == "LORA" and not config.get("use_dora"):
         lora.check_fit(lora.LoraAdapter(folder, config), base)
     try:
-        return PeftModel.from_pretrained(load_base(base, dtype, attention, device=device), folder)
+        return PeftModel.from_pretrained(load_base(base, dtype, device=device), folder)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"{folder} does not fit {base}: {first_line(error)}") from error
 
 
-def first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
+def best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

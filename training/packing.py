@@ -46,7 +46,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class AnswerTokens:
     """What the model learns to say after a prompt, in tokens, with the end of its turn."""
 
     yes: Tokens
@@ -75,7 +75,7 @@ def build_prompts(
 def group_prompts(
     prompts: Sequence[Prompt],
     clicked: Sequence[bool] | None,
-    answers: Answers | None,
+    answers: AnswerTokens | None,
     row_tokens: int,
 ) -> list[Group]:
     """One impression's prompts → groups of at most `row_tokens` tokens; the prefix is repeated

@@ -18,13 +18,13 @@ would be tens of gigabytes. Faulty rows are listed in dropped.jsonl.
 """
 
 import argparse
-import sys
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.scoring.profile import LAYOUTS
 from training.errors import TrainingError
+from training.progress import say
 
 if TYPE_CHECKING:
     import polars as pl
@@ -83,9 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         flag = f"--{name.replace('_', '-')}"
         text = f"{text} ({TEMPORAL_DEFAULTS[name]})"
         temporal.add_argument(flag, type=int, metavar="N", help=text)
-    temporal.add_argument(
-        "--layout", choices=["compact", "original"], help="of the text files (compact)"
-    )
+    temporal.add_argument("--layout", choices=list(LAYOUTS), help="of the text files (compact)")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -210,7 +208,3 @@ def sample(
     }
     splits = sample_temporal(rows, **numbers, seed=options.seed)
     return {name: splits[name] for name in names if name in splits}
-
-
-def say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 from training.errors import TrainingError
 from training.evaluate import RESULT_FILE
+from training.folders import LOG_FILE, write_whole
 
 TEMPLATE = "report.html.jinja"
-LOG_FILE = "trainer_log.jsonl"
 SAME = ("data_hash", "split", "impressions", "candidates")
 
 
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
     evaluations = [read(folder) for folder in options.folders]
     check_same(options.folders, evaluations)
     output = options.output or options.folders[0] / "report.html"
-    write(output, render(evaluations))
+    write_whole(output, render(evaluations))
     print(f"{output} is ready")
 
 
@@ -203,13 +203,3 @@ def made_with(evaluation: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "hardware", f"{hardware['device']}, {hardware['threads']} processor threads"
     yield "commit", run["commit"] or "unknown"
     yield "versions", ", ".join(f"{name} {number}" for name, number in run["versions"].items())
-
-
-def write(file: Path, page: str) -> None:
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(file)
-    except OSError as error:
-        raise TrainingError(f"can't write {file}: {error.strerror}") from None

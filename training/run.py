@@ -22,7 +22,7 @@ from training.config import FinetuneConfig
 from training.dataset import PreparedData, without_categories
 from training.errors import TrainingError
 from training.objective import Task
-from training.packing import Answers, Group, build_prompts, group_prompts, pack, separate
+from training.packing import AnswerTokens, Group, build_prompts, group_prompts, pack, separate
 from training.run_folder import STATE_FILE, begin, check_output, explained, open_output
 from training.trainer import AnswerTrainer, make_arguments
 from training.validation import Fit, fit, spread
@@ -102,7 +102,7 @@ def place(arguments: TrainingArguments, on_gpu: bool, bf16: bool) -> methods.Pla
     return methods.Placement(on_gpu, None if sharded else arguments.device, bf16)
 
 
-def read_answers(builder: PromptBuilder, base: Path) -> Answers:
+def read_answers(builder: PromptBuilder, base: Path) -> AnswerTokens:
     """The labels in tokens, each with the tokenizer's end of a turn."""
     file = base / "tokenizer_config.json"
     config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -110,10 +110,10 @@ def read_answers(builder: PromptBuilder, base: Path) -> Answers:
     end = end["content"] if isinstance(end, dict) else end
     labels = builder.profile.labels
     yes, no = (builder.encoder.template(label + end) for label in (labels.yes, labels.no))
-    return Answers(yes, no)
+    return AnswerTokens(yes, no)
 
 
-def make_task(config: FinetuneConfig, builder: PromptBuilder, answers: Answers) -> Task:
+def make_task(config: FinetuneConfig, builder: PromptBuilder, answers: AnswerTokens) -> Task:
     return Task(
         yes=builder.yes,
         no=builder.no,
@@ -125,7 +125,7 @@ def make_task(config: FinetuneConfig, builder: PromptBuilder, answers: Answers) 
 
 
 def read_groups(
-    config: FinetuneConfig, data: PreparedData, builder: PromptBuilder, answers: Answers
+    config: FinetuneConfig, data: PreparedData, builder: PromptBuilder, answers: AnswerTokens
 ) -> list[Group]:
     """The training split, up to max_samples candidates, in tokens."""
     groups: list[Group] = []

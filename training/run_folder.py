@@ -11,8 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from training.config import FinetuneConfig
-from training.errors import TrainingError
-from training.methods import first_line
+from training.errors import TrainingError, first_line
 
 MARK = "finetune.json"
 """What a run was started with: tells our folders from others, and a resumed run's options."""

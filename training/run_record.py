@@ -3,7 +3,6 @@
 import json
 import platform
 import resource
-import subprocess
 import time
 from dataclasses import asdict
 from datetime import timedelta
@@ -15,8 +14,9 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from training.config import FinetuneConfig
+from training.folders import LOG_FILE
+from training.provenance import commit, processor
 
-LOG_FILE = "trainer_log.jsonl"
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers")
 PRINTED = ("loss", "learning_rate", "eval_loss", "eval_auc", "eval_mass")
 
@@ -122,23 +122,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def commit() -> str | None:
-    """The code's git commit, with + where files differ from it; None outside a repository."""
-    here = Path(__file__).parent
-    try:
-        head, changes = (
-            subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True)
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "."])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
-
-
 def hardware() -> dict[str, Any]:
     on_gpu = torch.cuda.is_available()
     return {
-        "device": torch.cuda.get_device_name() if on_gpu else platform.processor() or "cpu",
+        "device": torch.cuda.get_device_name() if on_gpu else processor(),
         "gpus": torch.cuda.device_count(),
         "processes": torch.distributed.get_world_size()
         if torch.distributed.is_initialized()

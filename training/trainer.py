@@ -14,7 +14,7 @@ from app.scoring.prompt import PromptBuilder
 from training import methods
 from training.config import FinetuneConfig, check_known
 from training.dataset import Impression
-from training.errors import TrainingError
+from training.errors import TrainingError, first_line
 from training.objective import Task
 from training.packing import UNKNOWN, Group, collate
 from training.scorer import Scores, score
@@ -67,7 +67,7 @@ def make_arguments(config: FinetuneConfig, output: Path, bf16: bool) -> Training
     try:
         return TrainingArguments(**(options | config.trainer | {"output_dir": str(output)}))
     except (ValueError, TypeError, ImportError) as error:
-        raise TrainingError(f"options: {methods.first_line(error)}") from error
+        raise TrainingError(f"options: {first_line(error)}") from error
 
 
 class Rows(torch.utils.data.Dataset[list[Group]]):

@@ -16,7 +16,7 @@ from training.backends import (
     judge,
 )
 from training.dataset import Impression
-from training.methods import load_trained
+from training.methods import best_device, load_trained
 from training.scorer import score
 
 
@@ -30,10 +30,9 @@ class TransformersBackend:
         self.builder = source.builder()
         self.tokenizer = Tokenizer.from_file(str(source.base / "tokenizer.json"))
         self.batch_tokens = batch_tokens
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         logging.disable_progress_bar()
         folder = source.adapter or source.base
-        self.model = load_trained(folder, source.base, dtype, device=device)
+        self.model = load_trained(folder, source.base, dtype, best_device())
 
     def score(self, impressions: Sequence[Impression]) -> list[Answers]:
         found = score(self.model, self.builder, impressions, self.batch_tokens)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq  # type: ignore[import-untyped]
+from scipy.special import expit  # type: ignore[import-untyped]
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, roc_curve
 
@@ -106,22 +107,22 @@ def fit(impressions: Sequence[Impression], scores: Scores, rule: str) -> Fit:
     if slope < FLATTEST:  # no better than chance: keep the order as it is and set the level alone
         slope, intercept = 1.0, level(log_odds, clicked)
     cut = 0.0 if rule == "chat" else balanced_cut(log_odds, clicked)
-    threshold = float(sigmoid(np.array(slope * cut + intercept)))
+    threshold = float(expit(slope * cut + intercept))
     return Fit(
         slope,
         intercept,
         threshold,
         len(impressions),
         len(clicked),
-        judge(clicked, sigmoid(log_odds), 0.5),
-        judge(clicked, sigmoid(slope * log_odds + intercept), threshold),
+        measure_quality(clicked, expit(log_odds), 0.5),
+        measure_quality(clicked, expit(slope * log_odds + intercept), threshold),
     )
 
 
 def level(log_odds: Floats, clicked: Flags) -> float:
     """The intercept that gives the mean probability the share of clicks."""
     far = float(np.abs(log_odds).max()) + FAR
-    return float(brentq(lambda shift: sigmoid(log_odds + shift).mean() - clicked.mean(), -far, far))
+    return float(brentq(lambda shift: expit(log_odds + shift).mean() - clicked.mean(), -far, far))
 
 
 def balanced_cut(log_odds: Floats, clicked: Flags) -> float:
@@ -131,15 +132,9 @@ def balanced_cut(log_odds: Floats, clicked: Flags) -> float:
     return float(np.clip(best, log_odds.min(), log_odds.max()))
 
 
-def judge(clicked: Flags, probability: Floats, threshold: float) -> Quality:
+def measure_quality(clicked: Flags, probability: Floats, threshold: float) -> Quality:
     return Quality(
         metrics.log_loss([clicked], [probability]).value,
         metrics.expected_calibration_error(metrics.calibration_bins(clicked, probability)),
         float(balanced_accuracy_score(clicked, probability >= threshold)),
     )
-
-
-def sigmoid(x: Floats) -> Floats:
-    """1 / (1 + e^-x) without overflow."""
-    result: Floats = np.exp(-np.logaddexp(0, -x))
-    return result

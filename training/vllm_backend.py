@@ -1,6 +1,5 @@
 """A model run by vLLM in this process: scores as the service gives them, without HTTP."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from app.engine.lora import LORA_RANKS, read_lora
 from app.engine.vllm import cpu_defaults
 from training.backends import (
     MAX_TOKENS,
@@ -21,11 +21,9 @@ from training.backends import (
     judge,
 )
 from training.dataset import Impression
-from training.errors import TrainingError
+from training.errors import TrainingError, first_line
 from training.packing import build_prompts
-
-RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM can reserve for an adapter (vllm.config.lora.MaxLoRARanks)."""
+from training.progress import say
 
 
 class VllmBackend:
@@ -44,9 +42,10 @@ class VllmBackend:
         try:
             self.llm = LLM(**engine_options(source, options))
         except (ValueError, TypeError, RuntimeError) as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise TrainingError(f"vLLM did not start: {lines[0] if lines else error!r}") from error
-        self.llm.collective_rpc("use_float32_labels", args=(labels,))
+            raise TrainingError(f"vLLM did not start: {first_line(error)}") from error
+        exact = self.llm.collective_rpc("use_float32_labels", args=(labels,))
+        if not exact[0]:  # the first worker is the one that samples
+            say("warning: scores have the resolution of the model's head: it has no plain rows")
         self.limit = int(self.llm.llm_engine.model_config.max_model_len)
         self.scored = SamplingParams(
             max_tokens=1, temperature=0.0, detokenize=False, logprob_token_ids=labels
@@ -100,13 +99,14 @@ def engine_options(source: Source, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def lora_options(source: Source) -> dict[str, Any]:
+    """Raises LoraError for anything but plain LoRA, TrainingError for too large a rank."""
     if source.adapter is None:
         return {}
-    config = json.loads((source.adapter / "adapter_config.json").read_bytes())
-    rank = int(config["r"])
-    room = next((room for room in RANKS if room >= rank), None)
+    rank = read_lora(source.adapter).rank
+    room = next((room for room in LORA_RANKS if room >= rank), None)
     if room is None:
         raise TrainingError(
-            f"{source.adapter}: vLLM serves ranks up to {RANKS[-1]}, not {rank}: merge it first"
+            f"{source.adapter}: vLLM serves ranks up to {LORA_RANKS[-1]}, not {rank}: merge it"
+            " first"
         )
     return {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}

@@ -17,25 +17,16 @@ from app.scoring.prompt import Prompt
 class FakeEngine:
     """Scores are a hash of the prompt and the adapter, so they repeat and differ like real ones."""
 
-    def __init__(
-        self,
-        latency_seconds: float = 0.0,
-        label_mass: float = 0.9,
-        max_prompt_tokens: int = 2047,
-        step_tokens: int = 1 << 20,
-    ) -> None:
+    max_prompt_tokens = 2047
+    step_tokens = 1 << 20
+
+    def __init__(self, latency_seconds: float = 0.0) -> None:
         self.latency_seconds = latency_seconds
-        self.label_mass = label_mass
+        self.label_mass = 0.9
         self.dead = False
         self.running = 0
         self.aborted = 0
         self.adapters: set[str] = set()
-        self._max_prompt_tokens = max_prompt_tokens
-        self._step_tokens = step_tokens
-
-    @property
-    def max_prompt_tokens(self) -> int:
-        return self._max_prompt_tokens
 
     @property
     def openai(self) -> None:
@@ -53,10 +44,6 @@ class FakeEngine:
 
     async def use_labels(self, token_ids: Sequence[int]) -> None:
         self.check_health()
-
-    @property
-    def step_tokens(self) -> int:
-        return self._step_tokens
 
     async def load_adapter(self, name: str, path: Path) -> None:
         self.adapters.add(name)

@@ -14,6 +14,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionReque
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
+from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
@@ -25,11 +26,6 @@ except ImportError:  # vLLM 0.26
     from vllm.entrypoints.openai.api_server import init_app_state
     from vllm.entrypoints.openai.cli_args import make_arg_parser
     from vllm.entrypoints.openai.engine.protocol import ErrorResponse
-
-try:
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
-except ImportError:
-    from vllm.utils import FlexibleArgumentParser
 
 from app.errors import (
     BadRequest,
@@ -49,7 +45,7 @@ Python's where it has not moved to that (in 0.26 everywhere)."""
 
 
 class VllmOpenAI:
-    """Chat completions, completions and the list of models."""
+    """Chat completions and completions."""
 
     def __init__(self, state: State) -> None:
         self._state = state

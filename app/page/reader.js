@@ -1,6 +1,6 @@
 /** The reader's three lists: add, remove, reorder. */
 
-import { announce, byId, make } from "./dom.js";
+import { announce, make } from "./dom.js";
 import { formatStory, parseStory, toWire } from "./story.js";
 
 const LISTS = [
@@ -137,5 +137,3 @@ function drawList({ name, title, hint }, onChange) {
     ),
   );
 }
-
-export const focusReader = () => byId("history-new").focus();

@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 
 from app.adapters import Adapters
+from app.errors import Conflict
 from app.routes.dependencies import ERRORS
 from app.schemas import (
     Adapter,
@@ -90,3 +91,17 @@ async def remove_alias(alias: str, adapters: AdaptersDep) -> Removed:
     """Requests that still use it get a 404."""
     await adapters.remove_alias(alias)
     return Removed(removed=alias)
+
+
+def refuse_changes(app: FastAPI) -> None:
+    """/adapters and /aliases only tell what is there: a change would reach one of many replicas."""
+
+    def only_read(request: Request) -> Adapters:
+        if request.method != "GET":
+            raise Conflict(
+                "adapters and aliases are declared for all replicas: change user_config in the"
+                " deployment's file and run `serve deploy`"
+            )
+        return adapters(request)
+
+    app.dependency_overrides[adapters] = only_read

@@ -1,4 +1,4 @@
-"""What handlers take from the application."""
+"""What handlers share: what they take from the application, and wire types to ours and back."""
 
 import time
 from typing import Annotated, Any
@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 from app.errors import Unprocessable
 from app.models import Choice, ModelRegistry
 from app.recommender import Judged, Recommender
-from app.schemas import ErrorResponse, ReaderFields, Story, Usage
+from app.schemas import ErrorResponse, Judgement, ReaderFields, Story, Usage
 from app.scoring.prompt import Reader
 from app.scoring.prompt import Story as PromptStory
 from app.settings import Limits
@@ -66,6 +66,16 @@ def reader(sent: ReaderFields, limits: Limits, prefix: str = "") -> Reader:
         stories(f"{prefix}history", sent.history),
         stories(f"{prefix}liked", sent.liked),
         stories(f"{prefix}disliked", sent.disliked),
+    )
+
+
+def judgement(judged: Judged, index: int) -> Judgement:
+    answer = judged.answers[index]
+    return Judgement(
+        probability=answer.probability,
+        label=answer.label,
+        label_mass=answer.label_mass,
+        history_used=judged.history_used[index],
     )
 
 

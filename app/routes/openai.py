@@ -1,4 +1,5 @@
-"""OpenAI's routes, answered by vLLM's own serving code on the same engine."""
+"""OpenAI's routes: chat and completions answered by vLLM's own serving code on the same engine, the
+list of models by ours."""
 
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable

@@ -9,24 +9,15 @@ from app.routes.dependencies import (
     LimitsDep,
     RecommenderDep,
     choose,
+    judgement,
     latency_ms,
     reader,
     story,
     usage,
 )
-from app.schemas import BatchRequest, BatchResponse, Judgement, PredictRequest, PredictResponse
+from app.schemas import BatchRequest, BatchResponse, PredictRequest, PredictResponse
 
 router = APIRouter(tags=["predictions"], responses=ERRORS)
-
-
-def judgement(judged: Judged, index: int) -> Judgement:
-    answer = judged.answers[index]
-    return Judgement(
-        probability=answer.probability,
-        label=answer.label,
-        label_mass=answer.label_mass,
-        history_used=judged.history_used[index],
-    )
 
 
 def keep(request: Request, judged: Judged) -> None:

@@ -9,12 +9,12 @@ from app.routes.dependencies import (
     LimitsDep,
     RecommenderDep,
     choose,
+    judgement,
     latency_ms,
     reader,
     story,
     usage,
 )
-from app.routes.predict import judgement
 from app.schemas import RankedStory, RankRequest, RankResponse
 from app.scoring.ranking import order
 

@@ -8,7 +8,7 @@ as Qwen3's `<think>`), so no title can become a control token.
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -39,8 +39,8 @@ class Reader:
     """What is known of a reader; each list has its oldest story first."""
 
     history: Sequence[Story] = ()
-    liked: Sequence[Story] = field(default=())
-    disliked: Sequence[Story] = field(default=())
+    liked: Sequence[Story] = ()
+    disliked: Sequence[Story] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.models import ROOT
+from tests.models import MIND, ROOT
 from tests.training.tiny import make_tokenizer
 from training.__main__ import main
-
-MIND = ROOT / "tests" / "fixtures" / "mind"
 
 
 def test_measures_a_method_after_one_that_fails(tmp_path: Path) -> None:
@@ -17,13 +15,13 @@ def test_measures_a_method_after_one_that_fails(tmp_path: Path) -> None:
     splits = ["--train", str(MIND / "train"), "--val", str(MIND / "val")]
     assert main(["prepare", *splits, "--out", str(data)]) == 0
     make_tokenizer().save(str(tokenizer))
-    command = [sys.executable, str(ROOT / "loadtests" / "training_cost.py"), "--shapes", "tiny"]
+    command = [sys.executable, "-m", "loadtests.training_cost", "--shapes", "tiny"]
     command += ["--data", str(data), "--work", str(tmp_path / "work"), "--json", str(file)]
     command += ["--tokenizer", str(tokenizer), "--methods", "p_tuning,lora"]
     command += ["--steps", "3", "--warmup", "1", "--set", "row_tokens=512"]
     # p_tuning refuses checkpointing.
     command += ["--set", "cutoff_len=512", "--set", "gradient_checkpointing=true"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
 
     result = json.loads(file.read_text(encoding="utf-8"))
     failed, row = result["rows"]

@@ -11,15 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from tests.models import ROOT, make_lora, make_tiny_qwen3
+from tests.models import MIND, ROOT, make_lora, make_tiny_qwen3
 from tests.training import page
 from tests.training.beside import Beside
 from tests.training.evaluation import LIMIT, PROFILE, QUICK, evaluate, vllm_arguments
 from tests.training.tiny import make_tiny
 from training.__main__ import main
 from training.dataset import Impression, PreparedData
-
-MIND = ROOT / "tests" / "fixtures" / "mind"
 
 
 @pytest.fixture(scope="session")

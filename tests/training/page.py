@@ -7,12 +7,11 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.models import ROOT, qwen3_tokenizer_files
-from tests.servers import free_port
+from loadtests.services import free_port
+from tests.models import MIND, ROOT, qwen3_tokenizer_files
 from tests.training.tiny import make_tiny
 
 PAGE = ROOT / "docs" / "training.md"
-MIND = ROOT / "tests" / "fixtures" / "mind"
 
 
 class Block(NamedTuple):

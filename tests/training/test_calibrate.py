@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import expit  # type: ignore[import-untyped]
 
 from app.scoring.profile import Calibration, Profile, load_profile
 from app.scoring.prompt import Reader, Story
@@ -13,7 +14,7 @@ from training.__main__ import main
 from training.dataset import Impression, PreparedData
 from training.errors import TrainingError
 from training.scorer import Scores, score
-from training.validation import fit, sigmoid, spread
+from training.validation import fit, spread
 
 SLOPE, INTERCEPT = 0.8, -2.5
 
@@ -26,7 +27,7 @@ def drawn(
     impressions, scores = [], []
     for number in range(count):
         odds = random.normal(scale=2, size=10)
-        clicked = random.random(10) < sigmoid(slope * odds + intercept)
+        clicked = random.random(10) < expit(slope * odds + intercept)
         stories = [Story("s")] * 10
         impressions.append(
             Impression(str(number), "u", Reader(), stories, ["n"] * 10, clicked.tolist())
@@ -50,7 +51,7 @@ def test_the_balanced_threshold_is_the_best_one() -> None:
     found = fit(impressions, scores, "balanced")
     clicked = np.concatenate([np.array(impression.clicked) for impression in impressions])
     odds = np.concatenate([yes - no for yes, no in scores])
-    probability = sigmoid(found.slope * odds + found.intercept)
+    probability = expit(found.slope * odds + found.intercept)
 
     def accuracy(threshold: float) -> float:
         right = probability >= threshold
@@ -64,7 +65,7 @@ def test_the_balanced_threshold_is_the_best_one() -> None:
 
 def test_the_chat_threshold_is_where_the_likelier_answer_turns() -> None:
     found = fit(*drawn(2000), "chat")
-    assert found.threshold == pytest.approx(float(sigmoid(np.array(found.intercept))))
+    assert found.threshold == pytest.approx(float(expit(found.intercept)))
 
 
 def test_scores_in_the_wrong_order_keep_it_and_get_the_right_level() -> None:
@@ -73,7 +74,7 @@ def test_scores_in_the_wrong_order_keep_it_and_get_the_right_level() -> None:
     assert found.slope == 1.0
     clicked = np.concatenate([np.array(impression.clicked) for impression in impressions])
     odds = np.concatenate([yes - no for yes, no in scores])
-    assert sigmoid(odds + found.intercept).mean() == pytest.approx(clicked.mean(), abs=1e-6)
+    assert expit(odds + found.intercept).mean() == pytest.approx(clicked.mean(), abs=1e-6)
 
 
 def test_a_profile_takes_the_fit() -> None:
@@ -130,5 +131,8 @@ def test_the_command_names_what_is_missing(
     tiny: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finetune(tiny, prepared, tmp_path / "out", max_samples=5)
-    assert main(["calibrate", str(tmp_path / "out"), "--data", str(prepared)]) == 1
-    assert "name its base model with --base" in capsys.readouterr().err
+    command = ["calibrate", str(tmp_path / "out"), "--data", str(prepared)]
+    assert main(command) == 1
+    assert "say where that is with --base" in capsys.readouterr().err
+    (tmp_path / tiny.name).symlink_to(tiny)  # beside the adapter, by the name that it gives
+    assert main(command) == 0

@@ -85,6 +85,7 @@ def test_writes_all_that_serving_and_people_need(
     assert record["tokens"] > record["answers"] > 0
     for name in ("peak_memory_bytes", "tokens_per_second", "commit", "hardware", "seconds"):
         assert record[name]
+    assert record["hardware"]["device"] not in ("", "cpu")  # its name
     after, before = (record["calibration"][when]["log_loss"] for when in ("after", "before"))
     assert after < before
 

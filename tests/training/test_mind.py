@@ -7,11 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.models import ROOT
+from tests.models import MIND
 from training import mind
 from training.errors import TrainingError
 
-MIND = ROOT / "tests" / "fixtures" / "mind"
 BAD_NEWS = {
     3: ("wrong column count", "7 instead of 8", False),
     5: ("empty title", "N91", False),

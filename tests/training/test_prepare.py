@@ -10,16 +10,15 @@ from typing import Any
 import polars as pl
 import pytest
 
-from app.scoring.profile import COMPACT, ORIGINAL, Layout, Profile
+from app.scoring.profile import CATEGORIES, COMPACT, ORIGINAL, Layout, Profile
 from app.scoring.prompt import Encoder, PromptBuilder
-from tests.models import ROOT
+from tests.models import MIND, ROOT
 from training import manifest
 from training.__main__ import main
 from training.dataset import PreparedData
 from training.errors import TrainingError
 from training.texts import chat_parts
 
-MIND = ROOT / "tests" / "fixtures" / "mind"
 ALL = ["--train", MIND / "train", "--val", MIND / "val", "--test", MIND / "test"]
 FILES = {"news.parquet", "train.parquet", "val.parquet", "train.jsonl", "val.jsonl"} | {
     "dataset_info.json",
@@ -76,6 +75,7 @@ def test_a_whole_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["--recipe", "original"], ORIGINAL, 3),
         (["--recipe", "temporal"], COMPACT, 20),
         (["--layout", "original", "--text-history", "2"], ORIGINAL, 2),
+        (["--layout", "categories"], CATEGORIES, 20),
     ],
 )
 def test_text_is_what_serving_builds(
@@ -263,7 +263,7 @@ def test_an_interrupted_run_leaves_the_old_result(
 
 
 def test_the_scale_benchmark_runs(tmp_path: Path) -> None:
-    command = [sys.executable, "loadtests/prepare_scale.py", "--mind", str(MIND / "train")]
+    command = [sys.executable, "-m", "loadtests.prepare_scale", "--mind", str(MIND / "train")]
     command += ["--impressions", "230", "--stories", "100", "--baseline-share", "0.5"]
     done = subprocess.run(
         [*command, "--work", str(tmp_path)], cwd=ROOT, check=True, capture_output=True, text=True

@@ -8,12 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.models import ROOT
+from tests.models import MIND
 from training import samples
 from training.errors import TrainingError
 from training.mind import StoryIds, merge_news, read_behaviors, read_news
 
-MIND = ROOT / "tests" / "fixtures" / "mind"
 SPLITS = ("train", "val", "test")
 
 

@@ -17,8 +17,8 @@ from app.main import create_app
 from app.scoring.profile import COMPACT, Profile
 from app.scoring.prompt import Encoder, PromptBuilder, Reader, Story
 from app.settings import Settings
+from loadtests.services import free_port
 from tests.models import SMOLLM2
-from tests.servers import free_port
 from training.dataset import Impression
 from training.errors import TrainingError
 from training.service_backend import ServiceBackend

@@ -11,11 +11,10 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from app.scoring.profile import COMPACT, ORIGINAL
 from app.scoring.prompt import Encoder, PromptBuilder
-from tests.models import ROOT
+from tests.models import MIND
 from training.__main__ import main
 from training.config import FinetuneConfig
 
-NEWS = ROOT / "tests" / "fixtures" / "mind" / "train" / "news.tsv"
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 FAST = {
     "row_tokens": 512,
@@ -67,8 +66,9 @@ def make_tokenizer() -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
+    news = (MIND / "train" / "news.tsv").read_text(encoding="utf-8")
     words = [COMPACT.model_dump_json(), ORIGINAL.model_dump_json(), *["Yes. No."] * 50]
-    tokenizer.train_from_iterator([NEWS.read_text(encoding="utf-8"), *words], trainer)
+    tokenizer.train_from_iterator([news, *words], trainer)
     return tokenizer
 
 

@@ -1,0 +1,55 @@
+"""Models as their folders have them, before an engine runs them."""
+
+from pathlib import Path
+
+from app.adapter_files import check_adapter, check_name
+from app.errors import AdapterRejected, StartupError, Unprocessable
+from app.models import ModelRegistry, ServedModel
+from app.scoring.profile import load_profile
+from app.scoring.prompt import Encoder, PromptBuilder
+from app.settings import Settings
+
+
+def read_models(settings: Settings) -> ModelRegistry:
+    """The base or merged model; nothing is loaded yet.
+
+    Raises StartupError for settings and folders that can't be served, before an engine starts in
+    vain.
+    """
+    name = settings.base_name
+    if name in settings.adapters:
+        raise StartupError(f"adapter {name!r} has the base model's name")
+    encoder = read_encoder(settings.model)
+    try:
+        prompts = read_prompts(encoder, settings.model)
+        for adapter, folder in settings.adapters.items():
+            check_name(adapter)
+            check_adapter(folder, settings)
+            read_prompts(encoder, folder)
+    except (AdapterRejected, Unprocessable) as error:
+        raise StartupError(str(error)) from error
+    default = settings.default_model or name
+    known = {name, *settings.adapters, *settings.aliases}
+    if default not in known:
+        raise StartupError(f"default_model {default!r} is not among {', '.join(sorted(known))}")
+    base = ServedModel(name, 0, settings.model, prompts, settings.model)
+    return ModelRegistry(base, default, settings.aliases)
+
+
+def read_encoder(model: Path) -> Encoder:
+    if not (model / "config.json").is_file():
+        raise StartupError(
+            f"no model in {model} (no config.json); `make serve` brings the default one, or set"
+            " FRONTPAGE_MODEL to another's folder"
+        )
+    file = model / "tokenizer.json"
+    if not file.is_file():
+        raise StartupError(f"{model} holds no tokenizer.json, which the service needs")
+    return Encoder(file)
+
+
+def read_prompts(encoder: Encoder, folder: Path) -> PromptBuilder:
+    try:
+        return PromptBuilder(encoder, load_profile(folder))
+    except ValueError as error:
+        raise AdapterRejected(str(error), "path") from error
