@@ -17,7 +17,7 @@ from app.errors import AdapterRejected, Conflict, ModelNotFound, StartupError, U
 from app.model_folders import read_prompts
 from app.models import ModelRegistry, ServedModel
 from app.progress import step
-from app.scoring.prompt import Reader, Story
+from app.scoring.wording import Reader, Story
 from app.settings import Settings
 from app.state import Kept, State
 

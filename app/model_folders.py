@@ -5,8 +5,9 @@ from pathlib import Path
 from app.adapter_files import check_adapter, check_name
 from app.errors import AdapterRejected, StartupError, Unprocessable
 from app.models import ModelRegistry, ServedModel
+from app.scoring.encoder import Encoder
 from app.scoring.profile import load_profile
-from app.scoring.prompt import Encoder, PromptBuilder
+from app.scoring.prompt import PromptBuilder
 from app.settings import Settings
 
 

@@ -10,7 +10,8 @@ from app.engine.base import Engine
 from app.errors import Unprocessable
 from app.models import Choice, ModelRegistry, ServedModel
 from app.scoring.calibration import Answer, answer
-from app.scoring.prompt import Prompt, PromptTooLong, Reader, Story
+from app.scoring.prompt import Prompt, PromptTooLong
+from app.scoring.wording import Reader, Story
 from app.tracing import note, span
 
 MANY = 32

@@ -15,17 +15,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from app.scoring.profile import ORIGINAL, Profile
-from app.scoring.prompt import Piece, Story, as_text, item_pieces, last, section_pieces
+from app.scoring.profile import Profile
+from app.scoring.wording import Reader, Story, chat_messages
 
 FIXTURE = Path(__file__).parents[1] / "tests" / "fixtures" / "mind" / "train"
 FRESH = 1000
 """Stories that are candidates; histories hold older ones too."""
 CANDIDATES, HISTORY = (5, 300), (0, 100)
-SYSTEM, USER = ORIGINAL.head.removeprefix("<|im_start|>system\n").split(
-    "<|im_end|>\n<|im_start|>user\n"
-)
-QUESTION = Piece(ORIGINAL.tail.split("<|im_end|>")[0], False)
+ORIGINAL = Profile()
+"""The original project's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class Visitor:
 
     fields: bytes  # of /predict and /rank, as JSON without its braces
     chat: dict[str, Any]  # what is the same in all its chat requests
-    asked: str  # the original project's user message up to the target
+    reader: Reader
 
 
 class Traffic:
@@ -81,8 +79,7 @@ class Traffic:
     def chat(self) -> Request:
         """What the original project asks, in its words."""
         visitor, (target, _) = self._visitor(), self.random.choice(self.fresh)
-        asked = visitor.asked + as_text([*item_pieces(ORIGINAL.target, target), QUESTION])
-        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": asked}]
+        messages = chat_messages(ORIGINAL, visitor.reader, target)
         body = json.dumps({**visitor.chat, "messages": messages})
         return Request("/v1/chat/completions", body.encode(), 1)
 
@@ -120,13 +117,8 @@ def make_visitor(stories: Sequence[Story], random: Random, model: str | None) ->
     lists = {name: random.sample(stories, count) for name, count in counts.items()}
     named = {"model": model} if model else {}
     sent = {name: [story.title for story in listed] for name, listed in lists.items()}
-    pieces = [Piece(USER, False)]
-    for section in ORIGINAL.sections:
-        shown = last(lists[section.field], getattr(Profile(), section.field))
-        pieces += section_pieces(section, shown)
-    pieces.append(Piece(ORIGINAL.before_target, False))
     chat = {**named, "temperature": 0.01, "max_tokens": 10}
-    return Visitor(json.dumps(named | sent).encode()[1:-1] + b",", chat, as_text(pieces))
+    return Visitor(json.dumps(named | sent).encode()[1:-1] + b",", chat, Reader(**lists))
 
 
 def story_json(number: int, story: Story) -> bytes:

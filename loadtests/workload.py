@@ -6,21 +6,21 @@ cache knows a series that its process has not been asked.
 """
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
 from random import Random
 
+from app.scoring.encoder import Encoder
 from app.scoring.profile import LAYOUTS, PROFILE_FILE, load_profile
-from app.scoring.prompt import Encoder, Prompt, PromptBuilder, Reader, Story
+from app.scoring.prompt import Prompt, PromptBuilder
+from app.scoring.wording import Reader, Story, chat_messages
 from loadtests.services import LoadTestError
 from loadtests.traffic import read_stories
 
 UNCUT = 1 << 30
 NEEDED_READERS = 32  # whose mean is what a story needs
-TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>", re.DOTALL)
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -73,9 +73,7 @@ class Workload:
         return self.builders[layout].yes, self.builders[layout].no
 
     def messages(self, reader: Reader, target: Story, layout: str) -> list[dict[str, str]]:
-        """The prompt as a chat, without the empty turn of the assistant."""
-        text = self.builders[layout].text(reader, target)
-        return [{"role": role, "content": content} for role, content in TURN.findall(text)]
+        return chat_messages(self.builders[layout].profile, reader, target)
 
     def needed_tokens(self, targets: int, layout: str) -> float:
         """What a story needs at least: its own tokens and its share of what only its reader's

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from app import model_folders
 from app.engine.fake import FakeEngine
 from app.main import create_app
-from app.scoring.prompt import Encoder
+from app.scoring.encoder import Encoder
 from app.settings import Settings
 from tests.models import SMOLLM2, qwen3_tokenizer_files
 from tests.servers import Service, client_of

@@ -17,7 +17,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.scoring.profile import Profile
-from app.scoring.prompt import Reader, Story
+from app.scoring.wording import Reader, Story
 from app.settings import Limits, Settings
 from tests.models import ROOT
 from tests.servers import serving

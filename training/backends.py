@@ -15,8 +15,9 @@ import numpy as np
 
 from app.engine import lora
 from app.scoring.calibration import answer
+from app.scoring.encoder import Encoder
 from app.scoring.profile import Profile, ProfileError, load_profile
-from app.scoring.prompt import Encoder, PromptBuilder
+from app.scoring.prompt import PromptBuilder
 from training import bottleneck
 from training.dataset import Impression
 from training.errors import TrainingError

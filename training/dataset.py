@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from app.scoring.prompt import Reader, Story
+from app.scoring.wording import Reader, Story
 from training.errors import TrainingError
 
 MANIFEST = "manifest.json"

@@ -14,7 +14,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from app.engine import lora
-from app.scoring.prompt import PromptBuilder, Reader, Story
+from app.scoring.prompt import PromptBuilder
+from app.scoring.wording import Reader, Story
 from training.backends import find_source
 from training.dataset import Impression, PreparedData
 from training.errors import TrainingError

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.scoring.prompt import Prompt, PromptBuilder, PromptTooLong, Reader, Story, Tokens
+from app.scoring.encoder import Tokens
+from app.scoring.prompt import Prompt, PromptBuilder, PromptTooLong
+from app.scoring.wording import Reader, Story
 from training.errors import TrainingError
 
 Ints = NDArray[np.int64]

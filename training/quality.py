@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from app.scoring.calibration import NO, UNKNOWN, YES
-from app.scoring.prompt import Story
+from app.scoring.wording import Story
 from training import metrics
 from training.backends import Answers
 from training.dataset import Impression

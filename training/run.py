@@ -15,8 +15,9 @@ from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
 from app.engine.lora import fingerprint
+from app.scoring.encoder import Encoder
 from app.scoring.profile import PROFILE_FILE
-from app.scoring.prompt import Encoder, PromptBuilder
+from app.scoring.prompt import PromptBuilder
 from training import methods, run_record
 from training.config import FinetuneConfig
 from training.dataset import PreparedData, without_categories

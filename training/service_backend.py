@@ -3,18 +3,17 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from openai import APIConnectionError, APIStatusError, OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
 from app.scoring.profile import Profile
-from app.scoring.prompt import Piece, Story, as_text, item_pieces, reader_pieces, used_of
+from app.scoring.wording import Story, chat_messages, chat_parts
 from training.backends import MAX_TOKENS, TEMPERATURE, Answers
 from training.dataset import Impression
 from training.errors import TrainingError
-from training.texts import chat_parts
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,13 +25,17 @@ class ServiceBackend:
 
     def __init__(self, name: str, url: str, profile: Profile | None, concurrency: int) -> None:
         """name: the model's, in the service. profile: how chat messages are worded; without it, as
-        the original project's. The key is taken from OPENAI_API_KEY."""
+        the original project's. The key is taken from OPENAI_API_KEY. Raises TrainingError for a
+        layout that is not a chat."""
         self.profile = profile
         self.name = name
         self.url = url.rstrip("/")
         self.concurrency = concurrency
         self.wording = profile or Profile()
-        self.system, self.layout = chat_parts(self.wording.layout)
+        try:
+            chat_parts(self.wording.layout)
+        except ValueError as error:
+            raise TrainingError(str(error)) from None
         key = os.environ.get("OPENAI_API_KEY") or "none"
         self.client = OpenAI(base_url=f"{self.url}/v1", api_key=key)
 
@@ -93,11 +96,8 @@ class ServiceBackend:
 
     def messages(self, sample: Impression) -> list[ChatCompletionMessageParam]:
         """The prompt of a sample's first candidate as system and user message."""
-        layout = self.layout
-        target = [*item_pieces(layout.target, sample.candidates[0]), Piece(layout.tail, False)]
-        reader = reader_pieces(layout, used_of(sample.reader, self.wording))
-        user = as_text([*reader, *target])
-        return [{"role": "system", "content": self.system}, {"role": "user", "content": user}]
+        asked = chat_messages(self.wording, sample.reader, sample.candidates[0])
+        return cast(list[ChatCompletionMessageParam], asked)
 
 
 def stories(given: Iterable[Story]) -> list[dict[str, str]]:

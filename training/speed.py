@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from app.scoring.prompt import Reader, Story
+from app.scoring.wording import Reader, Story
 from training.dataset import Impression
 
 Call = Callable[[Sequence[Impression]], object]

@@ -5,7 +5,6 @@ system text and input its user text, without the chat's control tokens, which th
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,18 @@ from typing import Any
 import orjson
 import polars as pl
 
-from app.scoring.profile import Layout, Profile
-from app.scoring.prompt import Piece, as_text, item_pieces, reader_pieces, used_of
+from app.scoring.profile import Profile
+from app.scoring.wording import (
+    Piece,
+    as_text,
+    chat_parts,
+    item_pieces,
+    reader_pieces,
+    used_of,
+)
 from training.dataset import Impression, to_impressions, to_stories
 from training.errors import TrainingError
 from training.samples import choose_pairs
-
-CHAT_HEAD = re.compile(r"<\|im_start\|>system\n(.*)<\|im_end\|>\n<\|im_start\|>user\n(.*)", re.S)
-CHAT_TAIL = re.compile(r"(.*)<\|im_end\|>\n<\|im_start\|>assistant\n", re.S)
 
 NAMES = {"train.jsonl": "mind", "val.jsonl": "mind_val", "test.jsonl": "mind_test"}
 
@@ -48,8 +51,12 @@ def write_register(folder: Path) -> None:
 
 
 def write_texts(file: Path, impressions: Iterable[Impression], profile: Profile) -> int:
-    """One line a candidate of the labelled impressions; returns how many."""
-    instruction, layout = chat_parts(profile.layout)
+    """One line a candidate of the labelled impressions; returns how many. Raises TrainingError for
+    a layout that is not a chat."""
+    try:
+        instruction, layout = chat_parts(profile.layout)
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
     count = 0
     with file.open("wb") as lines:
         for impression in impressions:
@@ -64,17 +71,6 @@ def write_texts(file: Path, impressions: Iterable[Impression], profile: Profile)
                 lines.write(orjson.dumps(sample, option=orjson.OPT_APPEND_NEWLINE))
                 count += 1
     return count
-
-
-def chat_parts(layout: Layout) -> tuple[str, Layout]:
-    """The system text, and a layout of the user text alone.
-
-    Raises TrainingError for a layout that is not one system and one user message in ChatML.
-    """
-    head, tail = CHAT_HEAD.fullmatch(layout.head), CHAT_TAIL.fullmatch(layout.tail)
-    if not head or not tail:
-        raise TrainingError(f"layout {layout.name} is not a chat: it can't be written as text")
-    return head[1], layout.model_copy(update={"head": head[2], "tail": tail[1]})
 
 
 def dataset_info(files: Sequence[str]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from app.errors import Unprocessable
 from app.models import Choice, ModelRegistry
 from app.recommender import Judged, Recommender
 from app.schemas import ErrorResponse, Judgement, ReaderFields, Story, Usage
-from app.scoring.prompt import Reader
-from app.scoring.prompt import Story as PromptStory
+from app.scoring.wording import Reader
+from app.scoring.wording import Story as PromptStory
 from app.settings import Limits
 
 ERRORS: dict[int | str, dict[str, Any]] = {

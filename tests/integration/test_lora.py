@@ -14,8 +14,10 @@ import httpx
 import pytest
 from safetensors.torch import load_file, save_file
 
+from app.scoring.encoder import Encoder
 from app.scoring.profile import Profile
-from app.scoring.prompt import Encoder, PromptBuilder, Reader, Story
+from app.scoring.prompt import PromptBuilder
+from app.scoring.wording import Reader, Story
 from tests.integration.conftest import titles
 from tests.models import ROOT, make_lora
 from tests.servers import Service

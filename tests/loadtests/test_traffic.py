@@ -7,8 +7,10 @@ from statistics import median
 import pytest
 
 from app.schemas import PredictRequest, RankRequest
+from app.scoring.encoder import Encoder
 from app.scoring.profile import Profile
-from app.scoring.prompt import Encoder, PromptBuilder, Reader, Story
+from app.scoring.prompt import PromptBuilder
+from app.scoring.wording import Reader, Story
 from loadtests.traffic import FIXTURE, Traffic
 
 

@@ -3,15 +3,10 @@ import random
 import pytest
 from pydantic import ValidationError
 
+from app.scoring.encoder import Encoder
 from app.scoring.profile import COMPACT, NO_THINK, Profile
-from app.scoring.prompt import (
-    TARGET_STEP,
-    Encoder,
-    PromptBuilder,
-    PromptTooLong,
-    Reader,
-    Story,
-)
+from app.scoring.prompt import TARGET_STEP, PromptBuilder, PromptTooLong
+from app.scoring.wording import Reader, Story
 
 ORIGINAL_TEXT = (
     "<|im_start|>system\n"

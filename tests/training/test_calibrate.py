@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit  # type: ignore[import-untyped]
 
 from app.scoring.profile import Calibration, Profile, load_profile
-from app.scoring.prompt import Reader, Story
+from app.scoring.wording import Reader, Story
 from tests.training.tiny import finetune, make_builder
 from training import methods
 from training.__main__ import main

@@ -10,14 +10,16 @@ from typing import Any
 import polars as pl
 import pytest
 
+from app.scoring.encoder import Encoder
 from app.scoring.profile import CATEGORIES, COMPACT, ORIGINAL, Layout, Profile
-from app.scoring.prompt import Encoder, PromptBuilder
+from app.scoring.prompt import PromptBuilder
 from tests.models import MIND, ROOT
 from training import manifest
 from training.__main__ import main
 from training.dataset import PreparedData
 from training.errors import TrainingError
-from training.texts import chat_parts
+from training.service_backend import ServiceBackend
+from training.texts import write_texts
 
 ALL = ["--train", MIND / "train", "--val", MIND / "val", "--test", MIND / "test"]
 FILES = {"news.parquet", "train.parquet", "val.parquet", "train.jsonl", "val.jsonl"} | {
@@ -104,10 +106,12 @@ def test_text_is_what_serving_builds(
             assert sample[columns["response"]] == ("Yes." if clicked else "No.")
 
 
-def test_a_layout_that_is_no_chat_is_refused() -> None:
-    plain = Layout(name="plain", head="", sections=(), before_target="", tail="")
+def test_a_layout_that_is_no_chat_is_refused(tmp_path: Path) -> None:
+    plain = Profile(layout=Layout(name="plain", head="", sections=(), before_target="", tail=""))
     with pytest.raises(TrainingError, match="layout plain is not a chat"):
-        chat_parts(plain)
+        write_texts(tmp_path / "train.jsonl", [], plain)
+    with pytest.raises(TrainingError, match="layout plain is not a chat"):
+        ServiceBackend("news", "http://127.0.0.1:1", plain, 1)
 
 
 @pytest.mark.parametrize("recipe", ["temporal", "original"])

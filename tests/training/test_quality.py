@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.scoring.profile import Calibration, Profile
-from app.scoring.prompt import Reader, Story
+from app.scoring.wording import Reader, Story
 from training import quality
 from training.backends import Answers, judge
 from training.dataset import Impression

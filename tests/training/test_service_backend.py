@@ -14,8 +14,10 @@ from fastapi.responses import JSONResponse
 
 from app.engine.fake import FakeEngine
 from app.main import create_app
+from app.scoring.encoder import Encoder
 from app.scoring.profile import COMPACT, Profile
-from app.scoring.prompt import Encoder, PromptBuilder, Reader, Story
+from app.scoring.prompt import PromptBuilder
+from app.scoring.wording import Reader, Story
 from app.settings import Settings
 from loadtests.services import free_port
 from tests.models import SMOLLM2

@@ -7,7 +7,7 @@ from threading import Barrier
 
 import pytest
 
-from app.scoring.prompt import Reader, Story
+from app.scoring.wording import Reader, Story
 from training import speed
 from training.dataset import Impression
 

@@ -9,8 +9,9 @@ import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from app.scoring.encoder import Encoder
 from app.scoring.profile import COMPACT, ORIGINAL
-from app.scoring.prompt import Encoder, PromptBuilder
+from app.scoring.prompt import PromptBuilder
 from tests.models import MIND
 from training.__main__ import main
 from training.config import FinetuneConfig

@@ -1,0 +1,109 @@
+"""What a prompt says of a reader and a story: pieces of template and of user text, or a chat."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.scoring.profile import Layout, Profile, Section
+
+CHAT_HEAD = re.compile(r"<\|im_start\|>system\n(.*)<\|im_end\|>\n<\|im_start\|>user\n(.*)", re.S)
+CHAT_TAIL = re.compile(r"(.*)<\|im_end\|>\n<\|im_start\|>assistant\n", re.S)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What a prompt says of a news story."""
+
+    title: str
+    category: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What is known of a reader; each list has its oldest story first."""
+
+    history: Sequence[Story] = ()
+    liked: Sequence[Story] = ()
+    disliked: Sequence[Story] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    text: str
+    is_data: bool
+
+
+def item_pieces(item: str, story: Story) -> list[Piece]:
+    """`"{title}"` and a story → its pieces in order; the first is text, shared by all stories."""
+    if "{category}" in item and not story.category:
+        item = "{title}"
+    pieces = []
+    for text in re.split(r"(\{title\}|\{category\})", item):
+        match text:
+            case "{title}":
+                pieces.append(Piece(story.title, True))
+            case "{category}":
+                pieces.append(Piece(story.category or "", True))
+            case _:
+                pieces.append(Piece(text, False))
+    return pieces
+
+
+def section_pieces(section: Section, stories: Sequence[Story]) -> list[Piece]:
+    if not stories and not section.keep_empty:
+        return []
+    pieces = [Piece(section.before, False)]
+    for number, story in enumerate(stories):
+        if number:
+            pieces.append(Piece(section.between, False))
+        pieces += item_pieces(section.item, story)
+    return [*pieces, Piece(section.after, False)]
+
+
+def reader_pieces(layout: Layout, reader: Reader) -> list[Piece]:
+    """All that precedes the target."""
+    pieces = [Piece(layout.head, False)]
+    for section in layout.sections:
+        pieces += section_pieces(section, getattr(reader, section.field))
+    return [*pieces, Piece(layout.before_target, False)]
+
+
+def used_of(reader: Reader, profile: Profile) -> Reader:
+    """As many stories, the newest, as the profile asks for."""
+    return Reader(
+        last(reader.history, profile.history),
+        last(reader.liked, profile.liked),
+        last(reader.disliked, profile.disliked),
+    )
+
+
+def as_text(pieces: Sequence[Piece]) -> str:
+    return "".join(piece.text for piece in pieces)
+
+
+def chat_messages(profile: Profile, reader: Reader, target: Story) -> list[dict[str, str]]:
+    """The prompt as a client of a chat API sends it. Raises ValueError as `chat_parts` does."""
+    system, layout = chat_parts(profile.layout)
+    user = as_text(
+        [
+            *reader_pieces(layout, used_of(reader, profile)),
+            *item_pieces(layout.target, target),
+            Piece(layout.tail, False),
+        ]
+    )
+    return [{"role": "system", "content": system}, {"role": "user", "content": user}]
+
+
+def chat_parts(layout: Layout) -> tuple[str, Layout]:
+    """The system text, and a layout of the user text alone.
+
+    Raises ValueError for a layout that is not one system and one user message in ChatML.
+    """
+    head, tail = CHAT_HEAD.fullmatch(layout.head), CHAT_TAIL.fullmatch(layout.tail)
+    if not head or not tail:
+        raise ValueError(f"layout {layout.name} is not a chat: it can't be written as text")
+    return head[1], layout.model_copy(update={"head": head[2], "tail": tail[1]})
+
+
+def last(stories: Sequence[Story], count: int) -> Sequence[Story]:
+    return stories[-count:] if count else ()
