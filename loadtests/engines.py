@@ -7,11 +7,13 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from app.engine.base import LabelScore
 from app.scoring.prompt import Prompt
 from loadtests.machine import Setup, describe
 from loadtests.speed import ENGINE, LABELS, OFFLINE, ORIGINAL, Call, Row, as_record, measure
@@ -63,12 +65,12 @@ def run_offline(setup: Setup, write: Write) -> None:
     for layout in dict.fromkeys((setup.layout, ORIGINAL)):
         labels = list(workload.labels(layout))
         for subject, score in ((OFFLINE, generate(None)), (LABELS, generate(labels))):
-            for targets in (1, 50):
-                write(as_record(run(score, subject, targets, layout, setup, workload)))
+            for shape, targets in (("predict", 1), ("rank 50", 50)):
+                write(as_record(run(score, subject, shape, targets, layout, setup, workload)))
 
 
 def run_engine(setup: Setup, write: Write) -> None:
-    """The service's own engine layer: independent prompts in one call, ranking in one a reader."""
+    """The service's own engine layer, with as many calls under way as the service is sent."""
     import uvloop
 
     from app.engine.vllm import VllmEngine
@@ -76,13 +78,16 @@ def run_engine(setup: Setup, write: Write) -> None:
     engine, workload = VllmEngine(setup.settings()), setup.workload()
     labels = workload.labels(setup.layout)
 
-    async def score_all(groups: Sequence[list[Prompt]]) -> Call:
+    async def score_all(groups: Sequence[list[Prompt]], at_once: int) -> Call:
+        gate = asyncio.Semaphore(at_once)
+
+        async def score_one(number: int, group: list[Prompt]) -> list[LabelScore]:
+            async with gate:
+                return await engine.score(group, labels, None, f"limit-{number}")
+
         sent = perf_counter()
         answers = await asyncio.gather(
-            *(
-                engine.score(group, labels, None, f"limit-{number}")
-                for number, group in enumerate(groups)
-            )
+            *(score_one(number, group) for number, group in enumerate(groups))
         )
         done = perf_counter()
         scores = [score for answer in answers for score in answer]
@@ -94,16 +99,14 @@ def run_engine(setup: Setup, write: Write) -> None:
         try:
             runner.run(engine.use_labels(labels))
 
-            def score(groups: Sequence[list[Prompt]]) -> Call:
-                return runner.run(score_all(groups))
+            for targets, shape in ((1, "predict"), *((one, f"rank {one}") for one in setup.ranked)):
+                at_once = setup.at_once(targets)
 
-            def score_flat(groups: Sequence[list[Prompt]]) -> Call:
-                return score([[prompt for group in groups for prompt in group]])
+                def score(groups: Sequence[list[Prompt]], at_once: int = at_once) -> Call:
+                    return runner.run(score_all(groups, at_once))
 
-            write(as_record(run(score_flat, ENGINE, 1, setup.layout, setup, workload)))
-            for targets in setup.ranked:
-                row = run(score, ENGINE, targets, setup.layout, setup, workload, ranks=True)
-                write(as_record(row))
+                row = run(score, ENGINE, shape, targets, setup.layout, setup, workload)
+                write(as_record(replace(row, at_once=at_once)))
         finally:
             runner.run(engine.stop())
 
@@ -111,22 +114,21 @@ def run_engine(setup: Setup, write: Write) -> None:
 def run(
     score: Score,
     subject: str,
+    shape: str,
     targets: int,
     layout: str,
     setup: Setup,
     workload: Workload,
-    ranks: bool = False,
 ) -> Row:
-    """One row: all questions at once, as many as should take the setup's seconds. The first round
-    warms up, the second one says how many; each has readers of its own."""
-    shape = f"rank {targets}" if ranks or targets > 1 else "predict"
+    """One row of as many questions as should take the setup's seconds. The first round warms up,
+    the second one says how many; each has readers of its own."""
     series = f"{LABELS} {shape}" if subject == LABELS else shape
 
     def ask(name: str, count: int) -> Call:
         asked = islice(workload.questions(name, targets), count)
         return score([workload.prompts(question, layout) for question in asked])
 
-    least = max(2, setup.concurrency // targets)
+    least = setup.at_once(targets)
     try:
         ask(f"{series} warm-up", least)
         trial = ask(f"{series} trial", least)
@@ -134,7 +136,7 @@ def run(
         figures = measure([ask(series, count)])
     except Exception as error:  # whatever an engine raises, its row says it
         return Row(subject, shape, layout, error=f"{type(error).__name__}: {error}")
-    for name in ("p50_ms", "p95_ms"):  # of all at once they would say nothing
+    for name in ("p50_ms", "p95_ms"):  # of all together they would say nothing
         del figures[name]
     return Row(subject, shape, layout, 0, figures | {"calls": count})
 

@@ -34,6 +34,10 @@ class Setup:
     def ranked(self) -> tuple[int, ...]:
         return (10,) if self.reduced else RANKED
 
+    def at_once(self, targets: int) -> int:
+        """Calls of so many stories under way, so that about `concurrency` stories are."""
+        return max(2, self.concurrency // targets)
+
     def settings(self) -> Settings:
         return Settings(model=Path(self.model), engine=self.engine)
 

@@ -49,8 +49,8 @@ def our_loads(setup: Setup) -> list[Load]:
     at_once, layout = setup.concurrency, setup.layout
     loads = [Load(HTTP, "predict", layout, at_once, 1, "predict", asks.predict)]
     for count in setup.ranked:
-        many = max(2, at_once // count)
-        loads.append(Load(HTTP, f"rank {count}", layout, many, count, f"rank {count}", asks.rank))
+        name, many = f"rank {count}", setup.at_once(count)
+        loads.append(Load(HTTP, name, layout, many, count, name, asks.rank))
     if setup.reduced:
         return loads
     batch = partial(asks.predict_batch, size=max(1, at_once // 2))
@@ -66,7 +66,7 @@ def vllm_loads(setup: Setup, workload: Workload) -> list[Load]:
     """The original project's way in its own layout; the others in ours as well. A series serves two
     layouts, which share no prefix."""
     at_once = setup.concurrency
-    few = max(2, at_once // 50)
+    few = setup.at_once(50)
     loads = []
     for shape, targets in (("predict", 1), ("rank 50", 50)):
         chat = partial(asks.chat, workload=workload, layout=ORIGINAL)
