@@ -132,7 +132,8 @@ def run(
     try:
         ask(f"{series} warm-up", least)
         trial = ask(f"{series} trial", least)
-        count = max(least, round(setup.seconds * least / (trial.done - trial.sent)))
+        # In whole rounds: a last one with fewer under way would count against the engine.
+        count = least * max(1, round(setup.seconds / (trial.done - trial.sent)))
         figures = measure([ask(series, count)])
     except Exception as error:  # whatever an engine raises, its row says it
         return Row(subject, shape, layout, error=f"{type(error).__name__}: {error}")
