@@ -28,6 +28,7 @@ from loadtests.options import names
 from loadtests.results import Figures, Run
 from loadtests.services import ROOT, LoadTestError, free_port, last_line, serving
 from loadtests.traffic import FIXTURE
+from training.folders import write_whole
 
 KINDS = {"predict": "PredictUser", "rank": "RankUser", "chat": "ChatUser"}
 OPEN_USERS = 10  # as many as Locust needs to mix the kinds by their weights
@@ -208,7 +209,7 @@ def report(runs: dict[str, list[Run]], options: argparse.Namespace) -> int:
         ("compare.json", json.dumps(written, indent=2) + "\n"),
         ("compare.svg", results.draw(runs, title)),
     ):
-        results.write_whole(text, options.out / name)
+        write_whole(options.out / name, text)
     print(f"\n{title}\n\n{results.as_table(figures)}\n\nwritten into {options.out}")
     for line in missed:
         print(f"missed: {line}", file=sys.stderr)

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from loadtests import asks, processes, results
+from loadtests import asks, processes
 from loadtests.closed_load import Ask
 from loadtests.machine import Setup
 from loadtests.options import json_object, names
@@ -27,6 +27,7 @@ from loadtests.services import LoadTestError
 from loadtests.speed import HTTP
 from loadtests.traffic import FIXTURE
 from loadtests.workload import Workload, prepare_model
+from training.folders import write_whole
 from training.provenance import commit
 
 CANDIDATES, HISTORY, READERS, ADAPTERS = "candidates", "history", "readers at once", "adapters"
@@ -74,7 +75,7 @@ def write(points: list[Point], options: argparse.Namespace) -> None:
         "usual": USUAL | {READERS: options.readers},
         "points": [vars(point) for point in points],
     }
-    results.write_whole(json.dumps(record, indent=1) + "\n", options.json)
+    write_whole(options.json, json.dumps(record, indent=1) + "\n")
 
 
 def parse() -> argparse.Namespace:

@@ -25,13 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from app.scoring.profile import LAYOUTS
-from loadtests import peers, processes, results
+from loadtests import peers, processes
 from loadtests.machine import Setup, limit_rows
 from loadtests.options import json_object, names
 from loadtests.services import LoadTestError
 from loadtests.speed import LIMIT, Row, as_record, as_table, find_ratios
 from loadtests.traffic import FIXTURE
 from loadtests.workload import Workload, prepare_model
+from training.folders import write_whole
 from training.provenance import commit
 
 NAMES = ("offline", "engine", "http", "vllm", "transformers")
@@ -154,7 +155,7 @@ def measure(setup: Setup, options: argparse.Namespace) -> dict[str, Any]:
 
 def save(result: dict[str, Any], file: Path) -> None:
     record = {**result, "rows": [as_record(row) for row in result["rows"]]}
-    results.write_whole(json.dumps(record, indent=1) + "\n", file)
+    write_whole(file, json.dumps(record, indent=1) + "\n")
 
 
 def read_earlier(file: Path, about: dict[str, Any]) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Samples → figures, objectives, a table and a picture; how results are written."""
+"""Samples → figures, objectives, a table and a picture."""
 
 import io
 import json
@@ -92,14 +92,6 @@ def measure(runs: Sequence[Run]) -> Figures:
         "sent_late_p99_ms": float(np.percentile(late, 99)),
         **({"rate_share": sum(run.in_time for run in runs) / asked} if asked else {}),
     }
-
-
-def write_whole(text: str, file: Path) -> None:
-    """Whole or not at all: what is there already stays until then."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
 
 
 def took_ms(runs: Sequence[Run]) -> list[float]:

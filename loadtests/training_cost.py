@@ -22,10 +22,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from loadtests import results
 from loadtests.machine import device, matrix_product_rate
 from loadtests.options import names
 from loadtests.services import ROOT
+from training.folders import write_whole
 
 QWEN3_8B = {
     "vocab_size": 151936,
@@ -123,7 +123,7 @@ def measure(options: argparse.Namespace) -> None:
             rate = result["matrix_product_teraflops_per_second"]
             row["utilisation"] = round(row["teraflops_per_second"] / rate, 6)
         result["rows"].append(row)
-        results.write_whole(json.dumps(result, indent=1) + "\n", options.json)
+        write_whole(options.json, json.dumps(result, indent=1) + "\n")
         print(f"{row['seconds']:6.1f} s  {' | '.join(cells(row))}", flush=True)
     print(table(result))
 
