@@ -11,6 +11,7 @@ What is measured is written at once: an error later loses nothing.
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -52,6 +53,7 @@ class Point:
 
 def main() -> int:
     options = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what is started, as Ctrl-C does
     points: list[Point] = []
     try:
         for point in measure(options):

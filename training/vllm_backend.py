@@ -10,7 +10,7 @@ from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from app.engine.lora import LORA_RANKS, read_lora
+from app.engine.lora import LORA_RANKS, read_lora, use_lora_kernels
 from app.engine.vllm import cpu_defaults
 from training.backends import (
     MAX_TOKENS,
@@ -109,4 +109,5 @@ def lora_options(source: Source) -> dict[str, Any]:
             f"{source.adapter}: vLLM serves ranks up to {LORA_RANKS[-1]}, not {rank}: merge it"
             " first"
         )
+    use_lora_kernels(current_platform.get_device_name())
     return {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}

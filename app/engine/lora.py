@@ -5,6 +5,7 @@ Serving checks with it what it is asked to load; training/ merges with it.
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,8 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM reserves room for (vllm.config.lora.MaxLoRARanks); an adapter takes the next larger."""
+LORA_KERNELS = Path(__file__).with_name("lora_kernels")
+"""What vLLM's LoRA kernels run fastest with, by GPU; loadtests.lora_kernels writes it."""
 CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Starts of PEFT's `init_lora_weights` that alter the base's weights before training."""
 SAMPLE = 1 << 16
@@ -157,3 +160,10 @@ def check_fit(adapter: LoraAdapter, base: Path) -> None:
             f"{adapter.folder} was trained on {trained.get('base_model')}, whose weights differ"
             f" from those in {base}: same shapes, another fingerprint"
         )
+
+
+def use_lora_kernels(device: str) -> None:
+    """vLLM reads LORA_KERNELS if they have this GPU's; a folder named by the operator stays."""
+    name = re.sub("[ -]", "_", device)  # as vLLM names the files
+    if (LORA_KERNELS / f"{name}_SHRINK.json").is_file():
+        os.environ.setdefault("VLLM_TUNED_CONFIG_FOLDER", str(LORA_KERNELS))

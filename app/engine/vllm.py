@@ -24,7 +24,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
 from app.engine.base import LabelScore
-from app.engine.lora import LORA_RANKS, read_lora
+from app.engine.lora import LORA_RANKS, read_lora, use_lora_kernels
 from app.engine.memory import check_memory
 from app.engine.openai import VllmOpenAI
 from app.errors import AdapterRejected, EngineUnavailable, StartupError
@@ -237,6 +237,7 @@ def lora_options(settings: Settings) -> dict[str, Any]:
     if settings.adapter_root is not None:
         ranks.append(settings.max_adapter_rank)
         room += 1
+    use_lora_kernels(current_platform.get_device_name())
     return {
         "enable_lora": True,
         "max_loras": room + EMPTY_LORA_SLOTS,
