@@ -1,6 +1,7 @@
 """python -m training COMMAND: each step of the way from click logs to a served adapter."""
 
 import argparse
+import signal
 import sys
 from importlib import import_module
 
@@ -45,4 +46,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # cleans up, as Ctrl-C does
     sys.exit(main())

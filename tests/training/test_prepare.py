@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -264,6 +266,21 @@ def test_an_interrupted_run_leaves_the_old_result(
     assert list(tmp_path.iterdir()) == [out]
     assert prepare(out, *ALL, "--seed", 1) == 0
     assert contents(out) != before
+
+
+def test_a_terminated_run_leaves_nothing(tmp_path: Path) -> None:
+    """As `docker stop` ends it, while it reads."""
+    source, out = tmp_path / "mind", tmp_path / "out"
+    source.mkdir()
+    shutil.copy(MIND / "train" / "behaviors.tsv", source)
+    os.mkfifo(source / "news.tsv")
+    command = [sys.executable, "-m", "training", "prepare", "--train"]
+    command += [str(source), "--out", str(out)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    with (source / "news.tsv").open("w"):  # waits for the reader
+        process.terminate()
+        assert process.wait(60) == 143
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_the_scale_benchmark_runs(tmp_path: Path) -> None:
