@@ -28,7 +28,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from app.intervals import Floats, Interval, Moments
+from app.intervals import Floats, Moments
+from app.schemas import CalibrationBin, ModelFigures, PositionFigures
 
 Group = tuple[str, str | None]
 """A model, and the alias it was asked through."""
@@ -41,46 +42,6 @@ FINE = 10_000
 """Probabilities are counted in steps of 1/FINE, from which the bins are then put together."""
 CHUNK = 5000
 """Answers read at once; with 300 stories each, some 100 MB."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """Impressions of like probability: how many, their mean probability, the share clicked."""
-
-    impressions: int
-    predicted: float
-    clicked: float
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where stories were shown: one of POSITION_NAMES."""
-
-    position: str
-    impressions: int
-    clicks: int
-    click_through: Interval | None
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """One model's figures. A figure is None where nothing says anything of it."""
-
-    model: str
-    alias: str | None
-    answers: int
-    stories: int
-    answers_with_feedback: int
-    impressions: int
-    clicks: int
-    click_through: Interval | None
-    by_position: list[Position]
-    auc_answers: int
-    auc: Interval | None
-    expected_clicks: float
-    clicks_per_expected: Interval | None
-    calibration_error: float | None
-    bins: list[Bin]
 
 
 @dataclass(slots=True)
@@ -122,7 +83,7 @@ class Chunk:
         return np.add.reduceat(of, self.start, dtype=np.float64)
 
 
-def read_report(file: Path, since: float) -> list[Report]:
+def read_report(file: Path, since: float) -> list[ModelFigures]:
     """Each model's figures, from answers not older than `since` (seconds since 1970).
 
     Raises sqlite3.Error.
@@ -230,11 +191,11 @@ def auc(chunk: Chunk) -> tuple[Floats, Floats]:
     return np.where(valid, 1 - above / pairs, 0), valid.astype(np.float64)
 
 
-def figures(group: Group, totals: Totals) -> Report:
+def figures(group: Group, totals: Totals) -> ModelFigures:
     bins = calibration_bins(totals.fine)
     impressions = int(totals.clicks.bottom)
     gaps = sum(bin.impressions * abs(bin.predicted - bin.clicked) for bin in bins)
-    return Report(
+    return ModelFigures(
         model=group[0],
         alias=group[1],
         answers=totals.answers,
@@ -244,7 +205,12 @@ def figures(group: Group, totals: Totals) -> Report:
         clicks=int(totals.clicks.top),
         click_through=totals.clicks.share(),
         by_position=[
-            Position(name, int(at.bottom), int(at.top), at.share())
+            PositionFigures(
+                position=name,
+                impressions=int(at.bottom),
+                clicks=int(at.top),
+                click_through=at.share(),
+            )
             for name, at in zip(POSITION_NAMES, totals.positions, strict=True)
         ],
         auc_answers=int(totals.auc.count),
@@ -256,13 +222,13 @@ def figures(group: Group, totals: Totals) -> Report:
     )
 
 
-def calibration_bins(fine: Floats) -> list[Bin]:
+def calibration_bins(fine: Floats) -> list[CalibrationBin]:
     """At most BINS bins of about as many impressions each, by probability. fine: Totals.fine"""
     below = np.cumsum(fine[0]) - fine[0] / 2
     place = np.minimum(below * BINS / max(fine[0].sum(), 1), BINS - 1).astype(np.int64)
     count, predicted, clicked = (np.bincount(place, row, minlength=BINS) for row in fine)
     return [
-        Bin(int(n), float(predicted[i] / n), float(clicked[i] / n))
+        CalibrationBin(impressions=n, predicted=predicted[i] / n, clicked=clicked[i] / n)
         for i, n in enumerate(count)
         if n
     ]

@@ -26,7 +26,8 @@ from queue import Empty, SimpleQueue
 from app import metrics
 from app.click_log import INSERT, Given, join, open_store, trim
 from app.errors import ClientError, NotFound, ServiceError, StartupError
-from app.experiments import Report, read_report
+from app.experiments import read_report
+from app.schemas import ModelFigures
 
 logger = logging.getLogger("frontpage.feedback")
 
@@ -148,7 +149,7 @@ class FeedbackStore:
         metrics.FEEDBACK.labels(model, str(clicked).lower()).inc()
         return model
 
-    async def report(self, days: float | None = None) -> list[Report]:
+    async def report(self, days: float | None = None) -> list[ModelFigures]:
         """Each model's figures over the last `days`, default: over all that is kept.
 
         One at a time, in a thread. Raises NotFound, FeedbackUnavailable.

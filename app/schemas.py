@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
+from app.intervals import Interval
+
 MAX_CANDIDATES = 1000
 MAX_PAIRS = 1000
 MAX_STORIES = 1000
@@ -256,14 +258,6 @@ class FeedbackResponse(BaseModel):
     index: int
     model: str = Field(description="which gave the answer")
     clicked: bool
-
-
-class Interval(BaseModel):
-    """A figure with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 class PositionFigures(BaseModel):

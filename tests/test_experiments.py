@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.experiments import Report, read_report
+from app.experiments import read_report
 from app.feedback import FeedbackStore
 from app.intervals import Moments, wilson
+from app.schemas import ModelFigures
 
 
 def test_wilson_against_known_numbers() -> None:
@@ -32,7 +33,7 @@ def test_one_story_an_answer_is_wilsons_own_case() -> None:
     assert moments.share() == wilson(15 / 148, 148)
 
 
-async def report(file: Path, answers: list[tuple[list[float], list[int]]]) -> Report:
+async def report(file: Path, answers: list[tuple[list[float], list[int]]]) -> ModelFigures:
     """Of ranked answers: probabilities in the order shown, and the positions clicked."""
     store = FeedbackStore(file, 30, 10**6)
     store.start()

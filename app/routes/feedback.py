@@ -11,7 +11,6 @@ from app.schemas import (
     ExperimentsResponse,
     FeedbackRequest,
     FeedbackResponse,
-    ModelFigures,
 )
 
 router = APIRouter(
@@ -57,7 +56,4 @@ async def experiments(
     Models differ if their intervals do not overlap. A model asked for through an alias has figures
     of its own for it: compare those of one alias, whose readers were split by chance.
     """
-    reports = await feedback.report(days)
-    return ExperimentsResponse(
-        models=[ModelFigures.model_validate(report, from_attributes=True) for report in reports]
-    )
+    return ExperimentsResponse(models=await feedback.report(days))
