@@ -6,6 +6,7 @@ is deleted makes room for what comes.
 """
 
 import sqlite3
+import time
 from array import array
 from pathlib import Path
 from typing import NamedTuple
@@ -65,14 +66,28 @@ def open_store(file: Path) -> sqlite3.Connection:
         found = connection.execute("PRAGMA user_version").fetchone()[0]
         if found not in (0, VERSION):
             raise sqlite3.DatabaseError(f"it has version {found}, this service has {VERSION}")
+        use_wal(connection)
         connection.executescript(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;"
+            "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;"
             f"PRAGMA journal_size_limit = {64 << 20}; BEGIN IMMEDIATE; {SCHEMA} COMMIT;"
         )
     except sqlite3.Error:
         connection.close()
         raise
     return connection
+
+
+def use_wal(connection: sqlite3.Connection) -> None:
+    """Waits itself: where two connections switch a new file at once, SQLite fails one at once."""
+    give_up = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
 
 
 def join(

@@ -75,6 +75,14 @@ class Forbidden(ClientError):
     code = "missing_scope"
 
 
+class ForeignHost(ClientError):
+    """Without keys: the request came for another name than this machine's own."""
+
+    status = 403
+    type = "permission_error"
+    code = "foreign_host"
+
+
 class Conflict(ClientError):
     status = 409
     code = "conflict"

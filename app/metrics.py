@@ -59,7 +59,8 @@ MAX_PENDING_REQUESTS = Gauge("frontpage_pending_requests_limit", "Requests at wo
 MAX_PENDING_TOKENS = Gauge("frontpage_pending_tokens_limit", "Prompt tokens at work at most.")
 REFUSED = Counter(
     "frontpage_refused_total",
-    "Requests refused before work: requests, tokens, draining, rate_limit, authentication, scope.",
+    "Requests refused before work: requests, tokens, draining, rate_limit, authentication, scope,"
+    " host.",
     ["reason"],
 )
 DEADLINES = Counter("frontpage_deadline_exceeded_total", "Requests ended by their deadline.")
@@ -71,7 +72,7 @@ ADAPTER_LOADS = Counter(
 )
 for _outcome in ("loaded", "rejected"):  # from zero, so that the first one is an increase
     ADAPTER_LOADS.labels(_outcome)
-for _reason in ("requests", "tokens", "draining", "rate_limit", "authentication", "scope"):
+for _reason in ("requests", "tokens", "draining", "rate_limit", "authentication", "scope", "host"):
     REFUSED.labels(_reason)
 FEEDBACK = Counter(
     "frontpage_feedback_total", "Feedback by model and outcome.", ["model", "clicked"]

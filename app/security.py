@@ -12,6 +12,7 @@ import logging
 import math
 import secrets
 import time
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from limits import RateLimitItemPerMinute
@@ -24,7 +25,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import metrics
-from app.errors import ClientError, Forbidden, RateLimited, Unauthenticated, respond
+from app.errors import (
+    ClientError,
+    Forbidden,
+    ForeignHost,
+    RateLimited,
+    Unauthenticated,
+    respond,
+)
 from app.middleware import ID_HEADER, TIMEOUT_HEADER
 from app.settings import ApiKey, Settings
 
@@ -38,11 +46,15 @@ REASONS: dict[type[ClientError], str] = {
     Unauthenticated: "authentication",
     Forbidden: "scope",
     RateLimited: "rate_limit",
+    ForeignHost: "host",
 }
+OWN_NAMES = ("localhost", THIS_MACHINE, "::1")
 
 
 class Security:
-    """Answers 401, 403 and 429 before anything of a body is read. Without keys all is open.
+    """Answers 401, 403 and 429 before anything of a body is read. Without keys all is open, to
+    requests for this machine's own names: a page that a browser shows could else have its name
+    point at this machine (DNS rebinding) and call us as one of its own.
 
     Puts the ApiKey, or None where none is known, into `scope["state"]["key"]`, also of a request
     that it refuses. WebSockets are refused: there are none.
@@ -61,7 +73,7 @@ class Security:
         state = scope["state"]
         try:
             self._admit(scope)
-        except (Unauthenticated, Forbidden, RateLimited) as error:
+        except (Unauthenticated, Forbidden, ForeignHost, RateLimited) as error:
             metrics.REFUSED.labels(REASONS[type(error)]).inc()
             return await respond(error, state["request_id"])(scope, receive, send)
         return await self.app(scope, receive, send)
@@ -69,6 +81,8 @@ class Security:
     def _admit(self, scope: Scope) -> None:
         scope["state"]["key"] = None
         path = get_route_path(scope)
+        if not self.keys:
+            check_host(Headers(scope=scope).get("host", ""))
         if not self.keys or path in OPEN or path.startswith(PAGE):
             return
         key = self._authenticate(Headers(scope=scope).getlist("authorization"))
@@ -103,6 +117,19 @@ class Security:
         error = RateLimited(f"more than the {key.requests_per_minute} a minute that this key has")
         error.retry_after_s = max(1, math.ceil(again - time.time()))
         raise error
+
+
+def check_host(host: str) -> None:
+    """host: the header. Raises ForeignHost; none at all is no browser's."""
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:
+        name = host
+    if host and name not in OWN_NAMES:
+        raise ForeignHost(
+            f"without API keys only {', '.join(OWN_NAMES)} are answered, not {host[:100]!r}:"
+            " set FRONTPAGE_API_KEYS to serve under other names"
+        )
 
 
 def first_part(path: str) -> str:

@@ -30,7 +30,7 @@ ENVIRONMENT = {
 def client_of(app: ASGIApp, root_path: str = "") -> httpx.AsyncClient:
     """Asks an application of this process, which nobody starts. root_path: a proxy's prefix."""
     transport = httpx.ASGITransport(app, root_path=root_path)
-    return httpx.AsyncClient(transport=transport, base_url="http://test")
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
 
 @asynccontextmanager

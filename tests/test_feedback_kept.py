@@ -1,8 +1,10 @@
 """What is kept of answers and feedback, for how long, and by many at once."""
 
 import asyncio
+import sqlite3
 import statistics
 import time
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +12,7 @@ import httpx
 import pytest
 
 from app import click_log, feedback
-from app.errors import NotFound
+from app.errors import NotFound, StartupError
 from app.feedback import FeedbackStore, FeedbackUnavailable
 from tests.feedback import (
     DAY,
@@ -132,6 +134,21 @@ async def test_services_that_start_at_once(tmp_path: Path) -> None:
     for store in stores:
         store.stop()
     assert rows(tmp_path / "file", "SELECT count(*) FROM answers") == [(8,)]
+
+
+async def test_a_start_waits_for_one_that_is_making_the_file(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "file", isolation_level=None, check_same_thread=False)
+    with closing(other):
+        other.execute("BEGIN IMMEDIATE")
+        asyncio.get_running_loop().call_later(0.2, other.execute, "COMMIT")
+        store = FeedbackStore(tmp_path / "file", 30, 1000)
+        await asyncio.to_thread(store.start)
+        store.stop()
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(click_log, "BUSY_S", 0.1)
+            with pytest.raises(StartupError, match="locked"):
+                FeedbackStore(tmp_path / "file", 30, 1000).start()
 
 
 async def test_starting_and_stopping_twice(tmp_path: Path) -> None:

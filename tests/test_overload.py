@@ -94,7 +94,8 @@ async def test_a_refusal_does_not_wait_for_the_body(tmp_path: Path) -> None:
         host = client.base_url
         reader, writer = await asyncio.open_connection(host.host, host.port)
         writer.write(
-            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"  # and no body
+            # and no body
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
         )
         assert b" 503 " in await asyncio.wait_for(reader.readline(), 0.5)
         writer.close()

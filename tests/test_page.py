@@ -82,7 +82,7 @@ async def test_links_hold_behind_a_proxys_prefix(
 ) -> None:
     """Every link of a page is relative and leads to something; nothing in it is inline."""
     async with client_of(create_app(settings, engine), root_path) as client:
-        page = httpx.URL(f"http://test{root_path}{path}")
+        page = httpx.URL(f"http://localhost{root_path}{path}")
         markup = Markup()
         markup.feed((await client.get(page)).text)
         assert not markup.forbidden

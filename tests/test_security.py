@@ -14,7 +14,7 @@ from app.main import create_app
 from app.security import Security
 from app.settings import ApiKey, Settings
 from tests.keys import SECRETS, bearer, guarded, key, refused
-from tests.servers import client_of
+from tests.servers import client_of, started
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 # Every first part of a path that the service has, and who may call it. A new one must be added.
@@ -52,6 +52,39 @@ async def test_every_route_is_guarded(app: FastAPI, client: httpx.AsyncClient) -
             assert (reader.status_code == 403) == (scope == "admin"), where
             assert boss.status_code not in (401, 403), where
             assert reader.status_code != 401, where
+
+
+@pytest.mark.parametrize("path", ["/health", "/page/style.css", "/adapters", "/v1/models"])
+async def test_without_keys_only_this_machines_own_names_are_answered(
+    settings: Settings, engine: FakeEngine, path: str
+) -> None:
+    """DNS rebinding: a page's own name points at 127.0.0.1, so a browser lets it call us."""
+    app, before = create_app(settings.model_copy(update={"api_keys": ()}), engine), refused("host")
+    async with started(app) as client:
+        for own in ("localhost", "localhost:8000", "LOCALHOST", "127.0.0.1:8000", "[::1]:8000"):
+            answer = await client.get(path, headers={"host": own})
+            assert answer.status_code == 200, own
+        for host in (
+            *("evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.nip.io"),
+            *(
+                "localhost@evil.example",
+                "evil.example#localhost",
+                "[::1",
+                "user:p@ss@evil",
+                "0.0.0.0",
+            ),
+        ):
+            answer = await client.get(path, headers={"host": host})
+            assert answer.status_code == 403, host
+            assert answer.json()["error"]["code"] == "foreign_host"
+            assert "FRONTPAGE_API_KEYS" in answer.json()["error"]["message"]
+    assert refused("host") == before + 9
+
+
+async def test_with_keys_any_name_is_answered(client: httpx.AsyncClient) -> None:
+    for path, headers in (("/health", {}), ("/v1/models", bearer("predict"))):
+        answer = await client.get(path, headers=headers | {"host": "news.example"})
+        assert answer.status_code == 200
 
 
 async def test_exactly_health_ready_and_the_page_are_open(client: httpx.AsyncClient) -> None:
