@@ -13,14 +13,14 @@ from tests.feedback import MODEL, Json, click, count, figures, rank, rows, servi
 
 
 async def test_feedback_finds_an_answer_given_just_before(client: httpx.AsyncClient) -> None:
-    before = count("", model=MODEL, clicked="true")
+    name, labels = "frontpage_feedback_total", {"model": MODEL, "clicked": "true"}
+    before = REGISTRY.get_sample_value(name, labels) or 0.0
     for number in range(50):
         answer = (await client.post("/predict", json={"target": f"t{number}"})).json()
         response = await client.post("/feedback", json={"id": answer["id"], "clicked": True})
         assert response.status_code == 200
         assert response.json() == {"id": answer["id"], "index": 0, "model": MODEL, "clicked": True}
-    name = "frontpage_feedback_total"
-    assert REGISTRY.get_sample_value(name, {"model": MODEL, "clicked": "true"}) == before + 50
+    assert REGISTRY.get_sample_value(name, labels) == before + 50
 
 
 async def test_rank_and_its_figures(client: httpx.AsyncClient) -> None:
