@@ -193,7 +193,7 @@ async def test_large_requests_do_not_stall_others(tmp_path: Path) -> None:
                 lags.append(loop.time() - due)
 
         ticking = asyncio.create_task(tick())
-        for turn in range(4):
+        for turn in range(25):  # a hundred timers
             titles = [f"{turn} {number} " + "economy grows again " * 10 for number in range(1000)]
             answer = await client.post("/rank", json={"candidates": titles, "top_k": 10})
             assert answer.status_code == 200
