@@ -109,5 +109,5 @@ def lora_options(source: Source) -> dict[str, Any]:
             f"{source.adapter}: vLLM serves ranks up to {LORA_RANKS[-1]}, not {rank}: merge it"
             " first"
         )
-    use_lora_kernels(current_platform.get_device_name())
+    use_lora_kernels(current_platform.get_device_name(), source.base)
     return {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}

@@ -21,6 +21,9 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM reserves room for (vllm.config.lora.MaxLoRARanks); an adapter takes the next larger."""
 LORA_KERNELS = Path(__file__).with_name("lora_kernels")
 """What vLLM's LoRA kernels run fastest with, by GPU; loadtests.lora_kernels writes it."""
+PLAIN_MATRIX = re.compile(
+    r"\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)\.weight$"
+)
 CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Starts of PEFT's `init_lora_weights` that alter the base's weights before training."""
 SAMPLE = 1 << 16
@@ -162,8 +165,19 @@ def check_fit(adapter: LoraAdapter, base: Path) -> None:
         )
 
 
-def use_lora_kernels(device: str) -> None:
-    """vLLM reads LORA_KERNELS if they have this GPU's; a folder named by the operator stays."""
+def use_lora_kernels(device: str, base: Path) -> None:
+    """vLLM reads LORA_KERNELS if they have this GPU's; a folder named by the operator stays.
+
+    Only for a base of nothing but PLAIN_MATRIX: of others vLLM merges more matrices than the files
+    know, which ends its engine, or it has kernels for experts, with better defaults.
+    """
     name = re.sub("[ -]", "_", device)  # as vLLM names the files
-    if (LORA_KERNELS / f"{name}_SHRINK.json").is_file():
+    if not (LORA_KERNELS / f"{name}_SHRINK.json").is_file():
+        return
+    try:
+        every = shapes(weight_files(base))
+    except LoraError:
+        return
+    matrices = [name for name, shape in every.items() if ".layers." in name and len(shape) > 1]
+    if matrices and all(PLAIN_MATRIX.search(name) for name in matrices):
         os.environ.setdefault("VLLM_TUNED_CONFIG_FOLDER", str(LORA_KERNELS))

@@ -237,7 +237,7 @@ def lora_options(settings: Settings) -> dict[str, Any]:
     if settings.adapter_root is not None:
         ranks.append(settings.max_adapter_rank)
         room += 1
-    use_lora_kernels(current_platform.get_device_name())
+    use_lora_kernels(current_platform.get_device_name(), settings.model)
     return {
         "enable_lora": True,
         "max_loras": room + EMPTY_LORA_SLOTS,

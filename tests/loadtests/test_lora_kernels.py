@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from app.engine.lora import LORA_KERNELS, use_lora_kernels
 from loadtests import lora_kernels
@@ -22,8 +23,10 @@ from loadtests.lora_kernels import (
     products,
 )
 from loadtests.training_cost import QWEN3_8B
+from tests.models import SMOLLM2
 
 H100 = "NVIDIA H100 80GB HBM3"
+WEIGHTS = "model.safetensors"
 FOLDER = "VLLM_TUNED_CONFIG_FOLDER"
 # of torch, when vLLM imports it: vLLM, which takes seconds, is imported by the tests that read
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -85,7 +88,7 @@ def test_vllm_reads_the_shipped_blocks_on_their_gpu(qwen3: Path, on_h100: None) 
     every = products(qwen3, 8)
     plain = {(one, tokens): read(one, tokens) for one in every for tokens in (200, 8192)}
     forget()
-    use_lora_kernels(H100)
+    use_lora_kernels(H100, SMOLLM2)
     assert os.environ[FOLDER] == str(LORA_KERNELS)
     for (product, tokens), blocks in plain.items():
         shipped = read(product, tokens)
@@ -98,12 +101,40 @@ def test_another_gpu_and_an_operators_folder_stay_as_they_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(FOLDER, "/mine")
-    use_lora_kernels(H100)
+    use_lora_kernels(H100, SMOLLM2)
     assert os.environ[FOLDER] == "/mine"
     monkeypatch.delenv(FOLDER)
     for other in ("cpu", "NVIDIA H100", "NVIDIA A100-SXM4-80GB"):
-        use_lora_kernels(other)
+        use_lora_kernels(other, SMOLLM2)
         assert FOLDER not in os.environ, other
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        *("self_attn.qkv_proj.weight", "mlp.experts.0.gate_proj.weight"),
+        *("linear_attn.in_proj_qkvz.weight", "mlp.gate.weight"),
+    ],
+)
+def test_a_base_of_other_matrices_gets_vllms_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, matrix: str
+) -> None:
+    """vLLM's lookup fails, and with it the engine, where a file lacks a number of slices."""
+    monkeypatch.setenv(FOLDER, "")
+    monkeypatch.delenv(FOLDER)
+    use_lora_kernels(H100, tmp_path)  # no weights
+    plain = {
+        "model.layers.0.self_attn.q_proj.weight": torch.zeros(2, 2),
+        "model.layers.0.mlp.up_proj.weight": torch.zeros(2, 2),
+        "model.layers.0.input_layernorm.weight": torch.zeros(2),
+        "model.embed_tokens.weight": torch.zeros(2, 2),
+    }
+    save_file(plain | {f"model.layers.1.{matrix}": torch.zeros(2, 2)}, tmp_path / WEIGHTS)
+    use_lora_kernels(H100, tmp_path)
+    assert FOLDER not in os.environ
+    save_file(plain, tmp_path / WEIGHTS)
+    use_lora_kernels(H100, tmp_path)
+    assert os.environ[FOLDER] == str(LORA_KERNELS)
 
 
 def test_the_least_time_over_all_steps_is_taken_and_wrong_results_are_not(
