@@ -27,9 +27,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field
 
-from app.intervals import Floats, Moments
-from app.schemas import CalibrationBin, ModelFigures, PositionFigures
+from app.intervals import Floats, Interval, Moments
 
 Group = tuple[str, str | None]
 """A model, and the alias it was asked through."""
@@ -42,6 +42,51 @@ FINE = 10_000
 """Probabilities are counted in steps of 1/FINE, from which the bins are then put together."""
 CHUNK = 5000
 """Answers read at once; with 300 stories each, some 100 MB."""
+
+
+class PositionFigures(BaseModel):
+    position: str = Field(description='"1" to "10" in the order shown, "11+" for all later ones')
+    impressions: int
+    clicks: int
+    click_through: Interval | None
+
+
+class CalibrationBin(BaseModel):
+    """Impressions of like probability."""
+
+    impressions: int
+    predicted: float = Field(description="mean probability")
+    clicked: float = Field(description="share clicked")
+
+
+class ModelFigures(BaseModel):
+    """A figure is null where nothing says anything of it."""
+
+    model: str
+    alias: str | None = Field(description="that requests named; null: the model itself")
+    answers: int = Field(description="kept, with feedback or without")
+    stories: int = Field(description="shown in these")
+    answers_with_feedback: int
+    impressions: int = Field(
+        description="stories of answers of /rank with any feedback; of /predict and /predict/batch,"
+        " stories with feedback"
+    )
+    clicks: int
+    click_through: Interval | None
+    by_position: list[PositionFigures] = Field(description="answers of /rank only")
+    auc_answers: int = Field(description="answers of /rank with clicked and other stories")
+    auc: Interval | None = Field(description="mean over these")
+    expected_clicks: float = Field(description="sum of the impressions' probabilities")
+    clicks_per_expected: Interval | None = Field(description="1: calibrated; above: too modest")
+    calibration_error: float | None = Field(
+        description="mean over impressions of |predicted - clicked| of their bin; with few"
+        " impressions above 0 even for a calibrated model"
+    )
+    bins: list[CalibrationBin] = Field(description="about as many impressions in each")
+
+
+class ExperimentsResponse(BaseModel):
+    models: list[ModelFigures]
 
 
 @dataclass(slots=True)

@@ -26,8 +26,7 @@ from queue import Empty, SimpleQueue
 from app import metrics
 from app.click_log import INSERT, Given, join, open_store, trim
 from app.errors import ClientError, NotFound, ServiceError, StartupError
-from app.experiments import read_report
-from app.schemas import ModelFigures
+from app.experiments import ModelFigures, read_report
 
 logger = logging.getLogger("frontpage.feedback")
 

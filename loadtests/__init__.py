@@ -4,6 +4,7 @@ Commands, as `python -m loadtests.NAME`: what each measures is in its own first 
   compare        variants of a model or service, side by side, by Locust (locustfile)
   limit          the service, its parts and its peers against what the hardware allows
   growth         how the cost of /rank grows with candidates, history, readers and adapters
+  lora_kernels   what vLLM's LoRA kernels run fastest with on a GPU, for app/engine/lora_kernels
   replicas       Ray Serve with several replicas: throughput, failures, updates
   capacity       how many GPUs a site needs, and what they cost: arithmetic only
   prepare_scale  time and memory of `training prepare` at MIND-large's size

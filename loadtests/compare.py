@@ -14,7 +14,6 @@ An open load (--rate) fails below 0.98 of its rate unless --objective rate_share
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,14 @@ from typing import Any
 from loadtests import results
 from loadtests.options import names
 from loadtests.results import Figures, Run
-from loadtests.services import ROOT, LoadTestError, free_port, last_line, serving
+from loadtests.services import (
+    ROOT,
+    LoadTestError,
+    clean_up_on_sigterm,
+    free_port,
+    last_line,
+    serving,
+)
 from loadtests.traffic import FIXTURE
 from training.folders import write_whole
 
@@ -44,7 +50,7 @@ class Variant:
 
 def main() -> int:
     options = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what is started, as Ctrl-C does
+    clean_up_on_sigterm()
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:

@@ -11,7 +11,6 @@ What is measured is written at once: an error later loses nothing.
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from loadtests.closed_load import Ask
 from loadtests.machine import Setup
 from loadtests.options import json_object, names
 from loadtests.peers import Load, measure_loads
-from loadtests.services import LoadTestError
+from loadtests.services import LoadTestError, clean_up_on_sigterm
 from loadtests.speed import HTTP
 from loadtests.traffic import FIXTURE
 from loadtests.workload import Workload, prepare_model
@@ -53,7 +52,7 @@ class Point:
 
 def main() -> int:
     options = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what is started, as Ctrl-C does
+    clean_up_on_sigterm()
     points: list[Point] = []
     try:
         for point in measure(options):

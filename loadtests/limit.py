@@ -16,7 +16,6 @@ layer and the service only, and ends with 1 where HTTP falls under 80 % of the e
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -28,7 +27,7 @@ from app.scoring.profile import LAYOUTS
 from loadtests import peers, processes
 from loadtests.machine import Setup, limit_rows
 from loadtests.options import json_object, names
-from loadtests.services import LoadTestError
+from loadtests.services import LoadTestError, clean_up_on_sigterm
 from loadtests.speed import LIMIT, Row, as_record, as_table, find_ratios
 from loadtests.traffic import FIXTURE
 from loadtests.workload import Workload, prepare_model
@@ -44,7 +43,7 @@ SAME, SAME_MACHINE = ("model", "history", "mind"), ("device", "engine", "version
 
 def main() -> int:
     options = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what is started, as Ctrl-C does
+    clean_up_on_sigterm()
     try:
         result = measure(make_setup(options), options)
     except LoadTestError as error:

@@ -13,7 +13,6 @@ models and ranks stays. Prints what was won; a rank takes about two minutes.
 import argparse
 import itertools
 import json
-import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -23,7 +22,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from app.engine.lora import LORA_KERNELS
+from app.engine.lora import LORA_KERNELS, lora_kernels_file
 from training.folders import write_whole
 
 SHRINK, EXPAND = "SHRINK", "EXPAND_TRUE"
@@ -74,8 +73,8 @@ def main() -> int:
     if not (options.model / "config.json").is_file():
         print(f"error: --model: no config.json in {options.model}", file=sys.stderr)
         return 2
-    device = re.sub("[ -]", "_", torch.cuda.get_device_name())
-    files = {kernel: options.out / f"{device}_{kernel}.json" for kernel in (SHRINK, EXPAND)}
+    device = torch.cuda.get_device_name()
+    files = {one: options.out / lora_kernels_file(device, one) for one in (SHRINK, EXPAND)}
     found = {kernel: read_found(file) for kernel, file in files.items()}
     print("| kernel | rank | slices | inner | outer | tokens | default µs | found µs | GB/s |")
     print("|---" * 9 + "|")
@@ -98,7 +97,7 @@ def main() -> int:
         for kernel, file in files.items():
             text = json.dumps({ROOM: found[kernel]}, indent=1)
             write_whole(file, text + "\n")
-    print(f"written: {options.out}/{device}_*.json", file=sys.stderr)
+    print(f"written: {', '.join(map(str, files.values()))}", file=sys.stderr)
     return 0
 
 

@@ -88,19 +88,13 @@ def describe(setup: Setup) -> dict[str, Any]:
     }
 
 
-def device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def matrix_product_rate() -> float:
     """The median of many bfloat16 products of random matrices, TFLOP/s."""
     import torch
 
     on_gpu = torch.cuda.is_available()
-    size, times = (8192, 50) if on_gpu else (1024, 10)
-    a, b = (torch.randn(size, size, device=device(), dtype=torch.bfloat16) for _ in range(2))
+    device, size, times = ("cuda", 8192, 50) if on_gpu else ("cpu", 1024, 10)
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     seconds: list[float] = []
     for _ in range(times):
         if on_gpu:

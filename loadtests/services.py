@@ -70,6 +70,11 @@ def running(
                 os.killpg(process.pid, signal.SIGKILL)
 
 
+def clean_up_on_sigterm() -> None:
+    """End what was started, as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from loadtests.machine import device, matrix_product_rate
+from loadtests.machine import matrix_product_rate
 from loadtests.options import names
 from loadtests.services import ROOT
 from training.folders import write_whole
@@ -132,9 +132,11 @@ def write_model(folder: Path, shapes: dict[str, Any], tokenizer: Path) -> None:
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
+    from training.methods import best_device
+
     started = time.perf_counter()
     torch.manual_seed(0)
-    with torch.device(device()):
+    with torch.device(best_device()):
         model = Qwen3ForCausalLM._from_config(Qwen3Config(**shapes), dtype=torch.bfloat16)
     model.save_pretrained(folder, max_shard_size="4GB")
     shutil.copyfile(tokenizer, folder / "tokenizer.json")
@@ -251,9 +253,10 @@ def table(result: dict[str, Any]) -> str:
     lines = [heads, ["---"] * len(heads), *(cells(row) for row in result["rows"])]
     run: dict[str, Any] = next((row["run"] for row in result["rows"] if "run" in row), {})
     hardware, versions = run.get("hardware", {}), run.get("versions", {})
+    device = hardware.get("device", "this machine")
     common = " ".join(f"{key}={value}" for key, value in result["rows"][0]["common"].items())
     about = [
-        f"Random weights of {result['shapes']}'s shapes on {hardware.get('device', device())};"
+        f"Random weights of {result['shapes']}'s shapes on {device};"
         f" one matrix product: {result['matrix_product_teraflops_per_second']} TFLOP/s.",
         f"Steps {result['warmup'] + 1} to {result['steps']}. All with {common}.",
         ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.experiments import read_report
+from app.experiments import ModelFigures, read_report
 from app.feedback import FeedbackStore
 from app.intervals import Moments, wilson
-from app.schemas import ModelFigures
 
 
 def test_wilson_against_known_numbers() -> None:

@@ -165,14 +165,18 @@ def check_fit(adapter: LoraAdapter, base: Path) -> None:
         )
 
 
+def lora_kernels_file(device: str, kernel: str) -> str:
+    """As vLLM names it (lora/ops/triton_ops/README_TUNING.md). device: the GPU, as torch says."""
+    return f"{re.sub('[ -]', '_', device)}_{kernel}.json"
+
+
 def use_lora_kernels(device: str, base: Path) -> None:
     """vLLM reads LORA_KERNELS if they have this GPU's; a folder named by the operator stays.
 
     Only for a base of nothing but PLAIN_MATRIX: of others vLLM merges more matrices than the files
     know, which ends its engine, or it has kernels for experts, with better defaults.
     """
-    name = re.sub("[ -]", "_", device)  # as vLLM names the files
-    if not (LORA_KERNELS / f"{name}_SHRINK.json").is_file():
+    if not (LORA_KERNELS / lora_kernels_file(device, "SHRINK")).is_file():
         return
     try:
         every = shapes(weight_files(base))

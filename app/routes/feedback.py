@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 
+from app.experiments import ExperimentsResponse
 from app.feedback import FeedbackStore
 from app.routes.dependencies import ERRORS
 from app.schemas import (
     ErrorResponse,
-    ExperimentsResponse,
     FeedbackRequest,
     FeedbackResponse,
 )

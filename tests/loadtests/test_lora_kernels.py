@@ -26,6 +26,7 @@ from loadtests.training_cost import QWEN3_8B
 from tests.models import SMOLLM2
 
 H100 = "NVIDIA H100 80GB HBM3"
+NAME = "NVIDIA_H100_80GB_HBM3"
 WEIGHTS = "model.safetensors"
 FOLDER = "VLLM_TUNED_CONFIG_FOLDER"
 # of torch, when vLLM imports it: vLLM, which takes seconds, is imported by the tests that read
@@ -189,7 +190,8 @@ def test_what_the_command_writes_is_what_vllm_reads(
         command = ["x", "--model", str(qwen3), "--out", str(out), "--ranks", *ranks]
         monkeypatch.setattr(sys, "argv", command)
         assert lora_kernels.main() == 0
-        assert f"written: {out}" in (shown := capsys.readouterr()).err
+        shown = capsys.readouterr()
+        assert shown.err == f"written: {out}/{NAME}_SHRINK.json, {out}/{NAME}_EXPAND_TRUE.json\n"
         assert len(shown.out.splitlines()) == 2 + len(ranks) * 7 * sum(map(len, STEPS))
     monkeypatch.setenv(FOLDER, str(out))
     assert len(chosen) == 3 * 7 * sum(map(len, STEPS))
