@@ -9,10 +9,10 @@ from types import FrameType
 
 import uvloop
 
-from app import logs
-from app.environment import be_quiet
+from app.engine.environment import be_quiet
 from app.errors import StartupError
-from app.merging import merge_if_asked
+from app.models.merged import merge_if_asked
+from app.observability import logs
 from app.settings import Settings, read_settings
 
 logger = logging.getLogger("frontpage")
@@ -46,7 +46,7 @@ async def serve(settings: Settings) -> int:
     import uvicorn
 
     from app.main import create_app
-    from app.security import listening_host
+    from app.security.hosts import listening_host
     from app.server import Server
 
     host = listening_host(settings)

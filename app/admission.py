@@ -5,8 +5,8 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app import metrics
 from app.errors import Overloaded
+from app.observability import metrics
 
 
 class Admission:

@@ -7,20 +7,22 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from app import __doc__ as description
-from app import errors, middleware
-from app.adapters import PROBE, PROBE_TARGET, Adapters
+from app import errors
 from app.admission import Admission
 from app.engine.base import Engine
 from app.errors import EngineUnavailable
-from app.feedback import FeedbackStore
-from app.model_folders import read_models
-from app.models import Choice
-from app.progress import step
+from app.feedback.store import FeedbackStore
+from app.http import middleware
+from app.http.routes import adapters, feedback, openai, operations, page, predict, rank
+from app.models.adapters import PROBE, PROBE_TARGET, Adapters
+from app.models.folders import read_models
+from app.models.registry import Choice
+from app.observability.progress import step
+from app.observability.tracing import Tracing, exporting
 from app.recommender import Recommender
-from app.routes import adapters, feedback, openai, operations, page, predict, rank
-from app.security import Security, allow_origins
+from app.security.hosts import allow_origins
+from app.security.middleware import Security
 from app.settings import Settings
-from app.tracing import Tracing, exporting
 
 VERSION = "0.1.0"
 

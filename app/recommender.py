@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from app import metrics
 from app.admission import Admission
 from app.engine.base import Engine
 from app.errors import Unprocessable
-from app.models import Choice, ModelRegistry, ServedModel
+from app.models.registry import Choice, ModelRegistry, ServedModel
+from app.observability import metrics
+from app.observability.tracing import note, span
 from app.scoring.calibration import Answer, answer
 from app.scoring.prompt import Prompt, PromptTooLong
 from app.scoring.wording import Reader, Story
-from app.tracing import note, span
 
 MANY = 32
 """Targets whose prompts are built in a thread, so that they don't hold up other requests."""

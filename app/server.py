@@ -8,10 +8,10 @@ from types import FrameType
 
 import uvicorn
 
-from app import metrics
 from app.admission import Admission
 from app.engine.base import Engine
 from app.errors import EngineUnavailable
+from app.observability import metrics
 
 logger = logging.getLogger("frontpage")
 WATCH_S = 0.1

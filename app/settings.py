@@ -21,7 +21,7 @@ from pydantic_settings import (
 )
 
 from app.errors import StartupError
-from app.schemas import MAX_CANDIDATES, MAX_PAIRS, MAX_STORIES, MAX_TITLE_CHARS
+from app.http.schemas import MAX_CANDIDATES, MAX_PAIRS, MAX_STORIES, MAX_TITLE_CHARS
 
 
 class Limits(BaseModel):

@@ -16,7 +16,7 @@ umask 022
 made=$(docker run --rm -i --network none --entrypoint python "${IMAGE:-frontpage:cpu}" - <<'PYTHON'
 import secrets
 
-from app.security import new_key
+from app.security.keys import new_key
 
 made = {
     "frontpage_key": new_key("prometheus", "predict"),

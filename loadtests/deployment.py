@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.security import new_key
+from app.security.keys import new_key
 from loadtests.outcomes import Outcome, ReaderAsk, ask_of, send
 from loadtests.ray_cluster import Cluster, deployment_of, ray_cluster
 from loadtests.traffic import Traffic

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from app.environment import QUIET
+from app.engine.environment import QUIET
 from loadtests.asks import NAME
 from loadtests.machine import Setup
 from loadtests.services import READY_SECONDS, LoadTestError, free_port, last_line, running, serving

@@ -22,7 +22,7 @@ from loadtests.services import READY_SECONDS, ROOT, LoadTestError, free_port, la
 CONFIG = ROOT / "deploy" / "ray" / "frontpage.yaml"
 OBJECT_STORE_BYTES = 80_000_000  # Ray's least: no object of ours goes there
 API = "/api/serve/applications/"
-CALLBACK = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "app.proxy:middlewares"}
+CALLBACK = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "app.ray.proxy:middlewares"}
 
 
 @dataclass(frozen=True)

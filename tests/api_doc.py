@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from app.security import OPEN, needed_scope
+from app.security.middleware import OPEN, needed_scope
 from tests.models import ROOT
 from tests.openapi import COMMITTED
 

@@ -8,9 +8,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app import model_folders
 from app.engine.fake import FakeEngine
 from app.main import create_app
+from app.models import folders
 from app.scoring.encoder import Encoder
 from app.settings import Settings
 from tests.models import SMOLLM2, qwen3_tokenizer_files
@@ -72,7 +72,7 @@ def one_encoder_a_tokenizer() -> Iterator[None]:
         return Encoder(file)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model_folders, "Encoder", lambda file: read(file, file.stat().st_mtime_ns))
+        patch.setattr(folders, "Encoder", lambda file: read(file, file.stat().st_mtime_ns))
         yield
 
 

@@ -12,7 +12,7 @@ import httpx
 from prometheus_client import REGISTRY
 
 from app.engine.fake import FakeEngine
-from app.feedback import FeedbackStore
+from app.feedback.store import FeedbackStore
 from app.main import create_app
 from app.settings import Settings
 from tests.models import SMOLLM2

@@ -3,8 +3,8 @@
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.cluster import METRICS_PORT, deployment
 from app.engine.fake import FakeEngine
+from app.ray.replica import METRICS_PORT, deployment
 
 service = deployment.bind(FakeEngine(latency_seconds=0.2))
 

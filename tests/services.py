@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
-from app.security import new_key
+from app.security.keys import new_key
 from tests.models import make_lora, make_tiny_qwen3
 from tests.servers import Service, start_service, stopped_at_end
 

@@ -7,11 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from app.adapter_files import check_adapter
 from app.engine.base import LabelScore
 from app.engine.fake import FakeEngine
 from app.errors import AdapterRejected
 from app.main import create_app
+from app.models.adapter_folder import check_adapter
 from app.scoring.prompt import Prompt
 from app.settings import Settings
 from tests.adapter_calls import BASE, error, load, names, predict, room_for_two, three_versions

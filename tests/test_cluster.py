@@ -19,11 +19,11 @@ from ray.serve._private.utils import import_attr
 from ray.serve.request_router import RequestRouter
 from ray.serve.schema import ServeDeploySchema
 
-from app import cluster
-from app.cluster import Replica
-from app.declared import Declared
 from app.errors import StartupError
-from app.security import new_key
+from app.models.desired import Declared
+from app.ray import replica
+from app.ray.replica import Replica
+from app.security.keys import new_key
 from app.settings import Settings
 from loadtests.ray_cluster import CONFIG, Cluster, deployment_of, ray_cluster
 from tests.adapter_folders import write_adapter
@@ -43,8 +43,8 @@ def test_the_deployment_is_one_that_ray_takes(file: Path) -> None:
     [application] = found.applications
     [deployment] = application.deployments
     [given] = config["applications"][0]["deployments"]
-    assert import_attr(application.import_path) is cluster.service
-    assert cluster.deployment.name == deployment.name
+    assert import_attr(application.import_path) is replica.service
+    assert replica.deployment.name == deployment.name
     router = import_attr(given["request_router_config"]["request_router_class"])
     assert issubclass(router, RequestRouter)
     Declared.read(given["user_config"])

@@ -15,8 +15,8 @@ from fastapi.routing import APIRoute
 from prometheus_client import REGISTRY, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from app import metrics
-from app.routes import feedback, openai, operations, predict, rank
+from app.http.routes import feedback, openai, operations, predict, rank
+from app.observability import metrics
 from tests.models import ROOT
 
 DOCKER = ROOT / "docker"

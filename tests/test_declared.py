@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from app.adapters import Adapters
-from app.declared import Declared, apply
 from app.engine.fake import FakeEngine
 from app.errors import StartupError
 from app.main import create_app
+from app.models.adapters import Adapters
+from app.models.desired import Declared, apply
 from app.settings import Settings
 from tests.adapter_folders import write_adapter
 from tests.models import SMOLLM2

@@ -13,8 +13,8 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from app import metrics
-from app.routes import operations
+from app.http.routes import operations
+from app.observability import metrics
 from app.settings import Settings
 from tests.models import ROOT
 

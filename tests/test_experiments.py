@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.experiments import ModelFigures, read_report
-from app.feedback import FeedbackStore
-from app.intervals import Moments, wilson
+from app.feedback.experiments import ModelFigures, read_report
+from app.feedback.intervals import Moments, wilson
+from app.feedback.store import FeedbackStore
 
 
 def test_wilson_against_known_numbers() -> None:

@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
-from app.feedback import FeedbackStore
+from app.feedback.store import FeedbackStore
 from app.settings import Settings
 from tests.feedback import MODEL, Json, click, count, figures, rank, rows, service
 

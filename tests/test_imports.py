@@ -56,20 +56,25 @@ def test_only_main_knows_the_engines() -> None:
 
 
 def test_only_the_programs_and_routes_know_routes() -> None:
-    programs = {ROOT / "app" / f"{name}.py" for name in ("main", "cluster", "__main__")}
-    for file in {*app_files()} - programs - {*app_files("routes")}:
-        found = {name for name in imports(file) if name.startswith(("app.routes", "app.main"))}
+    programs = {ROOT / "app" / f"{name}.py" for name in ("main", "ray/replica", "__main__")}
+    for file in {*app_files()} - programs - {*app_files("http")}:
+        found = {name for name in imports(file) if name.startswith(("app.http.routes", "app.main"))}
         assert not found, file
 
 
 def test_routes_reach_the_engine_through_the_recommender() -> None:
-    for file in app_files("routes"):
+    for file in app_files("http"):
         found = {name for name in imports(file) if name.startswith("app.engine")}
         assert found <= {"app.engine.base", "app.engine.base.OpenAIAPI"}, file
 
 
 def test_the_recommender_knows_no_web_framework() -> None:
-    for name in ("recommender.py", "metrics.py", "progress.py", "models.py"):
+    for name in (
+        "recommender.py",
+        "observability/metrics.py",
+        "observability/progress.py",
+        "models/registry.py",
+    ):
         assert not roots(imports(ROOT / "app" / name)) & WEB, name
 
 

@@ -14,9 +14,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app import logs
 from app.engine.fake import FakeEngine
 from app.main import create_app
+from app.observability import logs
 from app.settings import Settings
 from tests.keys import SECRETS, bearer, key
 from tests.models import ROOT
@@ -205,7 +205,7 @@ async def test_a_lost_tasks_error_is_not_shown(log: Log) -> None:
 
 VLLM = """
 import logging
-from app import logs
+from app.observability import logs
 from app.settings import Settings
 logs.configure(Settings(log_format="json"))
 import vllm.logger

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.errors import StartupError
-from app.merging import merge_if_asked
+from app.models.merged import merge_if_asked
 from app.scoring.profile import load_profile
 from app.settings import Settings
 from tests.adapter_folders import write_adapter

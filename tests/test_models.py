@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from app.models import assign
+from app.models.registry import assign
 
 READERS = [f"reader-{number}" for number in range(20_000)]
 

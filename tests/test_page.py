@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from app.engine.fake import FakeEngine
+from app.http.routes.page import FOLDER
 from app.main import create_app
-from app.routes.page import FOLDER
 from app.settings import Settings
 from tests.servers import client_of
 

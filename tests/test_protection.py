@@ -12,7 +12,8 @@ import pytest
 
 from app.engine.fake import FakeEngine
 from app.main import create_app
-from app.security import listening_host, new_key
+from app.security.hosts import listening_host
+from app.security.keys import new_key
 from app.settings import Settings
 from tests.keys import bearer, guarded, refused
 from tests.models import ROOT, SMOLLM2

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from app.proxy import OwnShape
+from app.ray.proxy import OwnShape
 from tests.servers import client_of
 
 

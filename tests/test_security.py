@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.engine.fake import FakeEngine
 from app.main import create_app
-from app.security import Security
+from app.security.middleware import Security
 from app.settings import ApiKey, Settings
 from tests.keys import SECRETS, bearer, guarded, key, refused
 from tests.servers import client_of, started

@@ -17,9 +17,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from app import tracing
 from app.engine.fake import FakeEngine
 from app.main import create_app
+from app.observability import tracing
 from app.settings import Settings
 from tests.models import ROOT, SMOLLM2
 from tests.servers import started

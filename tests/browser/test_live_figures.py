@@ -7,7 +7,7 @@ from typing import Any
 from playwright.async_api import Browser
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from app.metrics import SECONDS
+from app.observability.metrics import SECONDS
 from tests.browser.conftest import Serve
 from tests.browser.visits import visiting
 

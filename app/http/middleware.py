@@ -12,7 +12,6 @@ from starlette._utils import get_route_path  # what the router matches: root_pat
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import metrics
 from app.admission import Admission
 from app.errors import (
     BadRequest,
@@ -23,7 +22,8 @@ from app.errors import (
     ServiceError,
     respond,
 )
-from app.logs import CURRENT_REQUEST
+from app.observability import metrics
+from app.observability.logs import CURRENT_REQUEST
 
 access = logging.getLogger("frontpage.access")
 logger = logging.getLogger("frontpage")

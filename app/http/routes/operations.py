@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from app.schemas import ErrorResponse, Health
+from app.http.schemas import ErrorResponse, Health
 
 router = APIRouter(
     tags=["operations"],

@@ -9,7 +9,7 @@ from fastapi.staticfiles import StaticFiles
 
 from app.errors import NotFound
 
-FOLDER = Path(__file__).parent.parent / "page"
+FOLDER = Path(__file__).parents[2] / "page"
 START = "index.html"
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self';"

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from app.experiments import ExperimentsResponse
-from app.feedback import FeedbackStore
-from app.routes.dependencies import ERRORS
-from app.schemas import (
+from app.feedback.experiments import ExperimentsResponse
+from app.feedback.store import FeedbackStore
+from app.http.dependencies import ERRORS
+from app.http.schemas import (
     ErrorResponse,
     FeedbackRequest,
     FeedbackResponse,

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from app.errors import Unprocessable
-from app.models import Choice, ModelRegistry
+from app.http.schemas import ErrorResponse, Judgement, ReaderFields, Story, Usage
+from app.models.registry import Choice, ModelRegistry
 from app.recommender import Judged, Recommender
-from app.schemas import ErrorResponse, Judgement, ReaderFields, Story, Usage
 from app.scoring.wording import Reader
 from app.scoring.wording import Story as PromptStory
 from app.settings import Limits

@@ -4,10 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 
-from app.adapters import Adapters
 from app.errors import Conflict
-from app.routes.dependencies import ERRORS
-from app.schemas import (
+from app.http.dependencies import ERRORS
+from app.http.schemas import (
     Adapter,
     AdapterList,
     AdapterRequest,
@@ -17,6 +16,7 @@ from app.schemas import (
     ErrorResponse,
     Removed,
 )
+from app.models.adapters import Adapters
 
 router = APIRouter(
     tags=["adapters"],

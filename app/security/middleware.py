@@ -1,30 +1,19 @@
 """API keys: who may call what. Every path needs a key, but /health, /ready and the try-it page's
 files, which hold nothing secret: a key is typed into the page.
-
-`python -m app.security NAME [--scope admin]` makes a key and its entry for FRONTPAGE_API_KEYS.
 """
 
-import argparse
 import hashlib
 import hmac
-import json
-import logging
 import math
-import secrets
 import time
-from urllib.parse import urlsplit
 
-from fastapi import FastAPI
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
-from pydantic import ValidationError
 from starlette._utils import get_route_path  # what the router matches: root_path and all
 from starlette.datastructures import Headers
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import metrics
 from app.errors import (
     ClientError,
     Forbidden,
@@ -33,22 +22,20 @@ from app.errors import (
     Unauthenticated,
     respond,
 )
-from app.middleware import ID_HEADER, TIMEOUT_HEADER
-from app.settings import ApiKey, Settings
+from app.observability import metrics
+from app.security.hosts import check_host
+from app.settings import ApiKey
 
-logger = logging.getLogger("frontpage")
 OPEN = frozenset({"/", "/health", "/ready"})
 PAGE = "/page/"
 ADMIN = ("adapters", "aliases", "experiments")
 RATE_LIMITED = ("predict", "rank", "v1")
-THIS_MACHINE = "127.0.0.1"
 REASONS: dict[type[ClientError], str] = {
     Unauthenticated: "authentication",
     Forbidden: "scope",
     RateLimited: "rate_limit",
     ForeignHost: "host",
 }
-OWN_NAMES = ("localhost", THIS_MACHINE, "::1")
 
 
 class Security:
@@ -119,19 +106,6 @@ class Security:
         raise error
 
 
-def check_host(host: str) -> None:
-    """host: the header. Raises ForeignHost; none at all is no browser's."""
-    try:
-        name = urlsplit(f"//{host}").hostname
-    except ValueError:
-        name = host
-    if host and name not in OWN_NAMES:
-        raise ForeignHost(
-            f"without API keys only {', '.join(OWN_NAMES)} are answered, not {host[:100]!r}:"
-            " set FRONTPAGE_API_KEYS to serve under other names"
-        )
-
-
 def first_part(path: str) -> str:
     """Read generously: what only looks like an administrator's path is guarded like one."""
     return next((part for part in path.split("/") if part), "").casefold()
@@ -139,61 +113,3 @@ def first_part(path: str) -> str:
 
 def needed_scope(path: str) -> str:
     return "admin" if first_part(path).startswith(ADMIN) else "predict"
-
-
-def allow_origins(app: FastAPI, origins: tuple[str, ...]) -> None:
-    """Let pages of these origins call the service with a key of theirs; without any, no page can.
-
-    To be added last, so outermost: a browser's preflight comes without a key.
-    """
-    if origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_methods=("GET", "POST", "PUT", "DELETE"),
-            allow_headers=(
-                *("authorization", "content-type", "traceparent", "tracestate"),
-                *(ID_HEADER, TIMEOUT_HEADER),
-            ),
-            expose_headers=("retry-after", ID_HEADER),
-        )
-
-
-def listening_host(settings: Settings) -> str:
-    """Without keys only this machine may connect, whatever `host` says."""
-    if settings.api_keys:
-        return settings.host
-    logger.warning(
-        "no API keys: everyone on this machine may do everything, and others can't connect"
-        " (listening on %s only); `python -m app.security NAME` makes a key",
-        THIS_MACHINE,
-    )
-    return THIS_MACHINE
-
-
-def new_key(name: str, scope: str, requests_per_minute: int | None = None) -> tuple[str, ApiKey]:
-    """The secret, which is kept nowhere, and what the settings need to know of it."""
-    secret = "fp-" + secrets.token_urlsafe(32)
-    digest = hashlib.sha256(secret.encode()).hexdigest()
-    fields = {"name": name, "sha256": digest, "scopes": [scope]}
-    return secret, ApiKey.model_validate(fields | {"requests_per_minute": requests_per_minute})
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m app.security", description=__doc__)
-    parser.add_argument("name", help="whose key it is, for you")
-    parser.add_argument("--scope", choices=("predict", "admin"), default="predict")
-    parser.add_argument("--requests-per-minute", type=int, metavar="N", help="default: no limit")
-    options = parser.parse_args()
-    try:
-        secret, key = new_key(options.name, options.scope, options.requests_per_minute)
-    except ValidationError as error:
-        first = error.errors()[0]
-        parser.error(f"{first['loc'][0]}: {first['msg']}")
-    entry = key.model_dump(mode="json", exclude_none=True)
-    print(f"key, shown only this once: {secret}")
-    print(f"entry for FRONTPAGE_API_KEYS=[...]: {json.dumps(entry)}")
-
-
-if __name__ == "__main__":
-    main()

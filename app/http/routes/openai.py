@@ -12,9 +12,9 @@ from fastapi.responses import Response, StreamingResponse
 from app.admission import Admission
 from app.engine.base import OpenAIAPI
 from app.errors import BadRequest, NotFound
-from app.models import ModelRegistry
-from app.routes.dependencies import choose
-from app.schemas import ErrorResponse, ModelCard, ModelList
+from app.http.dependencies import choose
+from app.http.schemas import ErrorResponse, ModelCard, ModelList
+from app.models.registry import ModelRegistry
 
 router = APIRouter(
     prefix="/v1",

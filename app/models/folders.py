@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from app.adapter_files import check_adapter, check_name
 from app.errors import AdapterRejected, StartupError, Unprocessable
-from app.models import ModelRegistry, ServedModel
+from app.models.adapter_folder import check_adapter, check_name
+from app.models.registry import ModelRegistry, ServedModel
 from app.scoring.encoder import Encoder
 from app.scoring.profile import load_profile
 from app.scoring.prompt import PromptBuilder

@@ -1,7 +1,7 @@
 """What Ray's HTTP proxies run around each request, so that their answers are like the service's.
 
-Ray's proxies take it by RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=app.proxy:middlewares. Without it
-a replica that dies leaves a plain 500 to the requests it had.
+Ray's proxies load it from RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=app.ray.proxy:middlewares.
+Without it, the requests of a replica that dies get a plain 500.
 """
 
 import logging
@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import DeadlineExceeded, EngineUnavailable, Overloaded, ServiceError, respond
-from app.middleware import ID_HEADER, MILLISECONDS, TIMEOUT_HEADER, choose_id
+from app.http.middleware import ID_HEADER, MILLISECONDS, TIMEOUT_HEADER, choose_id
 
 logger = logging.getLogger("frontpage")
 RAY_TIMEOUT = "x-request-timeout-seconds"

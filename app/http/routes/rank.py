@@ -2,9 +2,8 @@
 
 from fastapi import APIRouter, Request
 
-from app import metrics
 from app.errors import Unprocessable
-from app.routes.dependencies import (
+from app.http.dependencies import (
     ERRORS,
     LimitsDep,
     RecommenderDep,
@@ -15,7 +14,8 @@ from app.routes.dependencies import (
     story,
     usage,
 )
-from app.schemas import RankedStory, RankRequest, RankResponse
+from app.http.schemas import RankedStory, RankRequest, RankResponse
+from app.observability import metrics
 from app.scoring.ranking import order
 
 router = APIRouter(tags=["predictions"], responses=ERRORS)

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from app.intervals import Floats, Interval, Moments
+from app.feedback.intervals import Floats, Interval, Moments
 
 Group = tuple[str, str | None]
 """A model, and the alias it was asked through."""

@@ -10,11 +10,11 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from app import metrics
-from app.adapter_files import find_below
-from app.adapters import Adapters
 from app.errors import AdapterRejected, ClientError, StartupError
-from app.schemas import AliasRequest
+from app.http.schemas import AliasRequest
+from app.models.adapter_folder import find_below
+from app.models.adapters import Adapters
+from app.observability import metrics
 
 logger = logging.getLogger("frontpage")
 

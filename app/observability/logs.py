@@ -18,7 +18,7 @@ from app.settings import Settings
 CURRENT_REQUEST: ContextVar[str] = ContextVar("request_id", default="")
 FORMAT = "FRONTPAGE_LOG_FORMAT"
 # Read by vLLM in this process and in its engine's, which starts afresh.
-VLLM_CONFIG = Path(__file__).parent / "engine" / "logging.json"
+VLLM_CONFIG = Path(__file__).with_name("vllm_logging.json")
 VLLM_LEVEL = os.environ.get("VLLM_LOGGING_LEVEL", "ERROR")
 
 

@@ -3,8 +3,7 @@
 from fastapi import APIRouter, Request
 
 from app.errors import Unprocessable
-from app.recommender import Judged
-from app.routes.dependencies import (
+from app.http.dependencies import (
     ERRORS,
     LimitsDep,
     RecommenderDep,
@@ -15,7 +14,8 @@ from app.routes.dependencies import (
     story,
     usage,
 )
-from app.schemas import BatchRequest, BatchResponse, PredictRequest, PredictResponse
+from app.http.schemas import BatchRequest, BatchResponse, PredictRequest, PredictResponse
+from app.recommender import Judged
 
 router = APIRouter(tags=["predictions"], responses=ERRORS)
 

@@ -1,5 +1,5 @@
 """The wire types of our own routes and of the list of models. Chat and completions use vLLM's;
-/experiments has its own (app/experiments.py)."""
+/experiments has its own (app/feedback/experiments.py)."""
 
 from typing import Annotated, Any, Literal
 

@@ -16,10 +16,10 @@ from fastapi import FastAPI
 from prometheus_client import start_http_server
 from ray import serve
 
-from app import logs
 from app.engine.base import Engine
-from app.environment import be_quiet
+from app.engine.environment import be_quiet
 from app.errors import EngineUnavailable, StartupError
+from app.observability import logs
 from app.settings import Settings, read_settings
 
 logger = logging.getLogger("frontpage")
@@ -45,10 +45,12 @@ class Replica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Ray runs its lifespan, and with it the engine."""
-        from app.feedback import FeedbackStore  # the lines above set what vLLM reads when imported
+        from app.feedback.store import (
+            FeedbackStore,  # the lines above set what vLLM reads when imported
+        )
+        from app.http.routes.adapters import refuse_changes
         from app.main import create_app
-        from app.merging import merge_if_asked
-        from app.routes.adapters import refuse_changes
+        from app.models.merged import merge_if_asked
         from app.server import measure_lag
 
         shared = self.settings.state
@@ -69,8 +71,8 @@ class Replica:
         A new replica that can't have what is declared raises StartupError and does not start; one
         at work keeps what it has, and says so.
         """
-        from app import metrics
-        from app.declared import Declared, apply
+        from app.models.desired import Declared, apply
+        from app.observability import metrics
 
         try:
             problems = await apply(Declared.read(user_config), self.state.adapters)
@@ -85,7 +87,7 @@ class Replica:
 
     def check_health(self) -> None:
         """Ray replaces a replica for which this raises again and again."""
-        from app import metrics
+        from app.observability import metrics
 
         try:
             self.state.engine.check_health()

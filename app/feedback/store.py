@@ -23,10 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from app import metrics
-from app.click_log import INSERT, Given, join, open_store, trim
 from app.errors import ClientError, NotFound, ServiceError, StartupError
-from app.experiments import ModelFigures, read_report
+from app.feedback.experiments import ModelFigures, read_report
+from app.feedback.tables import INSERT, Given, join, open_store, trim
+from app.observability import metrics
 
 logger = logging.getLogger("frontpage.feedback")
 

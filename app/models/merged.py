@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.engine.lora import WEIGHTS_FILE, LoraError, fingerprint
 from app.errors import StartupError
-from app.progress import step
+from app.observability.progress import step
 from app.settings import Settings
 
 

@@ -10,16 +10,16 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from app import metrics
-from app.adapter_files import check_adapter, check_name, copy_files, find_below
 from app.engine.base import Engine
 from app.errors import AdapterRejected, Conflict, ModelNotFound, StartupError, Unprocessable
-from app.model_folders import read_prompts
-from app.models import ModelRegistry, ServedModel
-from app.progress import step
+from app.models.adapter_folder import check_adapter, check_name, copy_files, find_below
+from app.models.folders import read_prompts
+from app.models.kept import Kept, State
+from app.models.registry import ModelRegistry, ServedModel
+from app.observability import metrics
+from app.observability.progress import step
 from app.scoring.wording import Reader, Story
 from app.settings import Settings
-from app.state import Kept, State
 
 logger = logging.getLogger("frontpage")
 PROBE = Reader(history=[Story("Tesla unveils a cheaper electric car")])

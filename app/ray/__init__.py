@@ -1,0 +1,1 @@
+"""Frontpage on Ray Serve."""

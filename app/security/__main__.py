@@ -1,0 +1,29 @@
+"""`python -m app.security NAME [--scope admin]` makes an API key and its entry for
+FRONTPAGE_API_KEYS."""
+
+import argparse
+import json
+
+from pydantic import ValidationError
+
+from app.security.keys import new_key
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m app.security", description=__doc__)
+    parser.add_argument("name", help="whose key it is, for you")
+    parser.add_argument("--scope", choices=("predict", "admin"), default="predict")
+    parser.add_argument("--requests-per-minute", type=int, metavar="N", help="default: no limit")
+    options = parser.parse_args()
+    try:
+        secret, key = new_key(options.name, options.scope, options.requests_per_minute)
+    except ValidationError as error:
+        first = error.errors()[0]
+        parser.error(f"{first['loc'][0]}: {first['msg']}")
+    entry = key.model_dump(mode="json", exclude_none=True)
+    print(f"key, shown only this once: {secret}")
+    print(f"entry for FRONTPAGE_API_KEYS=[...]: {json.dumps(entry)}")
+
+
+if __name__ == "__main__":
+    main()
