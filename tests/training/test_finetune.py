@@ -20,11 +20,11 @@ from app.scoring.profile import load_profile
 from tests.models import ROOT
 from tests.training.tiny import arguments, finetune, losses, read_log
 from training.__main__ import main
-from training.config import FinetuneConfig
-from training.dataset import PreparedData
+from training.data.prepared import PreparedData
 from training.errors import TrainingError
-from training.run import make_builder, read_answers, read_groups
-from training.run_folder import explained, last_checkpoint
+from training.tuning.config import FinetuneConfig
+from training.tuning.run import make_builder, read_answers, read_groups
+from training.tuning.run_folder import explained, last_checkpoint
 
 ADAPTER = "adapter_model.safetensors"
 SMALL = {"max_samples": 20, "num_train_epochs": 4}

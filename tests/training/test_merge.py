@@ -21,7 +21,7 @@ from tests.training.tiny import finetune, make_tiny
 from training import merge
 from training.__main__ import main
 from training.errors import TrainingError
-from training.merge_check import compare, make_impressions
+from training.merging.check import compare, make_impressions
 
 TRAIN_ONLY = ["bitsandbytes", "matplotlib", "modelscope", "orjson", "peft", "polars", "sklearn"]
 SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -137,10 +137,10 @@ def test_the_check_finds_a_lost_adapter(half: Path, tmp_path: Path) -> None:
 def test_nothing_is_left_where_the_check_fails(
     half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from training import merge_check
+    from training.merging import check
 
-    monkeypatch.setattr(merge_check, "ROUNDING", dict.fromkeys(merge_check.ROUNDING, -1.0))
-    monkeypatch.setattr(merge_check, "PART", 0.0)
+    monkeypatch.setattr(check, "ROUNDING", dict.fromkeys(check.ROUNDING, -1.0))
+    monkeypatch.setattr(check, "PART", 0.0)
     assert run(half, tmp_path / "out", make_adapter(half, tmp_path / "adapter")) == 1
     assert "not merged" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]

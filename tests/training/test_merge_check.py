@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from training.merge_check import compute_in_float32
+from training.merging.check import compute_in_float32
 
 
 def test_computes_in_float32_and_leaves_weights_as_stored(tiny: Path) -> None:

@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 
 from app.engine.lora import LoraError
 from tests.training.tiny import finetune, losses, make_builder, make_tiny
-from training import methods
-from training.config import LORA_TARGET, FinetuneConfig
-from training.dataset import PreparedData
+from training.data.prepared import PreparedData
 from training.errors import TrainingError
-from training.scorer import score
-from training.validation import measure, spread
+from training.packed.scorer import score
+from training.tuning import methods
+from training.tuning.config import LORA_TARGET, FinetuneConfig
+from training.tuning.validation import measure, spread
 
 METHODS: dict[str, dict[str, Any]] = {
     "lora": {"method": "lora"},
@@ -129,6 +129,6 @@ def test_bad_options_of_libraries_are_named(tiny: Path, prepared: Path, tmp_path
 
 
 def run(model: Path, data: Path, output: Path, options: dict[str, Any]) -> None:
-    from training.run import finetune as start
+    from training.tuning.run import finetune as start
 
     start(FinetuneConfig(**options), model, data, output, resume=False)

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from tests.models import MIND
-from training import mind
+from training.data import mind
 from training.errors import TrainingError
 
 BAD_NEWS = {

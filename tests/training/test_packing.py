@@ -10,14 +10,14 @@ import torch
 
 from app.scoring.prompt import PromptTooLong
 from tests.training.tiny import make_builder
-from training import methods
-from training.config import FinetuneConfig
-from training.dataset import Impression, PreparedData
+from training.data.prepared import Impression, PreparedData
 from training.errors import TrainingError
-from training.objective import Task
-from training.packing import Group, build_prompts, collate, group_prompts, pack, separate
-from training.run import make_task, read_answers, read_groups
-from training.scorer import score
+from training.packed.objective import Task
+from training.packed.rows import Group, build_prompts, collate, group_prompts, pack, separate
+from training.packed.scorer import score
+from training.tuning import methods
+from training.tuning.config import FinetuneConfig
+from training.tuning.run import make_task, read_answers, read_groups
 
 LIMIT = 512
 

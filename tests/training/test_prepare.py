@@ -16,12 +16,12 @@ from app.scoring.encoder import Encoder
 from app.scoring.profile import CATEGORIES, COMPACT, ORIGINAL, Layout, Profile
 from app.scoring.prompt import PromptBuilder
 from tests.models import MIND, ROOT
-from training import manifest
 from training.__main__ import main
-from training.dataset import PreparedData
+from training.data import manifest
+from training.data.prepared import PreparedData
+from training.data.texts import write_texts
 from training.errors import TrainingError
-from training.service_backend import ServiceBackend
-from training.texts import write_texts
+from training.evaluation.backends.service import ServiceBackend
 
 ALL = ["--train", MIND / "train", "--val", MIND / "val", "--test", MIND / "test"]
 FILES = {"news.parquet", "train.parquet", "val.parquet", "train.jsonl", "val.jsonl"} | {

@@ -5,11 +5,11 @@ import pytest
 
 from app.scoring.profile import Calibration, Profile
 from app.scoring.wording import Reader, Story
-from training import quality
-from training.backends import Answers, judge
-from training.dataset import Impression
+from training.data.prepared import Impression
 from training.errors import TrainingError
-from training.quality import Questions, make_questions
+from training.evaluation import quality
+from training.evaluation.backends.base import Answers, judge
+from training.evaluation.quality import Questions, make_questions
 
 
 def shown(name: str, clicked: list[bool] | None, size: int | None = None) -> Impression:

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from tests.models import MIND
-from training import samples
+from training.data import samples
+from training.data.mind import StoryIds, merge_news, read_behaviors, read_news
 from training.errors import TrainingError
-from training.mind import StoryIds, merge_news, read_behaviors, read_news
 
 SPLITS = ("train", "val", "test")
 

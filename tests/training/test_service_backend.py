@@ -21,9 +21,9 @@ from app.scoring.wording import Reader, Story
 from app.settings import Settings
 from loadtests.services import free_port
 from tests.models import SMOLLM2
-from training.dataset import Impression
+from training.data.prepared import Impression
 from training.errors import TrainingError
-from training.service_backend import ServiceBackend
+from training.evaluation.backends.service import ServiceBackend
 
 
 def impression(name: str, titles: list[str]) -> Impression:

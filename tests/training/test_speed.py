@@ -8,8 +8,8 @@ from threading import Barrier
 import pytest
 
 from app.scoring.wording import Reader, Story
-from training import speed
-from training.dataset import Impression
+from training.data.prepared import Impression
+from training.evaluation import speed
 
 
 def reader(name: str, length: int) -> Impression:

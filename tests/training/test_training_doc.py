@@ -100,7 +100,7 @@ def test_documented_options_exist() -> None:
     """Names in `code` that look like options are fields of the configuration or of the data."""
     from dataclasses import fields
 
-    from training.config import FinetuneConfig
+    from training.tuning.config import FinetuneConfig
 
     section = PAGE.read_text("utf-8").split("## 3. Finetune")[1].split("## 4.")[0]
     text = section.split("All options")[1].split("Ours:")[0]

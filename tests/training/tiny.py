@@ -14,7 +14,7 @@ from app.scoring.profile import COMPACT, ORIGINAL
 from app.scoring.prompt import PromptBuilder
 from tests.models import MIND
 from training.__main__ import main
-from training.config import FinetuneConfig
+from training.tuning.config import FinetuneConfig
 
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 FAST = {

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from training.config import FinetuneConfig
 from training.folders import LOG_FILE
 from training.provenance import commit, processor
+from training.tuning.config import FinetuneConfig
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers")
 PRINTED = ("loss", "learning_rate", "eval_loss", "eval_auc", "eval_mass")

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from training import metrics, quality, speed
-from training.backends import Answers, Backend
 from training.errors import TrainingError
-from training.metrics import Estimate, Ratio
+from training.evaluation import metrics, quality, speed
+from training.evaluation.backends.base import Answers, Backend
+from training.evaluation.metrics import Estimate, Ratio
+from training.evaluation.quality import Questions
 from training.progress import say
-from training.quality import Questions
 
 
 def measure_model(

@@ -1,8 +1,8 @@
 """What a model is asked on packed rows, and the loss: only at answers, only there are logits made.
 
 `teach` gives a causal language model's forward one more form, `model(**batch, task=…)`, for batches
-of training.packing.collate. The call goes through whatever wraps the model (PEFT, DDP, FSDP), so
-training and scoring are the same computation.
+of training.packed.rows.collate. The call goes through whatever wraps the model (PEFT, DDP, FSDP),
+so training and scoring are the same computation.
 """
 
 import functools
@@ -17,7 +17,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import PreTrainedModel
 
 from training.errors import TrainingError
-from training.packing import UNKNOWN
+from training.packed.rows import UNKNOWN
 
 SCALED_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
@@ -79,7 +79,7 @@ def answer(
     num_items_in_batch: Tensor | int | None = None,
     **_: Any,
 ) -> dict[str, Tensor]:
-    """Run a batch of training.packing.collate; past_key_values: a learned prefix.
+    """Run a batch of training.packed.rows.collate; past_key_values: a learned prefix.
 
     With labels: their loss, divided by num_items_in_batch (without it, by how many there are).
     Without: natural log-probabilities of the two labels, each float32 [answers]. Nothing here waits

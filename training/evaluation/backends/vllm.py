@@ -12,7 +12,9 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from app.engine.lora import LORA_RANKS, read_lora, use_lora_kernels
 from app.engine.vllm import cpu_defaults
-from training.backends import (
+from training.data.prepared import Impression
+from training.errors import TrainingError, first_line
+from training.evaluation.backends.base import (
     MAX_TOKENS,
     TEMPERATURE,
     Answers,
@@ -20,9 +22,7 @@ from training.backends import (
     first_prompts,
     judge,
 )
-from training.dataset import Impression
-from training.errors import TrainingError, first_line
-from training.packing import build_prompts
+from training.packed.rows import build_prompts
 from training.progress import say
 
 

@@ -16,12 +16,12 @@ from torch import Tensor
 from app.engine import lora
 from app.scoring.prompt import PromptBuilder
 from app.scoring.wording import Reader, Story
-from training.backends import find_source
-from training.dataset import Impression, PreparedData
+from training.data.prepared import Impression, PreparedData
 from training.errors import TrainingError
-from training.methods import best_device, load_trained
-from training.metrics import Floats
-from training.scorer import score
+from training.evaluation.backends.base import find_source
+from training.evaluation.metrics import Floats
+from training.packed.scorer import score
+from training.tuning.methods import best_device, load_trained
 
 PROMPTS = 64
 CANDIDATES = 8

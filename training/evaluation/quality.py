@@ -9,11 +9,11 @@ from sklearn.metrics import roc_auc_score
 
 from app.scoring.calibration import NO, UNKNOWN, YES
 from app.scoring.wording import Story
-from training import metrics
-from training.backends import Answers
-from training.dataset import Impression
+from training.data.prepared import Impression
 from training.errors import TrainingError
-from training.metrics import Flags, Floats, Pair, Ratio
+from training.evaluation import metrics
+from training.evaluation.backends.base import Answers
+from training.evaluation.metrics import Flags, Floats, Pair, Ratio
 
 SURE_MASS = 0.95
 HISTOGRAM_BINS = 40

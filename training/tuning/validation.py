@@ -10,11 +10,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, roc_curve
 
 from app.scoring.profile import Calibration, Profile
-from training import metrics
-from training.dataset import Impression, PreparedData
+from training.data.prepared import Impression, PreparedData
 from training.errors import TrainingError
-from training.metrics import Flags, Floats
-from training.scorer import Scores
+from training.evaluation import metrics
+from training.evaluation.metrics import Flags, Floats
+from training.packed.scorer import Scores
 
 FLATTEST = 1e-3
 """The smallest slope that still counts as an order of the candidates."""

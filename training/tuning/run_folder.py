@@ -10,8 +10,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from training.config import FinetuneConfig
 from training.errors import TrainingError, first_line
+from training.tuning.config import FinetuneConfig
 
 MARK = "finetune.json"
 """What a run was started with: tells our folders from others, and a resumed run's options."""

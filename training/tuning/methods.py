@@ -11,11 +11,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from app.engine import lora
-from training import bottleneck
-from training.config import FinetuneConfig
 from training.errors import TrainingError, first_line
 from training.folders import copy_side_files
-from training.objective import teach
+from training.packed.objective import teach
+from training.tuning import bottleneck
+from training.tuning.config import FinetuneConfig
 
 TRAINABLE_FILE = "trainable.safetensors"
 

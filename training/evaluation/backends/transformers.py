@@ -7,7 +7,8 @@ import torch
 from tokenizers import Tokenizer
 from transformers.utils import logging
 
-from training.backends import (
+from training.data.prepared import Impression
+from training.evaluation.backends.base import (
     MAX_TOKENS,
     TEMPERATURE,
     Answers,
@@ -15,9 +16,8 @@ from training.backends import (
     first_prompts,
     judge,
 )
-from training.dataset import Impression
-from training.methods import best_device, load_trained
-from training.scorer import score
+from training.packed.scorer import score
+from training.tuning.methods import best_device, load_trained
 
 
 class TransformersBackend:

@@ -18,15 +18,15 @@ from app.engine.lora import fingerprint
 from app.scoring.encoder import Encoder
 from app.scoring.profile import PROFILE_FILE
 from app.scoring.prompt import PromptBuilder
-from training import methods, run_record
-from training.config import FinetuneConfig
-from training.dataset import PreparedData, without_categories
+from training.data.prepared import PreparedData, without_categories
 from training.errors import TrainingError
-from training.objective import Task
-from training.packing import AnswerTokens, Group, build_prompts, group_prompts, pack, separate
-from training.run_folder import STATE_FILE, begin, check_output, explained, open_output
-from training.trainer import AnswerTrainer, make_arguments
-from training.validation import Fit, fit, spread
+from training.packed.objective import Task
+from training.packed.rows import AnswerTokens, Group, build_prompts, group_prompts, pack, separate
+from training.tuning import methods, run_record
+from training.tuning.config import FinetuneConfig
+from training.tuning.run_folder import STATE_FILE, begin, check_output, explained, open_output
+from training.tuning.trainer import AnswerTrainer, make_arguments
+from training.tuning.validation import Fit, fit, spread
 
 
 def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, resume: bool) -> None:

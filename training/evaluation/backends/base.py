@@ -18,11 +18,11 @@ from app.scoring.calibration import answer
 from app.scoring.encoder import Encoder
 from app.scoring.profile import Profile, ProfileError, load_profile
 from app.scoring.prompt import PromptBuilder
-from training import bottleneck
-from training.dataset import Impression
+from training.data.prepared import Impression
 from training.errors import TrainingError
-from training.metrics import Floats
-from training.packing import build_prompts
+from training.evaluation.metrics import Floats
+from training.packed.rows import build_prompts
+from training.tuning import bottleneck
 
 TEMPERATURE = 0.01
 MAX_TOKENS = 10

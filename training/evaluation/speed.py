@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from app.scoring.wording import Reader, Story
-from training.dataset import Impression
+from training.data.prepared import Impression
 
 Call = Callable[[Sequence[Impression]], object]
 

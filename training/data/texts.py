@@ -21,9 +21,9 @@ from app.scoring.wording import (
     reader_pieces,
     used_of,
 )
-from training.dataset import Impression, to_impressions, to_stories
+from training.data.prepared import Impression, to_impressions, to_stories
+from training.data.samples import choose_pairs
 from training.errors import TrainingError
-from training.samples import choose_pairs
 
 NAMES = {"train.jsonl": "mind", "val.jsonl": "mind_val", "test.jsonl": "mind_test"}
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from training.dataset import MANIFEST
-from training.mind import FileReport
+from training.data.mind import FileReport
+from training.data.prepared import MANIFEST
 
 DROPPED = "dropped.jsonl"
 

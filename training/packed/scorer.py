@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from app.scoring.prompt import PromptBuilder
-from training.dataset import Impression
-from training.metrics import Floats
-from training.objective import Task, teach
-from training.packing import Group, build_prompts, collate, group_prompts
+from training.data.prepared import Impression
+from training.evaluation.metrics import Floats
+from training.packed.objective import Task, teach
+from training.packed.rows import Group, build_prompts, collate, group_prompts
 
 Scores = list[tuple[Floats, Floats]]
 

@@ -1,4 +1,4 @@
-"""Recipes: from impressions, as training.mind reads them, to what a model learns from.
+"""Recipes: from impressions, as training.data.mind reads them, to what a model learns from.
 
 `original` is the sampling of the original project, kept to compare with: liked and disliked come
 from the very impression whose last story is the target. When serving, those labels are not known

@@ -11,9 +11,9 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from app.scoring.profile import Profile
 from app.scoring.wording import Story, chat_messages, chat_parts
-from training.backends import MAX_TOKENS, TEMPERATURE, Answers
-from training.dataset import Impression
+from training.data.prepared import Impression
 from training.errors import TrainingError
+from training.evaluation.backends.base import MAX_TOKENS, TEMPERATURE, Answers
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -11,14 +11,14 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from app.scoring.prompt import PromptBuilder
-from training import methods
-from training.config import FinetuneConfig, check_known
-from training.dataset import Impression
+from training.data.prepared import Impression
 from training.errors import TrainingError, first_line
-from training.objective import Task
-from training.packing import UNKNOWN, Group, collate
-from training.scorer import Scores, score
-from training.validation import measure
+from training.packed.objective import Task
+from training.packed.rows import UNKNOWN, Group, collate
+from training.packed.scorer import Scores, score
+from training.tuning import methods
+from training.tuning.config import FinetuneConfig, check_known
+from training.tuning.validation import measure
 
 FLEX_BLOCK = 128
 """Rows whose length is a multiple of flex_attention's block need no masked edge."""
@@ -153,7 +153,7 @@ class AnswerTrainer(Trainer):
         return batches, items
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
-        """Scores the validation impressions; see training.validation.measure."""
+        """Scores the validation impressions; see training.tuning.validation.measure."""
         start = time.perf_counter()
         found = {
             f"{metric_key_prefix}_{name}": value

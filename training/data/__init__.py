@@ -1,0 +1,1 @@
+"""Click logs, and the prepared folders that they become."""

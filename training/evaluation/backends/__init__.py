@@ -1,0 +1,1 @@
+"""The programs that run a model under evaluation: transformers, vLLM, a service."""

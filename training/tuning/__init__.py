@@ -1,0 +1,1 @@
+"""Fine-tuning: the experiment's options, the methods, the run and its folder."""
