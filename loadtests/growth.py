@@ -18,15 +18,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from loadtests import asks, processes
-from loadtests.closed_load import Ask
-from loadtests.machine import Setup
+from loadtests.limit import asks, processes
+from loadtests.limit.closed_load import Ask
+from loadtests.limit.machine import Setup
+from loadtests.limit.peers import Load, measure_loads
+from loadtests.limit.speed import HTTP
+from loadtests.limit.workload import Workload, prepare_model
 from loadtests.options import json_object, names
-from loadtests.peers import Load, measure_loads
 from loadtests.services import LoadTestError, clean_up_on_sigterm
-from loadtests.speed import HTTP
 from loadtests.traffic import FIXTURE
-from loadtests.workload import Workload, prepare_model
 from training.folders import write_whole
 from training.provenance import commit
 

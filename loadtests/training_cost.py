@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from loadtests.machine import matrix_product_rate
+from loadtests.limit.machine import matrix_product_rate
 from loadtests.options import names
 from loadtests.services import ROOT
 from training.folders import write_whole

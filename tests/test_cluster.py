@@ -25,7 +25,7 @@ from app.ray import replica
 from app.ray.replica import Replica
 from app.security.keys import new_key
 from app.settings import Settings
-from loadtests.ray_cluster import CONFIG, Cluster, deployment_of, ray_cluster
+from loadtests.replicas.ray_cluster import CONFIG, Cluster, deployment_of, ray_cluster
 from tests.adapter_folders import write_adapter
 from tests.models import SMOLLM2
 from tests.replicas import counted

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from loadtests.deployment import Plan, Running, replicas
-from loadtests.outcomes import tally, truth_of
-from loadtests.replicas import wait_until
+from loadtests.replicas.command import wait_until
+from loadtests.replicas.deployment import Plan, Running, replicas
+from loadtests.replicas.outcomes import tally, truth_of
 from tests.models import make_lora, make_tiny_qwen3
 from tests.replicas import counted
 

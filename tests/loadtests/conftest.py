@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.limit.workload import Workload, prepare_model
 from loadtests.traffic import FIXTURE
-from loadtests.workload import Workload, prepare_model
 from tests.models import SMOLLM2
 
 

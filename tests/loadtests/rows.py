@@ -1,6 +1,6 @@
 """Rows of loadtests.limit, for tests."""
 
-from loadtests.speed import Row
+from loadtests.limit.speed import Row
 
 
 def rate(subject: str, shape: str, stories_per_s: float, layout: str = "compact") -> Row:

@@ -19,7 +19,7 @@ from app.errors import EngineUnavailable
 from app.main import create_app
 from app.scoring.prompt import Prompt
 from app.settings import Settings
-from loadtests.results import Run, Sample, find_missed, measure, read_samples
+from loadtests.compare.results import Run, Sample, find_missed, measure, read_samples
 from tests.models import ROOT
 from tests.servers import serving
 

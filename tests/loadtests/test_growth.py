@@ -11,9 +11,9 @@ import pytest
 
 from loadtests import growth
 from loadtests.growth import ADAPTERS, CANDIDATES, VALUES, Point, as_table, in_turn, plot
+from loadtests.limit.workload import Workload
 from loadtests.services import LoadTestError
 from loadtests.traffic import FIXTURE
-from loadtests.workload import Workload
 from tests.models import SMOLLM2
 
 FIGURES = {"stories_per_s": 40.0, "p50_ms": 9.5, "p95_ms": 12.0, "computed_per_story": 27.2}

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from loadtests import limit
-from loadtests.processes import as_flags
+from loadtests.limit import command
+from loadtests.limit.processes import as_flags
+from loadtests.limit.speed import ENGINE, HTTP, Row, as_record, find_ratios
 from loadtests.services import LoadTestError
-from loadtests.speed import ENGINE, HTTP, Row, as_record, find_ratios
 from tests.loadtests.rows import rate
 from tests.models import SMOLLM2
 
@@ -20,7 +20,7 @@ REDUCED = (HTTP, ENGINE)
 
 def parsed(monkeypatch: pytest.MonkeyPatch, *words: object) -> argparse.Namespace:
     monkeypatch.setattr("sys.argv", ["limit", *map(str, words)])
-    return limit.parse()
+    return command.parse()
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_wrong_folders(
 ) -> None:
     options = parsed(monkeypatch, "--model", SMOLLM2, *words, "--out", tmp_path)
     with pytest.raises(LoadTestError, match=told):
-        limit.make_setup(options)
+        command.make_setup(options)
 
 
 def test_all_parts_get_the_load_format_beside_the_engine_options(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("--model", SMOLLM2, "--out", tmp_path, "--load-format", "dummy", "--reduced")
-    setup = limit.make_setup(parsed(monkeypatch, *words, "--engine", '{"max_num_seqs": 8}'))
+    setup = command.make_setup(parsed(monkeypatch, *words, "--engine", '{"max_num_seqs": 8}'))
     assert setup.engine == {"max_num_seqs": 8, "load_format": "dummy"}
     assert setup.settings().engine == setup.engine
     assert (setup.seconds, setup.ranked) == (8.0, (10,))
@@ -77,7 +77,7 @@ def test_what_is_shared_may_be_filled_up_but_the_limit_does_not_count_it(
 ) -> None:
     words = ("--model", SMOLLM2, "--out", tmp_path, "--layout", "compact")
     setups = {
-        number: limit.make_setup(
+        number: command.make_setup(
             parsed(
                 monkeypatch, *words, "--prefix-multiple", number, "--out", tmp_path / f"{number}"
             )
@@ -124,31 +124,33 @@ def test_a_reduced_run_fails_where_http_is_slow_or_anything_failed(
 ) -> None:
     ratios = find_ratios(rows, "compact")
     result = {"about": {"machine": {}}, "ratios": ratios, "rows": rows}
-    status = limit.report(result, argparse.Namespace(reduced=True))
+    status = command.report(result, argparse.Namespace(reduced=True))
     shown = capsys.readouterr()
     assert status == bool(told)
     assert shown.err.splitlines() == [f"missed: {line}" for line in told]
     assert json.loads(shown.out.splitlines()[-1])["ratios"] == ratios
-    assert limit.report(result, argparse.Namespace(reduced=False)) == 0
+    assert command.report(result, argparse.Namespace(reduced=False)) == 0
 
 
 def test_what_is_measured_is_written_before_the_next_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = {name: rate(name, "predict", 80.0) for name in limit.REDUCED}
+    rows = {name: rate(name, "predict", 80.0) for name in command.REDUCED}
 
     def measure_part(name: str, *_: Any) -> Iterator[Row]:
-        if name == limit.REDUCED[1]:
+        if name == command.REDUCED[1]:
             raise KeyboardInterrupt
         yield rows[name]
 
-    monkeypatch.setattr(limit, "measure_part", measure_part)
+    monkeypatch.setattr(command, "measure_part", measure_part)
     file = tmp_path / "new" / "limit.json"
     words = ("--reduced", "--model", SMOLLM2, "--out", tmp_path, "--json", file)
     options = parsed(monkeypatch, *words)
     with pytest.raises(KeyboardInterrupt):
-        limit.measure(limit.make_setup(options), options)
-    assert [Row(**row) for row in json.loads(file.read_bytes())["rows"]] == [rows[limit.REDUCED[0]]]
+        command.measure(command.make_setup(options), options)
+    assert [Row(**row) for row in json.loads(file.read_bytes())["rows"]] == [
+        rows[command.REDUCED[0]]
+    ]
 
 
 def test_rows_of_an_earlier_run_count_if_it_was_of_the_same(tmp_path: Path) -> None:
@@ -165,11 +167,11 @@ def test_rows_of_an_earlier_run_count_if_it_was_of_the_same(tmp_path: Path) -> N
     ]
     file = tmp_path / "limit.json"
     file.write_text(json.dumps({"about": about, "rows": [as_record(row) for row in rows]}))
-    assert limit.read_earlier(file, about) == rows[:1]
+    assert command.read_earlier(file, about) == rows[:1]
     for other in ({"history": 3}, {"machine": {**about["machine"], "device": "H100"}}):
         with pytest.raises(
             LoadTestError, match=f"another {'device' if 'machine' in other else 'hi'}"
         ):
-            limit.read_earlier(file, about | other)
+            command.read_earlier(file, about | other)
     with pytest.raises(LoadTestError, match="no record of a run"):
-        limit.read_earlier(tmp_path / "none.json", about)
+        command.read_earlier(tmp_path / "none.json", about)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from transformers import Qwen3Config
 
-from loadtests.machine import limit_rows
-from loadtests.speed import (
+from loadtests.limit.machine import limit_rows
+from loadtests.limit.speed import (
     CHAT,
     ENGINE,
     HTTP,
@@ -18,8 +18,8 @@ from loadtests.speed import (
     find_ratios,
     measure,
 )
+from loadtests.limit.workload import layer_weights
 from loadtests.training_cost import QWEN3_8B
-from loadtests.workload import layer_weights
 from tests.loadtests.rows import rate
 from tests.models import SMOLLM2
 

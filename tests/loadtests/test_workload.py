@@ -14,14 +14,14 @@ from app.engine.fake import FakeEngine
 from app.main import create_app
 from app.scoring.profile import COMPACT, load_profile
 from app.settings import Settings
-from loadtests import asks, peers
-from loadtests.closed_load import ask_closed
-from loadtests.machine import Setup
+from loadtests.limit import asks, peers
+from loadtests.limit.closed_load import ask_closed
+from loadtests.limit.machine import Setup
+from loadtests.limit.speed import Row
+from loadtests.limit.workload import Workload, prepare_model
 from loadtests.services import LoadTestError
-from loadtests.speed import Row
 from loadtests.traffic import FIXTURE
 from loadtests.training_cost import QWEN3_8B
-from loadtests.workload import Workload, prepare_model
 from tests.models import SMOLLM2, qwen3_tokenizer_files
 from tests.servers import serving
 

@@ -1,7 +1,8 @@
 """What LLaMA-Factory's API does with transformers, and no more: one chat call after the other.
 
-`python -m loadtests.plain_server MODEL PORT [--dummy]`. A LoRA adapter is not loaded: for inference
-LLaMA-Factory merges it, and then it costs nothing. --dummy: random weights of config.json's shapes.
+`python -m loadtests.limit.plain_server MODEL PORT [--dummy]`. A LoRA adapter is not loaded: for
+inference LLaMA-Factory merges it, and then it costs nothing. --dummy: random weights in
+config.json's shapes.
 """
 
 import argparse

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtests import results
+from loadtests.compare import results
+from loadtests.compare.results import Figures, Run
 from loadtests.options import names
-from loadtests.results import Figures, Run
 from loadtests.services import (
     ROOT,
     LoadTestError,
@@ -220,7 +220,3 @@ def report(runs: dict[str, list[Run]], options: argparse.Namespace) -> int:
     for line in missed:
         print(f"missed: {line}", file=sys.stderr)
     return 1 if missed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,8 +6,8 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from loadtests.closed_load import Ask
-from loadtests.workload import Question, Workload
+from loadtests.limit.closed_load import Ask
+from loadtests.limit.workload import Question, Workload
 
 NAME = "model"  # what vLLM's own server is told to call it
 WRITTEN = {"temperature": 0.01, "max_tokens": 10}

@@ -1,6 +1,6 @@
 """Engines without HTTP, for `loadtests.limit`: each in a process of its own, whose end frees all.
 
-`python -m loadtests.engines PART SETUP FILE` writes a line of JSON a row into FILE.
+`python -m loadtests.limit.engines PART SETUP FILE` writes a line of JSON a row into FILE.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from typing import Any
 
 from app.engine.base import LabelScore
 from app.scoring.prompt import Prompt
-from loadtests.machine import Setup, describe
-from loadtests.speed import ENGINE, LABELS, OFFLINE, ORIGINAL, Call, Row, as_record, measure
-from loadtests.workload import Workload
+from loadtests.limit.machine import Setup, describe
+from loadtests.limit.speed import ENGINE, LABELS, OFFLINE, ORIGINAL, Call, Row, as_record, measure
+from loadtests.limit.workload import Workload
 
 Write = Callable[[dict[str, Any]], None]
 Score = Callable[[Sequence[list[Prompt]]], Call]

@@ -9,8 +9,8 @@ from statistics import median
 from typing import Any
 
 from app.settings import Settings
-from loadtests.speed import LIMIT, ORIGINAL, Row
-from loadtests.workload import Workload, layer_weights
+from loadtests.limit.speed import LIMIT, ORIGINAL, Row
+from loadtests.limit.workload import Workload, layer_weights
 from training.provenance import processor
 
 RANKED = (1, 10, 50, 200)

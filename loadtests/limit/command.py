@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from app.scoring.profile import LAYOUTS
-from loadtests import peers, processes
-from loadtests.machine import Setup, limit_rows
+from loadtests.limit import peers, processes
+from loadtests.limit.machine import Setup, limit_rows
+from loadtests.limit.speed import LIMIT, Row, as_record, as_table, find_ratios
+from loadtests.limit.workload import Workload, prepare_model
 from loadtests.options import json_object, names
 from loadtests.services import LoadTestError, clean_up_on_sigterm
-from loadtests.speed import LIMIT, Row, as_record, as_table, find_ratios
 from loadtests.traffic import FIXTURE
-from loadtests.workload import Workload, prepare_model
 from training.folders import write_whole
 from training.provenance import commit
 
@@ -215,7 +215,3 @@ def find_missed(rows: Sequence[Row], ratios: dict[str, float]) -> list[str]:
         if not ratios.get(name, 0.0) >= least:
             lines.append(f"{name} is {ratios.get(name, 'not measured')}, not at least {least}")
     return lines
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 from app.engine.environment import QUIET
-from loadtests.asks import NAME
-from loadtests.machine import Setup
+from loadtests.limit.asks import NAME
+from loadtests.limit.machine import Setup
 from loadtests.services import READY_SECONDS, LoadTestError, free_port, last_line, running, serving
 
 OPEN = {
@@ -60,7 +60,7 @@ def vllm_server(
 @contextmanager
 def plain_server(setup: Setup, preload: str, folder: Path) -> Iterator[tuple[str, int]]:
     port = free_port()
-    words = ["loadtests.plain_server", setup.model, str(port)]
+    words = ["loadtests.limit.plain_server", setup.model, str(port)]
     words += ["--dummy"] if setup.engine.get("load_format") == "dummy" else []
     log = folder / "transformers.log"
     with serving(words, environment(preload), port, "/health", log) as served:
@@ -87,11 +87,11 @@ def environment(preload: str = "") -> dict[str, str]:
 
 
 def run_worker(part: str, setup: Setup, folder: Path) -> Iterator[dict[str, Any]]:
-    """The records that a process of loadtests.engines wrote. Raises LoadTestError after them if it
-    failed."""
+    """The records that a process of loadtests.limit.engines wrote. Raises LoadTestError after them
+    if it failed."""
     file, log = folder / f"{part}.jsonl", folder / f"{part}.log"
     file.unlink(missing_ok=True)
-    words = ["loadtests.engines", part, json.dumps(asdict(setup)), str(file)]
+    words = ["loadtests.limit.engines", part, json.dumps(asdict(setup)), str(file)]
     failure = ""
     with running(words, environment(), log) as process:
         try:

@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from loadtests.deployment import AFFINE, PLAIN, Plan, replicas
 from loadtests.options import names
-from loadtests.outcomes import Outcome, tally, truth_of
+from loadtests.replicas.deployment import AFFINE, PLAIN, Plan, replicas
+from loadtests.replicas.outcomes import Outcome, tally, truth_of
 from loadtests.services import ROOT, LoadTestError
 
 Row = dict[str, Any]
@@ -222,7 +222,3 @@ def main() -> int:
     print(table(rows))
     print(json.dumps(rows))
     return 0 if all(is_right(row) for row in rows) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

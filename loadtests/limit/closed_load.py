@@ -9,8 +9,8 @@ from typing import Any
 
 import aiohttp
 
+from loadtests.limit.speed import Call
 from loadtests.services import LoadTestError
-from loadtests.speed import Call
 
 TIMEOUT = aiohttp.ClientTimeout(total=600)
 

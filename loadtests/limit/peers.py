@@ -8,11 +8,10 @@ from typing import Any
 
 import psutil
 
-from loadtests import asks
-from loadtests.closed_load import Ask, ask_closed
-from loadtests.machine import IDLE, Setup
-from loadtests.services import LoadTestError
-from loadtests.speed import (
+from loadtests.limit import asks
+from loadtests.limit.closed_load import Ask, ask_closed
+from loadtests.limit.machine import IDLE, Setup
+from loadtests.limit.speed import (
     CHAT,
     CHATS,
     COMPLETIONS,
@@ -23,7 +22,8 @@ from loadtests.speed import (
     Row,
     measure,
 )
-from loadtests.workload import Workload
+from loadtests.limit.workload import Workload
+from loadtests.services import LoadTestError
 
 WARM_UP = 2.0
 """Seconds at least."""

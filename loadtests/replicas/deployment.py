@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from app.security.keys import new_key
-from loadtests.outcomes import Outcome, ReaderAsk, ask_of, send
-from loadtests.ray_cluster import Cluster, deployment_of, ray_cluster
+from loadtests.replicas.outcomes import Outcome, ReaderAsk, ask_of, send
+from loadtests.replicas.ray_cluster import Cluster, deployment_of, ray_cluster
 from loadtests.traffic import Traffic
 
 AFFINE = "ray.serve.experimental.consistent_hash_router:ConsistentHashRouter"

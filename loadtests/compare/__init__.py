@@ -1,0 +1,1 @@
+"""Variants of a model or service side by side, under Locust's load."""

@@ -1,0 +1,1 @@
+"""The service, its parts and its peers against what the hardware allows."""

@@ -1,0 +1,1 @@
+"""Ray Serve with several replicas: throughput, failures, updates."""
