@@ -13,9 +13,9 @@ from app.main import create_app
 from app.models import folders
 from app.scoring.encoder import Encoder
 from app.settings import Settings
-from tests.models import SMOLLM2, qwen3_tokenizer_files
-from tests.servers import Service, client_of
-from tests.services import SharedServices, TinyModels
+from tests.support.models import SMOLLM2, qwen3_tokenizer_files
+from tests.support.servers import Service, client_of
+from tests.support.shared_services import SharedServices, TinyModels
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ from playwright.async_api import Browser, async_playwright
 from app.engine.fake import FakeEngine
 from app.main import create_app
 from app.settings import Settings
-from tests.browser.visits import CHROMIUM
-from tests.models import SMOLLM2
-from tests.servers import serving
+from tests.support.models import SMOLLM2
+from tests.support.servers import serving
+from tests.support.visits import CHROMIUM
 
 
 @pytest.fixture(scope="session")

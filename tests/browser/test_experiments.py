@@ -8,9 +8,9 @@ import httpx
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.browser.visits import Visit, visiting
-from tests.servers import Service
-from tests.services import ADMIN_KEY, READER_KEY
+from tests.support.servers import Service
+from tests.support.shared_services import ADMIN_KEY, READER_KEY
+from tests.support.visits import Visit, visiting
 
 
 def call(service: Service, method: str, path: str, body: Any = None) -> Any:

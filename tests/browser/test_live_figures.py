@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from app.observability.metrics import SECONDS
 from tests.browser.conftest import Serve
-from tests.browser.visits import visiting
+from tests.support.visits import visiting
 
 SUMMARY = """async ([before, after]) => {
   const {readSnapshot, summarize} = await import(new URL("page/live.js", location));

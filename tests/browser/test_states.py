@@ -12,8 +12,8 @@ from app.engine.fake import FakeEngine
 from app.main import create_app
 from app.settings import Limits, Settings
 from tests.browser.conftest import Serve
-from tests.browser.visits import visiting
-from tests.servers import serving
+from tests.support.servers import serving
+from tests.support.visits import visiting
 
 
 async def test_a_wrong_field_is_shown(browser: Browser, serve: Serve) -> None:

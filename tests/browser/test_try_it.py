@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser.visits import Visit, visiting
-from tests.servers import Service
+from tests.support.servers import Service
+from tests.support.visits import Visit, visiting
 
 Json = dict[str, Any]
 

@@ -6,7 +6,7 @@ import httpx
 import openai
 import pytest
 
-from tests.servers import Service
+from tests.support.servers import Service
 
 MODEL = "news-smollm2"
 

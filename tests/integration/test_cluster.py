@@ -10,8 +10,8 @@ import pytest
 from loadtests.replicas.command import wait_until
 from loadtests.replicas.deployment import Plan, Running, replicas
 from loadtests.replicas.outcomes import tally, truth_of
-from tests.models import make_lora, make_tiny_qwen3
-from tests.replicas import counted
+from tests.support.fake_replicas import counted
+from tests.support.models import make_lora, make_tiny_qwen3
 
 CHAT = {"messages": [{"role": "user", "content": "Count for ever."}], "stream": True}
 

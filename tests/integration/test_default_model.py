@@ -9,8 +9,8 @@ import openai
 import pytest
 
 from tests.integration.conftest import MODEL, titles
-from tests.models import DEFAULT_MODEL, ROOT
-from tests.servers import Service
+from tests.support.models import DEFAULT_MODEL, ROOT
+from tests.support.servers import Service
 
 PROMPT = """\
 <|im_start|>system

@@ -19,9 +19,9 @@ from app.scoring.profile import Profile
 from app.scoring.prompt import PromptBuilder
 from app.scoring.wording import Reader, Story
 from tests.integration.conftest import titles
-from tests.models import ROOT, make_lora
-from tests.servers import Service
-from tests.services import ADMIN_KEY, TinyModels
+from tests.support.models import ROOT, make_lora
+from tests.support.servers import Service
+from tests.support.shared_services import ADMIN_KEY, TinyModels
 
 LISTS = ("history", "liked", "disliked")
 READER = {"history": ["Tesla", "SpaceX"], "liked": ["Apple"]}

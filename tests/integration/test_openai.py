@@ -13,8 +13,8 @@ import pytest
 import requests
 
 from tests.integration.conftest import MODEL
-from tests.servers import Service
-from tests.test_openapi import schemathesis
+from tests.repository.test_openapi import schemathesis
+from tests.support.servers import Service
 
 SYSTEM = (
     "You are a news recommendation expert. Based on user's click history and preferences, predict"

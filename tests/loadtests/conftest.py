@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from loadtests.limit.workload import Workload, prepare_model
-from loadtests.traffic import FIXTURE
-from tests.models import SMOLLM2
+from loadtests.traffic import EXAMPLE
+from tests.support.models import SMOLLM2
 
 
 @pytest.fixture(scope="session")
@@ -16,4 +16,4 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def workload(model: Path) -> Workload:
-    return Workload(model, FIXTURE, 20)
+    return Workload(model, EXAMPLE, 20)

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from loadtests.capacity import Assumptions, hours_per_million, plan, table
-from tests.models import ROOT
+from tests.support.models import ROOT
 
 GIVEN = Assumptions(rate=1000, candidates=50, peak=3, load=0.5, spare=0.1, price=2)
 

@@ -13,14 +13,14 @@ from loadtests import growth
 from loadtests.growth import ADAPTERS, CANDIDATES, VALUES, Point, as_table, in_turn, plot
 from loadtests.limit.workload import Workload
 from loadtests.services import LoadTestError
-from loadtests.traffic import FIXTURE
-from tests.models import SMOLLM2
+from loadtests.traffic import EXAMPLE
+from tests.support.models import SMOLLM2
 
 FIGURES = {"stories_per_s": 40.0, "p50_ms": 9.5, "p95_ms": 12.0, "computed_per_story": 27.2}
 
 
 def test_adapters_take_turns() -> None:
-    questions = Workload(SMOLLM2, FIXTURE, 3).questions("turns", 2)
+    questions = Workload(SMOLLM2, EXAMPLE, 3).questions("turns", 2)
     asked = [json.loads(one.body) for one in islice(in_turn(["a", "b"])(questions), 4)]
     assert [body["model"] for body in asked] == ["a", "b", "a", "b"]
     assert all(len(body["candidates"]) == 2 and len(body["history"]) == 3 for body in asked)

@@ -23,7 +23,7 @@ from loadtests.lora_kernels import (
     products,
 )
 from loadtests.training_cost import QWEN3_8B
-from tests.models import SMOLLM2
+from tests.support.models import SMOLLM2
 
 H100 = "NVIDIA H100 80GB HBM3"
 NAME = "NVIDIA_H100_80GB_HBM3"

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.models import MIND, ROOT
-from tests.training.tiny import make_tokenizer
+from tests.support.models import MIND, ROOT
+from tests.support.tiny_training import make_tokenizer
 from training.__main__ import main
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from tests.models import MIND, ROOT, make_lora, make_tiny_qwen3
-from tests.training import page
-from tests.training.beside import Beside
-from tests.training.evaluation import LIMIT, PROFILE, QUICK, evaluate, vllm_arguments
-from tests.training.tiny import make_tiny
+from tests.support import training_page as page
+from tests.support.evaluate_runs import LIMIT, PROFILE, QUICK, evaluate, vllm_arguments
+from tests.support.long_commands import Beside
+from tests.support.models import MIND, ROOT, make_lora, make_tiny_qwen3
+from tests.support.tiny_training import make_tiny
 from training.__main__ import main
 from training.data.prepared import Impression, PreparedData
 

@@ -8,7 +8,7 @@ from scipy.special import expit  # type: ignore[import-untyped]
 
 from app.scoring.profile import Calibration, Profile, load_profile
 from app.scoring.wording import Reader, Story
-from tests.training.tiny import finetune, make_builder
+from tests.support.tiny_training import finetune, make_builder
 from training.__main__ import main
 from training.data.prepared import Impression, PreparedData
 from training.errors import TrainingError

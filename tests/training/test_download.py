@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.models import SMOLLM2
+from tests.support.models import SMOLLM2
 from training import download
 from training.__main__ import main
 

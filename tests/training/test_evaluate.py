@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from app.scoring.calibration import answer
 from app.scoring.profile import Profile
-from tests.training.evaluation import PROFILE, QUICK
+from tests.support.evaluate_runs import PROFILE, QUICK
 from training.__main__ import main
 from training.data.prepared import Impression, PreparedData
 from training.errors import TrainingError

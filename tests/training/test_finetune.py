@@ -17,8 +17,8 @@ from torch import Tensor
 
 from app.engine.lora import fingerprint
 from app.scoring.profile import load_profile
-from tests.models import ROOT
-from tests.training.tiny import arguments, finetune, losses, read_log
+from tests.support.models import ROOT
+from tests.support.tiny_training import arguments, finetune, losses, read_log
 from training.__main__ import main
 from training.data.prepared import PreparedData
 from training.errors import TrainingError

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM
 
 from app.engine.lora import fingerprint, weight_files
 from app.scoring.profile import load_profile
-from tests.models import ADAPTER, DEFAULT_MODEL, ROOT, SMOLLM2
-from tests.training.tiny import finetune, make_tiny
+from tests.support.models import ADAPTER, DEFAULT_MODEL, ROOT, SMOLLM2
+from tests.support.tiny_training import finetune, make_tiny
 from training import merge
 from training.__main__ import main
 from training.errors import TrainingError

@@ -15,7 +15,7 @@ import pytest
 from app.scoring.encoder import Encoder
 from app.scoring.profile import CATEGORIES, COMPACT, ORIGINAL, Layout, Profile
 from app.scoring.prompt import PromptBuilder
-from tests.models import MIND, ROOT
+from tests.support.models import BAD_MIND, MIND, ROOT
 from training.__main__ import main
 from training.data import manifest
 from training.data.prepared import PreparedData
@@ -186,10 +186,10 @@ def test_text_can_be_bounded(tmp_path: Path) -> None:
 
 
 def test_faulty_rows_stop_or_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert prepare(tmp_path / "out", "--train", MIND / "bad") == 1
+    assert prepare(tmp_path / "out", "--train", BAD_MIND) == 1
     assert "3 of 10 rows are faulty" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-    assert prepare(tmp_path / "out", "--train", MIND / "bad", "--max-bad-share", 0.8) == 0
+    assert prepare(tmp_path / "out", "--train", BAD_MIND, "--max-bad-share", 0.8) == 0
     dropped = lines(tmp_path / "out" / "dropped.jsonl")
     assert len(dropped) == 14
     assert {"file": "train/behaviors.tsv", "line": 4, "reason": "bad label"}.items() <= dropped[

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from app.scoring.profile import COMPACT, Profile
-from tests.models import ROOT
-from tests.training.page import PAGE, blocks
+from tests.support.models import ROOT
+from tests.support.training_page import PAGE, blocks
 from training.__main__ import COMMANDS
 
 LEFT_OUT = {

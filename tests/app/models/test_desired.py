@@ -1,0 +1,78 @@
+"""Adapters and aliases declared for all replicas, against what one of them serves."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.engine.fake import FakeEngine
+from app.errors import StartupError
+from app.main import create_app
+from app.models.adapters import Adapters
+from app.models.desired import Declared, apply
+from app.settings import Settings
+from tests.support.adapter_folders import write_adapter
+from tests.support.models import SMOLLM2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"adapters": ["news"]}, "user_config: adapters: "),
+        ({"aliases": {"default": {"weights": {"news": -1}}}}, "aliases.default.weights.news: "),
+        ({"adapter": {}}, "user_config: adapter: "),
+    ],
+)
+def test_a_wrong_declaration_names_its_field(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(StartupError, match=message):
+        Declared.read(given)
+
+
+def declared(adapters: dict[str, str], **aliases: dict[str, float]) -> Declared:
+    weights = {alias: {"weights": shares} for alias, shares in aliases.items()}
+    return Declared.read({"adapters": adapters, "aliases": weights})
+
+
+@pytest.fixture
+async def adapters(tmp_path: Path) -> AsyncIterator[Adapters]:
+    root = tmp_path / "adapters"
+    for name in ("one", "two"):
+        write_adapter(root / name)
+    app = create_app(
+        Settings(model=SMOLLM2, state=tmp_path / "state", adapter_root=root, max_adapters=2),
+        FakeEngine(),
+    )
+    async with app.router.lifespan_context(app):
+        yield app.state.adapters
+
+
+def served(adapters: Adapters) -> dict[str, str]:
+    return {model.name: model.source.name for model in adapters.models if model.version}
+
+
+async def test_what_is_declared_is_served_and_what_is_not_is_gone(adapters: Adapters) -> None:
+    assert await apply(declared({"news": "one"}, default={"news": 1}), adapters) == []
+    assert served(adapters) == {"news": "one"}
+    assert adapters.models.choose(None, "r").model.name == "news"
+    both = declared({"news": "two", "old": "one"}, test={"news": 1, "old": 1})
+    assert await apply(both, adapters) == []
+    assert served(adapters) == {"news": "two", "old": "one"}
+    assert adapters.models.get("news").version == 2
+    assert set(adapters.models.aliases) == {"test"}
+    again = adapters.models.get("news")
+    assert await apply(both, adapters) == []
+    assert adapters.models.get("news") is again, "loaded again though nothing changed"
+    assert await apply(declared({}), adapters) == []
+    assert served(adapters) == {}
+
+
+async def test_what_fails_leaves_the_old_serving(adapters: Adapters) -> None:
+    await apply(declared({"news": "one"}, default={"news": 1}), adapters)
+    [adapter, alias, _] = await apply(
+        declared({"missing": "three"}, default={"missing": 1}), adapters
+    )
+    assert "adapter missing" in adapter
+    assert "alias default" in alias
+    assert served(adapters) == {"news": "one"}
+    assert adapters.models.choose(None, "r").model.name == "news"

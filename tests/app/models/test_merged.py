@@ -1,0 +1,64 @@
+"""The setting `merged`; what it serves is in tests/integration/test_lora.py."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.errors import StartupError
+from app.models.merged import merge_if_asked
+from app.scoring.profile import load_profile
+from app.settings import Settings
+from tests.support.adapter_folders import write_adapter
+from tests.support.models import SMOLLM2
+
+
+def settings(tmp_path: Path, **changes: Any) -> Settings:
+    adapters = {"news": tmp_path / "news"}
+    fields: dict[str, Any] = {
+        "model": SMOLLM2,
+        "state": tmp_path / "state",
+        "merged": True,
+        "adapters": adapters,
+    }
+    return Settings(**(fields | changes))
+
+
+def test_merged_once_and_served_by_the_adapters_name(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_adapter(tmp_path / "news", history=7)
+    found = merge_if_asked(settings(tmp_path))
+    assert found.base_name == "news"
+    assert found.adapters == {}
+    assert load_profile(found.model).history == 7
+    assert (found.model / "model.safetensors").stat().st_size > 200_000_000
+    made = (found.model / "config.json").stat().st_mtime_ns
+    assert merge_if_asked(settings(tmp_path)) == found
+    assert (found.model / "config.json").stat().st_mtime_ns == made
+
+
+def test_without_the_setting_nothing_happens(tmp_path: Path) -> None:
+    plain = settings(tmp_path, merged=False)
+    assert merge_if_asked(plain) is plain
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"adapters": {}}, "exactly one adapter"),
+        ({"adapters": {"a": Path("a"), "b": Path("b")}}, "exactly one adapter"),
+        ({"adapter_root": Path()}, "no adapter_root"),
+        ({}, "adapter news: .*No such file"),
+    ],
+)
+def test_what_does_not_go_with_it(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(StartupError, match=complaint):
+        merge_if_asked(settings(tmp_path, **changes))
+
+
+def test_a_mismatch_is_one_line(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "news", hidden=512)
+    with pytest.raises(StartupError, match=r"merging .*does not fit") as error:
+        merge_if_asked(settings(tmp_path))
+    assert "\n" not in str(error.value)

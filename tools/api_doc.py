@@ -1,0 +1,162 @@
+"""docs/api.md, made from docs/openapi.json. `python -m tools.api_doc docs/api.md` writes it
+(`make openapi`)."""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from app.security.middleware import OPEN, needed_scope
+from tools.openapi import COMMITTED, ROOT
+
+DOCUMENT = ROOT / "docs" / "api.md"
+INTRODUCTION = """# The API
+
+<!-- written by `make openapi` from docs/openapi.json -->
+The running service shows the same at `/docs`, to try. Send bodies with
+`Content-Type: application/json`. A field that is not listed is an error, but for OpenAI's routes.
+
+- **Keys.** Where the service has keys, send `Authorization: Bearer KEY`. Each route says which
+  scope it needs; `admin` may do all. Without a key: 401; with one that lacks the scope: 403; above
+  the key's requests a minute: 429 with `Retry-After`.
+- **Headers.** `X-Request-Id` names a request, and the answer repeats it. `X-Request-Timeout-Ms` is
+  how long you will wait; then comes a 504.
+- **Errors** have OpenAI's shape on every route: [ErrorResponse](#errorresponse). `param` names the
+  field at fault. [What a client should do](operations.md#limits-and-overload).
+- **Limits** here are the highest; a service may set lower ones
+  ([settings](operations.md#all-settings)).
+"""
+GIVEN = "| field | kind | default | |\n|---|---|---|---|\n"
+ANSWERED = "| field | kind | |\n|---|---|---|\n"
+LINK = re.compile(r"\[(\w+)\]\(#\w+\)")
+AUTOMATIC = "HTTPValidationError"  # FastAPI's own shape, which the service never sends
+
+
+def document() -> str:
+    api = json.loads(COMMITTED.read_text(encoding="utf-8"))
+    types = api["components"]["schemas"]
+    routes = [
+        route(method, path, operation, types)
+        for path, methods in api["paths"].items()
+        for method, operation in methods.items()
+    ]
+    described = {name: f"### {name}\n\n{fields(types[name])}" for name in linked(routes, types)}
+    return "\n".join([INTRODUCTION, *routes, "## Types\n", *described.values()])
+
+
+def linked(routes: list[str], types: dict[str, Any]) -> list[str]:
+    """The types that routes link to, and those that these link to, by name. Whole bodies and
+    answers stand in their route."""
+    found: set[str] = set()
+    waiting = LINK.findall(INTRODUCTION + "".join(routes))
+    while waiting:
+        name = waiting.pop()
+        if name in types and name not in found:
+            found.add(name)
+            waiting += LINK.findall(fields(types[name]))
+    return sorted(found)
+
+
+def route(method: str, path: str, operation: dict[str, Any], types: dict[str, Any]) -> str:
+    key = "no key" if path in OPEN else f"scope `{needed_scope(path)}`"
+    parts = [f"## {method.upper()} {path}\n", operation["description"] + "\n", f"Key: {key}.\n"]
+    if given := operation.get("parameters"):
+        parts.append("Parameters:\n\n" + GIVEN + "".join(parameter(one) for one in given))
+    if body := operation.get("requestBody"):
+        parts.append(content("Body", body["content"], types))
+    errors = []
+    for status, answer in operation["responses"].items():
+        found = answer.get("content", {})
+        if status.startswith("2"):
+            parts.append(content(f"Answer, {status}", found, types))
+        elif AUTOMATIC not in json.dumps(found):
+            errors.append(f"- {status}: {answer['description']}\n")
+    return "\n".join([*parts, "Errors:\n\n" + "".join(sorted(errors))])
+
+
+def content(title: str, found: dict[str, Any], types: dict[str, Any]) -> str:
+    """A body or an answer: its fields, or its kind, and an example where there is one."""
+    if "text/plain" in found:
+        return f"{title}: text.\n"
+    schema = found["application/json"].get("schema", {})
+    name = type_name(schema)
+    whole = types[name] if name else schema
+    text = f"{title}:\n\n{fields(whole)}" if name else f"{title}: OpenAI's fields.\n"
+    for example in whole.get("examples", [])[:1]:
+        text += f"\n```json\n{json.dumps(example, ensure_ascii=False)}\n```\n"
+    return text
+
+
+def fields(schema: dict[str, Any]) -> str:
+    text = f"{schema['description']}\n\n" if "description" in schema else ""
+    if schema.get("additionalProperties", True):  # requests take no other fields; answers have all
+        rows = (row(name, one) for name, one in schema["properties"].items())
+        return text + ANSWERED + "".join(rows)
+    needed = schema.get("required", ())
+    return (
+        text
+        + GIVEN
+        + "".join(
+            row(name, one, default(one, name in needed))
+            for name, one in schema["properties"].items()
+        )
+    )
+
+
+def parameter(given: dict[str, Any]) -> str:
+    return row(given["name"], given["schema"], default(given["schema"], given["required"]))
+
+
+def row(name: str, field: dict[str, Any], *middle: str) -> str:
+    text = field.get("description", "").replace("|", "\\|")
+    return "| " + " | ".join([f"`{name}`", kind(field), *middle, text]) + " |\n"
+
+
+def default(field: dict[str, Any], required: bool) -> str:
+    if required:
+        return "required"
+    return "" if field.get("default") is None else f"`{json.dumps(field['default'])}`"
+
+
+def kind(field: dict[str, Any]) -> str:
+    """A field's type, choices and bounds, in words."""
+    if "anyOf" in field:
+        return " or ".join(kind(one) for one in field["anyOf"])
+    if name := type_name(field):
+        return f"[{name}](#{name.lower()})"
+    if choices := field.get("enum", [field["const"]] if "const" in field else None):
+        return ", ".join(f"`{choice}`" for choice in choices)
+    word = field["type"]
+    if word == "array":
+        word = f"list of: {kind(field['items'])}"
+    elif word == "object":
+        word = f"object, name to {kind(field['additionalProperties'])}"
+    limits = ", ".join(bounds(field))
+    return f"{word} ({limits})" if limits else word
+
+
+def bounds(field: dict[str, Any]) -> Iterator[str]:
+    for limit, sign in (
+        ("minimum", "≥"),
+        ("exclusiveMinimum", ">"),
+        ("maximum", "≤"),
+        ("exclusiveMaximum", "<"),
+    ):
+        if limit in field:
+            yield f"{sign} {field[limit]:,.15g}"
+    for part, unit in (("Length", "characters"), ("Items", "entries"), ("Properties", "entries")):
+        least, most = field.get(f"min{part}"), field.get(f"max{part}")
+        if most is not None:
+            yield f"{least} to {most:,} {unit}" if least else f"at most {most:,} {unit}"
+
+
+def type_name(schema: dict[str, Any]) -> str | None:
+    found = schema.get("$ref")
+    return str(found).rsplit("/", 1)[1] if found else None
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(document(), encoding="utf-8")
+    print(f"wrote {sys.argv[1]}")
