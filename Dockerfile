@@ -81,7 +81,7 @@ FROM cpu AS load
 USER root
 RUN PIP_NO_CACHE_DIR=1 requirements/install.sh load
 COPY loadtests loadtests
-COPY tests/fixtures/mind tests/fixtures/mind
+COPY examples/mind examples/mind
 ENV LOCUST_LOCUSTFILE=loadtests/locustfile.py LOCUST_HOST=http://frontpage:8000
 HEALTHCHECK NONE
 USER frontpage

@@ -26,7 +26,7 @@ from loadtests.limit.speed import HTTP
 from loadtests.limit.workload import Workload, prepare_model
 from loadtests.options import json_object, names
 from loadtests.services import LoadTestError, clean_up_on_sigterm
-from loadtests.traffic import FIXTURE
+from loadtests.traffic import EXAMPLE
 from training.folders import write_whole
 from training.provenance import commit
 
@@ -106,7 +106,7 @@ def parse() -> argparse.Namespace:
         help="a ranking where adapters vary (default: 5: unmerged ones are slow on a CPU)",
     )
     parser.add_argument("--layout", default="categories")
-    parser.add_argument("--mind", type=Path, default=FIXTURE, help="a MIND folder, for its titles")
+    parser.add_argument("--mind", type=Path, default=EXAMPLE, help="a MIND folder, for its titles")
     parser.add_argument("--seconds", type=float, default=8.0, help="of a measurement (default: 8)")
     parser.add_argument("--json", type=Path, metavar="FILE", default=Path("runs/growth.json"))
     parser.add_argument("--plot", type=Path, metavar="FILE.png")

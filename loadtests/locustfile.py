@@ -22,7 +22,7 @@ from locust import FastHttpUser, constant, events, task
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadtests.traffic import FIXTURE, Request, Traffic
+from loadtests.traffic import EXAMPLE, Request, Traffic
 
 REFUSED = 503
 
@@ -104,7 +104,7 @@ def add_arguments(parser: ArgumentParser, **_: Any) -> None:
     add("--api-key", env_var="OPENAI_API_KEY", help="sent as a Bearer token", is_secret=True)
     hidden = {"include_in_web_ui": False}
     add("--model", default="", help="names of models, with commas; a reader keeps one", **hidden)
-    add("--mind", default=str(FIXTURE), help="a MIND folder, for its titles", **hidden)
+    add("--mind", default=str(EXAMPLE), help="a MIND folder, for its titles", **hidden)
     add("--readers", type=int, default=1000, help="how many there are", **hidden)
     add("--seed", type=int, default=0, help="readers and requests follow from it", **hidden)
     add("--part", type=int, default=0, help="other requests of the same readers", **hidden)

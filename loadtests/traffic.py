@@ -18,7 +18,7 @@ from typing import Any
 from app.scoring.profile import Profile
 from app.scoring.wording import Reader, Story, chat_messages
 
-FIXTURE = Path(__file__).parents[1] / "tests" / "fixtures" / "mind" / "train"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "mind" / "train"
 FRESH = 1000
 """Stories that are candidates; histories hold older ones too."""
 CANDIDATES, HISTORY = (5, 300), (0, 100)
@@ -47,7 +47,7 @@ class Traffic:
 
     def __init__(
         self,
-        mind: Path = FIXTURE,
+        mind: Path = EXAMPLE,
         readers: int = 1000,
         models: Sequence[str] = (),
         seed: int = 0,

@@ -33,7 +33,7 @@ from loadtests.services import (
     last_line,
     serving,
 )
-from loadtests.traffic import FIXTURE
+from loadtests.traffic import EXAMPLE
 from training.folders import write_whole
 
 KINDS = {"predict": "PredictUser", "rank": "RankUser", "chat": "ChatUser"}
@@ -87,7 +87,7 @@ def parse() -> argparse.Namespace:
         metavar="[NAME:]FIGURE=LIMIT",
         help=f"for each variant, or the one named; may be repeated. Figures: {figures}",
     )
-    parser.add_argument("--mind", type=Path, default=FIXTURE, help="a MIND folder, for its titles")
+    parser.add_argument("--mind", type=Path, default=EXAMPLE, help="a MIND folder, for its titles")
     parser.add_argument("--readers", type=int, default=1000)
     parser.add_argument("--timeout", type=float, default=60, help="seconds to wait for an answer")
     parser.add_argument("--api-key", default=os.environ.get("OPENAI_API_KEY", ""))

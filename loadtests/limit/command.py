@@ -30,7 +30,7 @@ from loadtests.limit.speed import LIMIT, Row, as_record, as_table, find_ratios
 from loadtests.limit.workload import Workload, prepare_model
 from loadtests.options import json_object, names
 from loadtests.services import LoadTestError, clean_up_on_sigterm
-from loadtests.traffic import FIXTURE
+from loadtests.traffic import EXAMPLE
 from training.folders import write_whole
 from training.provenance import commit
 
@@ -74,7 +74,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--concurrency", type=int, default=64, help="stories under way (default: 64; a GPU: 512)"
     )
-    parser.add_argument("--mind", type=Path, default=FIXTURE, help="a MIND folder, for its titles")
+    parser.add_argument("--mind", type=Path, default=EXAMPLE, help="a MIND folder, for its titles")
     parser.add_argument(
         "--with",
         dest="earlier",
