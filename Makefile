@@ -39,7 +39,7 @@ limit: packages-dev $(MODEL)/config.json ## how near to the hardware's limit the
 openapi: packages-dev $(MODEL)/config.json ## write docs/openapi.json, docs/api.md and the table of settings
 	$(RUN) -m tools.openapi docs/openapi.json
 	$(RUN) -m tools.api_doc docs/api.md
-	$(RUN) -m tools.settings_table docs/operations.md
+	$(RUN) -m tools.settings_table docs/operations/settings.md
 
 lock: packages-dev ## resolve pyproject.toml's pins again into requirements/*.txt
 	$(RUN) requirements/lock.py

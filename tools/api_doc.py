@@ -15,18 +15,20 @@ DOCUMENT = ROOT / "docs" / "api.md"
 INTRODUCTION = """# The API
 
 <!-- written by `make openapi` from docs/openapi.json -->
-The running service shows the same at `/docs`, to try. Send bodies with
-`Content-Type: application/json`. A field that is not listed is an error, but for OpenAI's routes.
+A running service shows the same reference at `/docs`, where you can try each route. Send bodies
+with `Content-Type: application/json`. A field that is not listed is rejected, except on OpenAI's
+routes.
 
-- **Keys.** Where the service has keys, send `Authorization: Bearer KEY`. Each route says which
-  scope it needs; `admin` may do all. Without a key: 401; with one that lacks the scope: 403; above
-  the key's requests a minute: 429 with `Retry-After`.
-- **Headers.** `X-Request-Id` names a request, and the answer repeats it. `X-Request-Timeout-Ms` is
-  how long you will wait; then comes a 504.
+- **Keys.** If the service has API keys, send `Authorization: Bearer KEY`. Each route names the
+  scope it needs; a key with the scope `admin` may call every route. A request without a valid key
+  gets a 401, and one whose key lacks the scope a 403. A key that exceeds its requests a minute gets
+  a 429 with `Retry-After`.
+- **Headers.** `X-Request-Id` names a request, and the answer repeats it. `X-Request-Timeout-Ms`
+  says how many milliseconds you will wait; after that the service answers 504.
 - **Errors** have OpenAI's shape on every route: [ErrorResponse](#errorresponse). `param` names the
-  field at fault. [What a client should do](operations.md#limits-and-overload).
-- **Limits** here are the highest; a service may set lower ones
-  ([settings](operations.md#all-settings)).
+  field at fault. [Overload](operations/overload.md) says how a client should react to each error.
+- **Limits** shown here are the highest possible; a service may set lower ones
+  ([settings](operations/settings.md)).
 """
 GIVEN = "| field | kind | default | |\n|---|---|---|---|\n"
 ANSWERED = "| field | kind | |\n|---|---|---|\n"

@@ -1,8 +1,8 @@
 """Frontpage on Ray Serve: the same application and engine, once in each replica of a deployment.
 
-`serve deploy deploy/ray/frontpage.yaml` starts it; docs/operations.md says how. Settings come from
-the environment, as for `python -m app`; adapters and aliases from the deployment's `user_config`,
-so that every replica has the same, also one that is started later.
+`serve deploy deploy/ray/frontpage.yaml` starts it; docs/operations/ray-serve.md says how. Settings
+come from the environment, as for `python -m app`; adapters and aliases from the deployment's
+`user_config`, so that every replica has the same, also one that is started later.
 """
 
 import asyncio
