@@ -83,7 +83,7 @@ def verify_kills(plan: Plan) -> Iterator[Row]:
 
 
 def verify_adapter(plan: Plan) -> Iterator[Row]:
-    """Declared for all replicas while they answer: by `default`, first the base, then the adapter;
+    """Desired for all replicas while they answer: by `default`, first the base, then the adapter;
     then one that can't be loaded, which changes nothing."""
     assert plan.adapter is not None
     asks = plan.asks(plan.pool)
