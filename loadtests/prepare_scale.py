@@ -39,7 +39,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--mind", type=Path, required=True, help="MIND folder to repeat")
-    parser.add_argument("--impressions", type=int, default=2_200_000, help="impressions to generate")
+    parser.add_argument("--impressions", type=int, default=2_200_000, help="how many to write")
     parser.add_argument("--stories", type=int, default=101_000, help="least number of stories")
     parser.add_argument(
         "--baseline-share", type=float, default=0.05, help="share of the rows for the baseline"
