@@ -21,7 +21,12 @@ from pydantic_settings import (
 )
 
 from app.errors import StartupError
-from app.http.schemas import MAX_CANDIDATES, MAX_PAIRS, MAX_STORIES, MAX_TITLE_CHARS
+
+MAX_CANDIDATES = 1000
+MAX_PAIRS = 1000
+MAX_STORIES = 1000
+MAX_TITLE_CHARS = 10_000
+"""The highest that the limits below can be set to, and what the API's description says."""
 
 
 class Limits(BaseModel):

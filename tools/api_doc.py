@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from app.security.middleware import OPEN, needed_scope
+from app.http.policy import policy_of
 from tools.openapi import COMMITTED, ROOT
 
 DOCUMENT = ROOT / "docs" / "api.md"
@@ -60,7 +60,8 @@ def linked(routes: list[str], types: dict[str, Any]) -> list[str]:
 
 
 def route(method: str, path: str, operation: dict[str, Any], types: dict[str, Any]) -> str:
-    key = "no key" if path in OPEN else f"scope `{needed_scope(path)}`"
+    scope = policy_of(path).scope
+    key = f"scope `{scope}`" if scope else "no key"
     parts = [f"## {method.upper()} {path}\n", operation["description"] + "\n", f"Key: {key}.\n"]
     if given := operation.get("parameters"):
         parts.append("Parameters:\n\n" + GIVEN + "".join(parameter(one) for one in given))

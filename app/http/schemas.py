@@ -5,10 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
-MAX_CANDIDATES = 1000
-MAX_PAIRS = 1000
-MAX_STORIES = 1000
-MAX_TITLE_CHARS = 10_000
+from app.models.desired import AliasWeights
+from app.settings import MAX_CANDIDATES, MAX_PAIRS, MAX_STORIES, MAX_TITLE_CHARS
 
 EXAMPLE_READER: dict[str, JsonValue] = {
     "history": ["Tesla unveils a cheaper electric car", "SpaceX lands its rocket again"],
@@ -206,9 +204,7 @@ class AliasRequest(Wire):
         json_schema_extra={"examples": [{"weights": {"news-smollm2": 10, "news-v2": 90}}]}
     )
 
-    weights: dict[str, Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]] = Field(
-        min_length=1, max_length=100, description="model → its share; one model: all of it"
-    )
+    weights: AliasWeights = Field(description="model → its share; one model: all of it")
 
 
 class Alias(BaseModel):

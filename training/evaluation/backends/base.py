@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from app.engine import lora
-from app.scoring.calibration import answer
+from app.scoring.calibration import predict
 from app.scoring.encoder import Encoder
 from app.scoring.profile import Profile, ProfileError, load_profile
 from app.scoring.prompt import PromptBuilder
@@ -127,7 +127,7 @@ def read_profile(folder: Path) -> Profile:
 
 def judge(log_yes: Floats, log_no: Floats, profile: Profile) -> Answers:
     """The labels' natural log-probabilities, [candidates] each → what serving would answer."""
-    found = [answer(float(y), float(n), profile) for y, n in zip(log_yes, log_no, strict=True)]
+    found = [predict(float(y), float(n), profile) for y, n in zip(log_yes, log_no, strict=True)]
     return Answers(
         np.array([a.probability for a in found]),
         np.array([a.label_mass for a in found]),
