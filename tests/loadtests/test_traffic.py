@@ -1,3 +1,5 @@
+"""The requests that loadtests.traffic makes."""
+
 import json
 import re
 from collections import Counter, defaultdict
