@@ -83,22 +83,27 @@ def main() -> int:
         compile_all(wanted, options.processes)
         for product in wanted:
             for steps in STEP_SIZES:
-                blocks, rows = best(product, steps)
-                for tokens, plain, tuned in rows:
-                    speed = product.bytes_moved(tokens) / tuned / 1e3
-                    cells = (product.kernel, rank, *product.key, tokens)
-                    print(f"| {' | '.join(map(str, cells))} ", end="")
-                    print(f"| {plain:.1f} | {tuned:.1f} | {speed:.0f} |", flush=True)
-                slices, inner, outer = product.key
-                by_tokens = found[product.kernel].setdefault(slices, {})
-                for tokens in steps:
-                    sizes = by_tokens.setdefault(str(tokens), {}).setdefault(inner, {})
-                    sizes[outer] = blocks
+                tune(product, steps, found[product.kernel])
         for kernel, file in files.items():
             text = json.dumps({ADAPTER_KEY: found[kernel]}, indent=1)
             write_whole(file, text + "\n")
     print(f"written: {', '.join(map(str, files.values()))}", file=sys.stderr)
     return 0
+
+
+def tune(product: Product, steps: tuple[int, ...], found: dict[str, Any]) -> None:
+    """Find the best blocks for these steps, print the gains, and add the blocks to `found`."""
+    blocks, rows = best(product, steps)
+    for tokens, plain, tuned in rows:
+        speed = product.bytes_moved(tokens) / tuned / 1e3
+        cells = (product.kernel, product.rank, *product.key, tokens)
+        print(f"| {' | '.join(map(str, cells))} ", end="")
+        print(f"| {plain:.1f} | {tuned:.1f} | {speed:.0f} |", flush=True)
+    slices, inner, outer = product.key
+    by_tokens = found.setdefault(slices, {})
+    for tokens in steps:
+        sizes = by_tokens.setdefault(str(tokens), {}).setdefault(inner, {})
+        sizes[outer] = blocks
 
 
 def read_found(file: Path) -> dict[str, Any]:

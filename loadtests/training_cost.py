@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ QWEN3_8B = {
     "tie_word_embeddings": False,
     "eos_token_id": 151645,
 }
-TINY = QWEN3_8B | {
+TINY_QWEN3 = QWEN3_8B | {
     "hidden_size": 64,
     "intermediate_size": 128,
     "num_hidden_layers": 2,
@@ -53,7 +54,7 @@ TINY = QWEN3_8B | {
     "num_key_value_heads": 2,
     "head_dim": 16,
 }
-SHAPES = {"qwen3-8b": QWEN3_8B, "tiny": TINY}
+SHAPES = {"qwen3-8b": QWEN3_8B, "tiny": TINY_QWEN3}
 CHECKPOINTING = {"gradient_checkpointing": True}
 # The file in configs/ and the settings that override it. p_tuning supports neither compiling nor
 # gradient checkpointing, so its rows must be shorter. "full" keeps the float32 of its file.
@@ -76,7 +77,33 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+@dataclass(frozen=True)
+class Options:
+    """What to measure and where. Each field is the option of the same name.
+
+    methods: names of CONFIGURATIONS. warmup: steps that are not measured. set: KEY=VALUE settings
+    for all configurations. seconds: time limit of the whole run.
+    """
+
+    data: Path
+    work: Path
+    json: Path
+    methods: list[str]
+    shapes: str
+    tokenizer: Path | None
+    steps: int
+    warmup: int
+    set: list[str]
+    seconds: float
+    commit: str | None
+
+
 def main() -> None:
+    measure(parse_options())
+
+
+def parse_options() -> Options:
+    """Read the command line; exits with a message if it is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m loadtests.training_cost",
         description=__doc__,
@@ -113,13 +140,13 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=3600, help="time limit of the whole run")
     parser.add_argument("--commit", help="commit of the code, if it cannot be read from git")
-    options = parser.parse_args()
+    options = Options(**vars(parser.parse_args()))
     if options.steps % options.warmup or options.steps == options.warmup:
         parser.error("--steps must be a multiple of --warmup")
-    measure(options)
+    return options
 
 
-def measure(options: argparse.Namespace) -> None:
+def measure(options: Options) -> None:
     end = time.perf_counter() + options.seconds
     model = options.work / options.shapes
     if not (model / "tokenizer_config.json").is_file():  # written last, so the model is whole
@@ -169,11 +196,31 @@ def find_tokenizer() -> Path:
     return Path(package.origin).parent / "tokenizer_files" / "tokenizer.json"
 
 
-def run(name: str, options: argparse.Namespace, model: Path, end: float) -> dict[str, Any]:
+def run(name: str, options: Options, model: Path, end: float) -> dict[str, Any]:
     """One configuration's figures, or an "error". end: by time.perf_counter()."""
-    file, settings = CONFIGURATIONS[name]
+    file, own = CONFIGURATIONS[name]
+    settings = settings_of(own, options)
     output = options.work / "output"
-    plain = {
+    command = [sys.executable, "-m", "training", "finetune", f"configs/{file}.yaml"]
+    command += ["--model", str(model), "--data", str(options.data.resolve())]
+    command += ["--output", str(output.resolve())]
+    command += [word for item in settings.items() for word in ("--set", "=".join(item))]
+    row: dict[str, Any] = {
+        "name": name,
+        "config": f"configs/{file}.yaml",
+        "options": {key: settings[key] for key in own},
+        "common": {key: value for key, value in settings.items() if key not in own},
+    }
+    started = time.perf_counter()
+    shutil.rmtree(output, ignore_errors=True)
+    row |= run_finetune(command, max(end - started, 0.1)) or read_figures(output)
+    shutil.rmtree(output, ignore_errors=True)
+    return row | {"seconds": round(time.perf_counter() - started, 1)}
+
+
+def settings_of(own: dict[str, Any], options: Options) -> dict[str, str]:
+    """All settings of a configuration as JSON. own: those of the configuration itself."""
+    common = {
         "trainer.max_steps": options.steps,
         "trainer.save_strategy": "no",
         "logging_steps": options.warmup,
@@ -183,20 +230,12 @@ def run(name: str, options: argparse.Namespace, model: Path, end: float) -> dict
         "calibration_impressions": 0,
         "plot_loss": False,
     }
-    given = {key: json.dumps(value) for key, value in (plain | settings).items()}
-    given |= dict(setting.split("=", 1) for setting in options.set)
-    command = [sys.executable, "-m", "training", "finetune", f"configs/{file}.yaml"]
-    command += ["--model", str(model), "--data", str(options.data.resolve())]
-    command += ["--output", str(output.resolve())]
-    command += [word for item in given.items() for word in ("--set", "=".join(item))]
-    row: dict[str, Any] = {
-        "name": name,
-        "config": f"configs/{file}.yaml",
-        "options": {key: given.pop(key) for key in settings},
-        "common": given,
-    }
-    started = time.perf_counter()
-    shutil.rmtree(output, ignore_errors=True)
+    given = {key: json.dumps(value) for key, value in (common | own).items()}
+    return given | dict(setting.split("=", 1) for setting in options.set)
+
+
+def run_finetune(command: list[str], seconds: float) -> dict[str, Any]:
+    """Run the command; returns what to say about a failure, and nothing if it succeeded."""
     try:
         done = subprocess.run(
             command,
@@ -204,18 +243,15 @@ def run(name: str, options: argparse.Namespace, model: Path, end: float) -> dict
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=max(end - started, 0.1),
+            timeout=seconds,
         )
-        if done.returncode:
-            lines = done.stdout.strip().splitlines() or ["no output"]
-            told = [line for line in lines if line.startswith("error: ")] or lines
-            row |= {"error": told[-1], "status": done.returncode, "output": done.stdout[-4000:]}
-        else:
-            row |= read_figures(output)
     except subprocess.TimeoutExpired:
-        row["error"] = "not finished in --seconds"
-    shutil.rmtree(output, ignore_errors=True)
-    return row | {"seconds": round(time.perf_counter() - started, 1)}
+        return {"error": "not finished in --seconds"}
+    if not done.returncode:
+        return {}
+    lines = done.stdout.strip().splitlines() or ["no output"]
+    errors = [line for line in lines if line.startswith("error: ")] or lines
+    return {"error": errors[-1], "status": done.returncode, "output": done.stdout[-4000:]}
 
 
 def read_figures(output: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from loadtests.services import READY_SECONDS, ROOT, LoadTestError, free_port, la
 
 CONFIG = ROOT / "deploy" / "ray" / "frontpage.yaml"
 OBJECT_STORE_BYTES = 80_000_000  # Ray's minimum; the service stores no objects
-API = "/api/serve/applications/"
+SERVE_API = "/api/serve/applications/"
 CALLBACK = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "app.ray.proxy:middlewares"}
 
 
@@ -92,7 +92,7 @@ class Cluster:
 
     def _call(self, method: str, body: bytes | None = None) -> dict[str, Any]:
         headers = {"Content-Type": "application/json"}
-        request = Request(self.dashboard + API, body, headers, method=method)
+        request = Request(self.dashboard + SERVE_API, body, headers, method=method)
         try:
             with urlopen(request, timeout=60) as answer:
                 text = answer.read()
