@@ -1,5 +1,7 @@
-"""docs/api.md, made from docs/openapi.json. `python -m tools.api_doc docs/api.md` writes it
-(`make openapi`)."""
+"""Writes docs/api.md from docs/openapi.json: `python -m tools.api_doc docs/api.md`.
+
+`make openapi` runs it.
+"""
 
 import json
 import re
@@ -37,6 +39,7 @@ AUTOMATIC = "HTTPValidationError"  # FastAPI's own shape, which the service neve
 
 
 def document() -> str:
+    """The whole page in Markdown."""
     api = json.loads(COMMITTED.read_text(encoding="utf-8"))
     types = api["components"]["schemas"]
     routes = [
@@ -49,8 +52,10 @@ def document() -> str:
 
 
 def linked(routes: list[str], types: dict[str, Any]) -> list[str]:
-    """The types that routes link to, and those that these link to, by name. Whole bodies and
-    answers stand in their route."""
+    """The names of all types that the routes link to, directly or through other types.
+
+    Types that are a whole body or response are described in their route instead.
+    """
     found: set[str] = set()
     waiting = LINK.findall(INTRODUCTION + "".join(routes))
     while waiting:
@@ -80,7 +85,7 @@ def route(method: str, path: str, operation: dict[str, Any], types: dict[str, An
 
 
 def content(title: str, found: dict[str, Any], types: dict[str, Any]) -> str:
-    """A body or an answer: its fields, or its kind, and an example where there is one."""
+    """A body or response: its fields or its kind, and its example if there is one."""
     if "text/plain" in found:
         return f"{title}: text.\n"
     schema = found["application/json"].get("schema", {})
@@ -93,6 +98,7 @@ def content(title: str, found: dict[str, Any], types: dict[str, Any]) -> str:
 
 
 def fields(schema: dict[str, Any]) -> str:
+    """An object's description and the table of its fields."""
     text = f"{schema['description']}\n\n" if "description" in schema else ""
     if schema.get("additionalProperties", True):  # requests take no other fields; answers have all
         rows = (row(name, one) for name, one in schema["properties"].items())
@@ -113,18 +119,20 @@ def parameter(given: dict[str, Any]) -> str:
 
 
 def row(name: str, field: dict[str, Any], *middle: str) -> str:
+    """A row of the table. middle: cells between the kind and the description."""
     text = field.get("description", "").replace("|", "\\|")
     return "| " + " | ".join([f"`{name}`", kind(field), *middle, text]) + " |\n"
 
 
 def default(field: dict[str, Any], required: bool) -> str:
+    """The cell that says what holds if the field is omitted."""
     if required:
         return "required"
     return "" if field.get("default") is None else f"`{json.dumps(field['default'])}`"
 
 
 def kind(field: dict[str, Any]) -> str:
-    """A field's type, choices and bounds, in words."""
+    """A field's type, choices and bounds in words."""
     if "anyOf" in field:
         return " or ".join(kind(one) for one in field["anyOf"])
     if name := type_name(field):
@@ -141,6 +149,7 @@ def kind(field: dict[str, Any]) -> str:
 
 
 def bounds(field: dict[str, Any]) -> Iterator[str]:
+    """The limits of a field's value and of its length."""
     for limit, sign in (
         ("minimum", "≥"),
         ("exclusiveMinimum", ">"),
@@ -156,6 +165,7 @@ def bounds(field: dict[str, Any]) -> Iterator[str]:
 
 
 def type_name(schema: dict[str, Any]) -> str | None:
+    """The name of the type that the schema refers to, if it is a reference."""
     found = schema.get("$ref")
     return str(found).rsplit("/", 1)[1] if found else None
 

@@ -1,3 +1,5 @@
+"""How many GPUs loadtests.capacity plans for a site, and the tables in the documentation."""
+
 import re
 
 import pytest
