@@ -29,7 +29,7 @@ check: packages-dev ## lint, formatting, strict types, and whether all that is i
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/deptry .
-	.venv/bin/deptry . --exclude '\.venv' --ignore DEP002,DEP004 # tests and tools too, which may use what is for developers
+	.venv/bin/deptry . --exclude '\.venv' --ignore DEP002,DEP004
 
 format: packages-dev ## format and mend what the linter can
 	.venv/bin/ruff check --fix .
