@@ -179,7 +179,7 @@ async def load(visit: Visit, name: str, folder: str) -> None:
     await visit.page.get_by_label("Folder", exact=True).fill(folder)
     await visit.page.get_by_role("button", name="Load", exact=True).click()
     dialog = visit.page.get_by_role("dialog", name=f"Load {name}?")
-    await expect(dialog).to_contain_text(f"reads the folder “{folder}”")
+    await expect(dialog).to_contain_text(f"checks the folder “{folder}”")
     await dialog.get_by_role("button", name="Load", exact=True).click()
 
 
