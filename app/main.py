@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from app import __doc__ as description
+from app import __version__
 from app.admission import Admission
 from app.engine.base import Engine
 from app.feedback.store import FeedbackStore
@@ -22,8 +23,6 @@ from app.security.middleware import Security
 from app.service import Service
 from app.settings import Settings
 
-VERSION = "0.1.0"
-
 
 def create_app(
     settings: Settings,
@@ -38,7 +37,7 @@ def create_app(
     """
     service = make_service(settings, engine, feedback_store, changes_refused)
     app = FastAPIOffline(
-        title="Frontpage", version=VERSION, description=description, lifespan=lifespan
+        title="Frontpage", version=__version__, description=description, lifespan=lifespan
     )
     app.state.service = service
     errors.install(app)

@@ -1,7 +1,7 @@
 """Frontpage on Ray Serve: each replica of a deployment runs the same application and engine.
 
-`serve deploy deploy/ray/frontpage.yaml` starts it; docs/operations.md says how. Settings come from
-the environment, as for `python -m app`. Adapters and aliases come from the deployment's
+`serve deploy deploy/ray/frontpage.yaml` starts it; docs/operations/ray-serve.md says how. Settings
+come from the environment, as for `python -m app`. Adapters and aliases come from the deployment's
 `user_config`, so that all replicas have the same ones, including those started later.
 """
 

@@ -1,4 +1,4 @@
-"""docs/operations.md lists every setting as it is."""
+"""docs/operations/settings.md lists every setting as it is."""
 
 import pytest
 
