@@ -1,10 +1,11 @@
-# Targets: cpu and gpu serve; load holds Locust; train adds to SERVICE (cpu or gpu) what training needs.
+# Targets: cpu and gpu are the service, load holds Locust, and train adds what training needs to the
+# image SERVICE (cpu or gpu).
 #
 #   docker build --target cpu --tag frontpage:cpu .
 #   docker build --target gpu --tag frontpage:gpu .
 #
-# The base may be any image of Debian or Ubuntu that has Python 3.11 or newer with venv and pip. On a
-# GPU, CUDA's libraries come with the packages and the driver from the host, so it needs no CUDA image.
+# The base may be any Debian or Ubuntu image that has Python 3.11 or newer with venv and pip. The GPU
+# image needs no CUDA base: CUDA's libraries come with the packages, and the driver from the host.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 ARG SERVICE=cpu
 
@@ -16,8 +17,8 @@ RUN apt-get update \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /cache frontpage \
     && install --directory --owner frontpage --group frontpage /cache /models /state
 WORKDIR /frontpage
-# What is written goes to /state, /tmp and /cache (vLLM's, Triton's and Hugging Face's caches are
-# below HOME): the rest of the file system may be read-only.
+# The service writes only to /state, /tmp and /cache (the caches of vLLM, Triton and Hugging Face are
+# below HOME), so the rest of the file system may be read-only.
 ENV PATH=/frontpage/.venv/bin:$PATH \
     HOME=/cache \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -36,7 +37,7 @@ FROM base AS cpu-packages
 ENV PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 COPY requirements requirements
 RUN requirements/install.sh cpu
-# Not needed where nothing is compiled: Triton with its compilers; torch's headers and tests.
+# Nothing is compiled in this image, so Triton with its compilers and torch's headers and tests can go.
 RUN cd .venv/lib/python3*/site-packages \
     && rm -r triton triton-*.dist-info torch/include torch/test torch/bin/test_*
 
@@ -50,7 +51,8 @@ RUN python -m training merge --no-check --base models/smollm2-135m-instruct \
         --adapter adapters/news-smollm2 --output models/news-smollm2 \
     && chmod --recursive a+rX models
 
-# The list of the packages inside (SBOM, in CycloneDX's form). What makes it stays outside.
+# The software bill of materials (SBOM, in CycloneDX's format) of the packages in the image. The tool
+# that writes it stays outside.
 FROM base AS sbom
 COPY docker/sbom.txt .
 RUN python3 -m venv /sbom && /sbom/bin/pip install --no-cache-dir --no-deps -r sbom.txt
@@ -68,7 +70,7 @@ COPY requirements requirements
 COPY app app
 COPY training training
 # torch.compile needs a C++ compiler. vLLM applies it to a few small functions even when it runs
-# eagerly, and without a compiler the first score would end the engine.
+# eagerly, and without a compiler the engine would die at the first score.
 ENV TORCH_COMPILE_DISABLE=1
 ARG VERSION=0.1.0
 ARG REVISION=unknown
@@ -76,7 +78,7 @@ LABEL org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 USER frontpage
 
-# Locust with the traffic of loadtests/.
+# Locust with the traffic that loadtests/ defines.
 FROM cpu AS load
 USER root
 RUN PIP_NO_CACHE_DIR=1 requirements/install.sh load
@@ -99,7 +101,7 @@ COPY --from=gpu-packages /frontpage/.venv .venv
 RUN /sbom/bin/cyclonedx-py environment --output-reproducible --output-file sbom.cdx.json .venv
 
 FROM base AS gpu
-# Triton compiles a launcher for each kernel when it is first used: no way around a C compiler here.
+# Triton compiles a launcher for each kernel at its first use, so this image needs a C compiler.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
@@ -117,7 +119,7 @@ LABEL org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 USER frontpage
 
-# Training; relative paths are below /work and as in the repository.
+# Training. Relative paths are below /work and the same as in the repository.
 FROM ${SERVICE} AS train
 USER root
 RUN PIP_NO_CACHE_DIR=1 requirements/install.sh train

@@ -1,4 +1,4 @@
-# The contributor's commands; CI runs the same. `make` alone lists them.
+# The commands for contributors, which CI runs too. `make` alone lists them.
 SHELL := /bin/bash
 PORT ?= 8000
 RATE ?= 2
@@ -11,45 +11,45 @@ RUN := .venv/bin/python
 .DEFAULT_GOAL := help
 .PHONY: help serve test coverage check format load limit openapi lock demo packages packages-dev
 
-help: ## list the commands
+help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-serve: packages $(MODEL)/config.json ## set up what is missing and serve on PORT (default 8000)
+serve: packages $(MODEL)/config.json ## install what is missing and serve on PORT (default 8000)
 	FRONTPAGE_PORT=$(PORT) $(RUN) -m app
 
-test: packages-dev $(MODEL)/config.json ## set up what is missing and run all tests
+test: packages-dev $(MODEL)/config.json ## install what is missing and run all tests
 	$(RUN) -m pytest
 	@echo "==> all tests passed; next: make serve, or make check before a commit"
 
-coverage: packages-dev $(MODEL)/config.json ## run all tests and list the lines of app/ and training/ that none ran
+coverage: packages-dev $(MODEL)/config.json ## run all tests and list the lines of app/ and training/ that no test runs
 	$(RUN) -m pytest --cov
 
-check: packages-dev ## lint, formatting, strict types, and whether all that is imported is declared
+check: packages-dev ## check linting, formatting, types, and that all imported packages are declared
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/deptry .
 	.venv/bin/deptry . --exclude '\.venv' --ignore DEP002,DEP004
 
-format: packages-dev ## format and mend what the linter can
+format: packages-dev ## format the code and fix what the linter can fix
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-load: packages-dev ## open load of RATE (default 2) requests a second on the service at PORT
+load: packages-dev ## send RATE (default 2) requests per second to the service on PORT
 	$(RUN) -m loadtests.compare service=http://127.0.0.1:$(PORT) --kinds predict,rank,chat --rate $(RATE)
 
-limit: packages-dev $(MODEL)/config.json ## how near to the hardware's limit the service is (a quarter of an hour)
+limit: packages-dev $(MODEL)/config.json ## measure how close the service is to the hardware's limit (15 minutes)
 	$(RUN) -m loadtests.limit --json runs/limit.json
 
-openapi: packages-dev $(MODEL)/config.json ## write docs/openapi.json, docs/api.md and the table of settings
+openapi: packages-dev $(MODEL)/config.json ## generate docs/openapi.json, docs/api.md and the table of settings
 	$(RUN) -m tools.openapi docs/openapi.json
 	$(RUN) -m tools.api_doc docs/api.md
 	$(RUN) -m tools.settings_table docs/operations/settings.md
 
-lock: packages-dev ## resolve pyproject.toml's pins again into requirements/*.txt
+lock: packages-dev ## write requirements/*.txt anew from pyproject.toml's pins
 	$(RUN) requirements/lock.py
 
-demo: ## show the containers at work: build, serve, watch, load, break, drain (needs Docker)
+demo: ## try the containers: build, serve, monitor, load, break, drain (needs Docker)
 	python3 docker/demo.py
 
 packages:
@@ -59,7 +59,7 @@ packages-dev:
 	@requirements/install.sh $(DEVICE) train load ray dev
 
 $(BASE)/config.json: | packages
-	@echo "==> bringing SmolLM2-135M-Instruct into $(BASE)"
+	@echo "==> downloading SmolLM2-135M-Instruct into $(BASE)"
 	@$(RUN) -m training download smollm2
 
 $(MODEL)/config.json: $(ADAPTER)/adapter_model.safetensors $(ADAPTER)/profile.json | $(BASE)/config.json

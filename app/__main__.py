@@ -1,4 +1,4 @@
-"""python -m app: read the settings, start the engine, serve."""
+"""The command `python -m app`: reads the settings, starts the engine and serves."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ logger = logging.getLogger("frontpage")
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT; returns the process's exit code."""
+    """Serve until SIGTERM or SIGINT and return the process's exit code."""
     be_quiet()
     signal.signal(signal.SIGTERM, stop)
     try:
@@ -36,13 +36,15 @@ def main() -> int:
 
 
 def stop(_signal: int, _frame: FrameType | None) -> None:
-    """While loading, and once more after uvicorn's own orderly end."""
+    """Handle SIGTERM while the model loads, and again after uvicorn has shut down."""
     raise SystemExit(0)
 
 
 async def serve(settings: Settings) -> int:
-    """Load the model, then listen: nothing is answered before the service is ready. Returns the
-    exit code."""
+    """Load the model, then listen and serve until the end; returns the exit code.
+
+    The port opens only once the service is ready.
+    """
     import uvicorn
 
     from app.main import create_app
@@ -60,8 +62,8 @@ async def serve(settings: Settings) -> int:
             app,
             host=host,
             port=settings.port,
-            lifespan="off",  # ours has run: a failed start is one line, not a traceback
-            log_config=None,  # its lines go to our handler
+            lifespan="off",  # we run it, so that a failed start is one line and no traceback
+            log_config=None,  # uvicorn's log lines go to our handler
             log_level="warning",
             access_log=False,
         )
@@ -71,7 +73,7 @@ async def serve(settings: Settings) -> int:
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises StartupError if another process listens there, before a model is loaded in vain."""
+    """Raises StartupError if the port is taken; called before the model is loaded."""
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

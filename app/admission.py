@@ -1,5 +1,5 @@
-"""How much may be at work at once: what is more is refused before work starts, so that what was
-accepted stays fast."""
+"""Limits on the work in progress. Requests beyond them are refused before any work starts, so that
+requests already accepted stay fast."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from app.observability import metrics
 
 
 class Admission:
-    """Counts requests and, of these, the prompt tokens that the engine has to compute."""
+    """Counts the requests in progress and the prompt tokens that the engine computes for them."""
 
     def __init__(self, max_requests: int) -> None:
         self.max_requests = max_requests
@@ -23,17 +23,17 @@ class Admission:
         metrics.MAX_PENDING_REQUESTS.set(max_requests)
 
     def allow_tokens(self, max_tokens: int) -> None:
-        """Once the engine, which sets the default, is there."""
+        """Set the token limit, whose default is known only once the engine has started."""
         self.max_tokens = max_tokens
         metrics.MAX_PENDING_TOKENS.set(max_tokens)
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Before a body is read. Raises Overloaded."""
+        """Count a request in progress; enter it before reading the body. Raises Overloaded."""
         if self.draining.is_set():
             refuse("draining", "the service is stopping; try another instance")
         if self.requests >= self.max_requests:
-            refuse("requests", f"{self.requests} requests are at work")
+            refuse("requests", f"{self.requests} requests are in progress")
         self._check_tokens()
         self.requests += 1
         self.idle.clear()
@@ -48,8 +48,11 @@ class Admission:
 
     @contextmanager
     def work(self, tokens: int) -> Iterator[None]:
-        """Before the engine gets a request. A large one may exceed the limit, else it would starve.
-        Raises Overloaded."""
+        """Count a request's prompt tokens while the engine computes them.
+
+        While the total is below the limit, any request is admitted, even one that then exceeds it:
+        otherwise a large request would starve. Raises Overloaded.
+        """
         self._check_tokens()
         self.tokens += tokens
         metrics.PENDING_TOKENS.set(self.tokens)
@@ -61,7 +64,7 @@ class Admission:
 
     def _check_tokens(self) -> None:
         if self.tokens >= self.max_tokens:
-            refuse("tokens", f"{self.tokens} prompt tokens are at work")
+            refuse("tokens", f"{self.tokens} prompt tokens are in progress")
 
 
 def refuse(reason: str, message: str) -> None:

@@ -1,14 +1,14 @@
-"""What can go wrong, without a word of HTTP: app/http/errors.py turns it into answers."""
+"""The service's errors, independent of HTTP. app/http/errors.py turns them into answers."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 
 class ServiceError(Exception):
-    """Base of what a client is told.
+    """Base class of the errors that a client is told about.
 
-    `param` names the field of the request at fault. `code` is for programs; `retry_after_s` says
-    after how many seconds another try makes sense.
+    `param` names the field of the request at fault. `code` identifies the error to programs.
+    `retry_after_s` says after how many seconds a retry makes sense.
     """
 
     code: ClassVar[str | None] = None
@@ -76,24 +76,24 @@ class EngineUnavailable(ServiceError):
 
 
 class FeedbackUnavailable(ServiceError):
-    """The disk is full, slow or gone. Predictions go on."""
+    """The disk is full, slow or gone. Predictions are still answered."""
 
     code = "feedback_unavailable"
     retry_after_s = 5
 
 
 class StartupError(Exception):
-    """Why the service can't start: one line for the operator."""
+    """The service can't start. The message is one line that tells the operator why."""
 
 
-PLACES = ("body", "query", "path", "header")
-"""Where pydantic says a field was, which is no part of its name."""
+REQUEST_PARTS = ("body", "query", "path", "header")
+"""The part of a request that FastAPI puts before a field's name; it is left out of `param`."""
 
 
 def from_validation(problems: Sequence[Any], error: type[ClientError]) -> ClientError:
-    """Turns pydantic's findings into one error that names the first field and counts the others."""
+    """Turn pydantic's problems into one error that names the first field and counts the others."""
     first = problems[0]
-    param = ".".join(str(part) for part in first["loc"] if part not in PLACES) or None
+    param = ".".join(str(part) for part in first["loc"] if part not in REQUEST_PARTS) or None
     if first["type"] == "json_invalid":
         return error(f"the body is not valid JSON: {first.get('ctx', {}).get('error', '')}")
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

@@ -1,4 +1,4 @@
-"""create_app: the only place where the parts are wired together."""
+"""create_app, the only place where the parts of the service are wired together."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,10 +30,10 @@ def create_app(
     feedback_store: FeedbackStore | None = None,
     changes_refused: str | None = None,
 ) -> FastAPI:
-    """The application around one Service, which starts and stops with it.
+    """Create the application and its Service, which starts and stops with it.
 
-    engine: by default vLLM's. feedback_store: by default in the state folder. changes_refused: see
-    Service. Raises StartupError for settings and folders that can't be served.
+    engine: by default, vLLM's. feedback_store: by default, a file in the state folder.
+    changes_refused: see Service. Raises StartupError for settings and folders that can't be served.
     """
     service = make_service(settings, engine, feedback_store, changes_refused)
     app = FastAPIOffline(
@@ -43,7 +43,7 @@ def create_app(
     errors.install(app)
     for routes in (predict, rank, feedback, openai, adapters, operations, page):
         app.include_router(routes.router)
-    # The last added is the outermost.
+    # The middleware added last is the outermost.
     app.add_middleware(middleware.CancelOnDisconnect)
     app.add_middleware(middleware.Deadline, default_ms=settings.limits.timeout_ms)
     app.add_middleware(middleware.Admit, admission=service.admission)
@@ -82,7 +82,7 @@ def make_service(
 
 def vllm_engine(settings: Settings) -> Engine:
     with step("vLLM"):
-        from app.engine.vllm import VllmEngine  # takes seconds; tests on the fake engine go without
+        from app.engine.vllm import VllmEngine  # takes seconds, which tests with the fake avoid
     return VllmEngine(settings)
 
 

@@ -14,16 +14,19 @@ from app.scoring.prompt import Prompt, PromptTooLong
 from app.scoring.wording import Reader, Story
 
 Pair = tuple[Reader, Sequence[Story]]
-"""A reader, and the stories to predict for them."""
+"""A reader and the stories to predict for them."""
 
 MAX_INLINE_TARGETS = 32
-"""With more targets, prompts are built in a thread, so that they don't hold up other requests."""
+"""From so many targets on, prompts are built in a thread, so as not to block other requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """items: one a target, in the order asked. alias: the one by which the model was asked for.
-    prompt_tokens, cached_tokens: sums over all targets."""
+    """One model's predictions for a request.
+
+    alias: the alias that the request named, if any. items: one per target, in the request's order.
+    prompt_tokens, cached_tokens: sums over all targets.
+    """
 
     model: str
     alias: str | None
@@ -33,7 +36,7 @@ class Predictions:
 
 
 class StoryTooLong(ValueError):
-    """A target does not fit into the model's length. pair, target: which one."""
+    """A target does not fit into the model's context. pair, target: its indices in the request."""
 
     def __init__(self, message: str, pair: int, target: int) -> None:
         super().__init__(message)
@@ -48,7 +51,7 @@ class Recommender:
         self.admission = admission
 
     async def predict(self, choice: Choice, pairs: Sequence[Pair], request_id: str) -> Predictions:
-        """The probability that each reader clicks each of their targets, in order.
+        """Predict the probability that each reader clicks each of their targets, in order.
 
         Raises StoryTooLong, Overloaded, EngineUnavailable.
         """
@@ -85,7 +88,7 @@ class Recommender:
 
 
 def cost(prompts: Sequence[Prompt]) -> int:
-    """How many tokens to compute at most: a prefix that prompts share counts once."""
+    """The most tokens that the engine has to compute. A prefix that prompts share counts once."""
     prefixes = {id(prompt.prefix): len(prompt.prefix) for prompt in prompts}
     return sum(prefixes.values()) + sum(len(prompt.tail) for prompt in prompts)
 
@@ -107,7 +110,7 @@ def calibrate(
 
 
 def observe(predictions: Predictions) -> None:
-    """Into the metrics."""
+    """Record the predictions in the metrics."""
     model = predictions.model
     metrics.STORIES.labels(model).inc(len(predictions.items))
     metrics.PROMPT_TOKENS.labels(model).inc(predictions.prompt_tokens)

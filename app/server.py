@@ -1,4 +1,4 @@
-"""uvicorn with an orderly end: drained on SIGTERM, stopped when the engine has died."""
+"""uvicorn with an orderly shutdown: it drains on SIGTERM, and stops when the engine has died."""
 
 import asyncio
 import gc
@@ -13,18 +13,18 @@ from app.observability import metrics
 from app.service import Service
 
 logger = logging.getLogger("frontpage")
-WATCH_S = 0.1
-LAG_S = 0.05
+HEALTH_INTERVAL_S = 0.1
+LAG_TIMER_S = 0.05
 LAST_ANSWERS_S = 5.0
-"""For so long a service whose engine is dead says so, before it exits for its supervisor."""
+"""How long a service with a dead engine still reports that, before it exits to be restarted."""
 
 
 class Server(uvicorn.Server):
-    """The first SIGTERM or SIGINT drains: new work is refused, /ready fails, what is in flight ends
-    within `drain_s`. A second one ends at once."""
+    """The first SIGTERM or SIGINT starts the drain: new work is refused, /ready fails, and requests
+    in progress have `drain_s` seconds to finish. A second signal stops the service at once."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
-        config.timeout_graceful_shutdown = 1  # after our own drain
+        config.timeout_graceful_shutdown = 1  # it only starts after our own drain
         super().__init__(config)
         self.engine = service.engine
         self.admission = service.admission
@@ -32,15 +32,15 @@ class Server(uvicorn.Server):
         self.engine_died = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """uvicorn's signal handler."""
+        """Handle SIGTERM and SIGINT; uvicorn calls this."""
         if self.admission.draining.is_set():
             super().handle_exit(sig, frame)
         self.admission.draining.set()
 
     async def run_until_end(self) -> None:
-        """Afterwards `engine_died` says why."""
+        """Serve until a signal or the engine's death; `engine_died` then tells which it was."""
         gc.collect()
-        gc.freeze()  # what was loaded is never collected: later collections stay short
+        gc.freeze()  # loaded objects are exempt from collection, so later collections are short
         tasks = [asyncio.create_task(work()) for work in (self._drain, self._watch, measure_lag)]
         try:
             await self.serve()
@@ -50,7 +50,7 @@ class Server(uvicorn.Server):
 
     async def _drain(self) -> None:
         await self.admission.draining.wait()
-        logger.info("stopping: %d requests are at work", self.admission.requests)
+        logger.info("stopping: %d requests are in progress", self.admission.requests)
         with suppress(TimeoutError):
             async with asyncio.timeout(self.drain_s):
                 await self.admission.idle.wait()
@@ -61,7 +61,7 @@ class Server(uvicorn.Server):
             while True:
                 self.engine.check_health()
                 metrics.ENGINE_UP.set(1)
-                await asyncio.sleep(WATCH_S)
+                await asyncio.sleep(HEALTH_INTERVAL_S)
         except EngineUnavailable as error:
             metrics.ENGINE_UP.set(0)
             self.engine_died = True
@@ -71,9 +71,9 @@ class Server(uvicorn.Server):
 
 
 async def measure_lag() -> None:
-    """How late the event loop runs a timer, into the metric."""
+    """Record in the metric how late the event loop runs a timer, until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
-        due = loop.time() + LAG_S
-        await asyncio.sleep(LAG_S)
+        due = loop.time() + LAG_TIMER_S
+        await asyncio.sleep(LAG_TIMER_S)
         metrics.LOOP_LAG.observe(max(0.0, loop.time() - due))

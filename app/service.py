@@ -1,4 +1,4 @@
-"""One running service: all its parts, how they start and stop, and whether they are ready."""
+"""The service: all its parts, how they start and stop, and whether they are ready."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,9 +18,9 @@ from app.settings import Settings
 
 @dataclass
 class Service:
-    """The only thing on `app.state`. Every part is there from the beginning.
+    """All parts of the service, complete from the beginning. It is the only thing on `app.state`.
 
-    changes_refused: why adapters and aliases can't be changed over HTTP, or None where they can.
+    changes_refused: why adapters and aliases can't be changed over HTTP, or None if they can.
     """
 
     settings: Settings
@@ -35,11 +35,11 @@ class Service:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Start the engine, load the adapters and get a first score from each model; at the end,
-        or when any of it fails, stop what was started. Raises StartupError."""
+        """Start the engine, load the adapters and get a first score from each model. At the end, or
+        if any of this fails, stop what was started. Raises StartupError."""
         async with AsyncExitStack() as stack:
             stack.callback(self.feedback.stop)
-            self.feedback.start()  # before the engine: a file that can't be opened costs no waiting
+            self.feedback.start()  # first, so that a file that can't be opened fails at once
             stack.push_async_callback(self.engine.stop)
             with step(f"model {self.settings.base_name} from {self.settings.model}"):
                 await self.engine.start()
@@ -58,7 +58,7 @@ class Service:
                     pairs = [(PROBE, [PROBE_TARGET])]
                     await self.recommender.predict(Choice(model, None), pairs, "start")
                 except StoryTooLong as error:
-                    raise StartupError(f"{model.name} can't score anything: {error}") from None
+                    raise StartupError(f"{model.name} can't score a story: {error}") from None
         self.has_scored = True
 
     def check_ready(self) -> None:

@@ -1,9 +1,8 @@
-"""Everything that can be set, in one frozen object.
+"""All settings of the service, in one frozen object.
 
-Environment variables come first (`FRONTPAGE_PORT=9000`, nested with two underscores:
-`FRONTPAGE_ENGINE__MAX_MODEL_LEN=4096`). What they leave open is read from the files in the folder
-named by `FRONTPAGE_SECRETS`, each called like a variable (`frontpage_api_keys`), and after that
-from the JSON file named by `FRONTPAGE_CONFIG`.
+Environment variables take precedence (`FRONTPAGE_PORT=9000`; nested names use two underscores, as
+in `FRONTPAGE_ENGINE__MAX_MODEL_LEN=4096`). Next come the files in the folder FRONTPAGE_SECRETS,
+each named like a variable (`frontpage_api_keys`), and then the JSON file FRONTPAGE_CONFIG.
 """
 
 import json
@@ -26,11 +25,11 @@ MAX_CANDIDATES = 1000
 MAX_PAIRS = 1000
 MAX_STORIES = 1000
 MAX_TITLE_CHARS = 10_000
-"""The highest that the limits below can be set to, and what the API's description says."""
+"""The highest values that the limits below can be set to, which the API's schema states too."""
 
 
 class Limits(BaseModel):
-    """How much one request may ask for, and all requests together."""
+    """Limits on single requests and on all requests together."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,8 +47,7 @@ class Limits(BaseModel):
         None,
         gt=0,
         description="Prompt tokens in progress at once. When so many are pending, further requests"
-        " are"
-        " answered with 503. Default: as many as two engine steps compute.",
+        " are answered with 503. Default: as many as two engine steps compute.",
     )
     timeout_ms: int = Field(
         30_000,
@@ -60,7 +58,7 @@ class Limits(BaseModel):
 
 
 class ApiKey(BaseModel):
-    """`python -m app.security NAME` makes one. Only the key's hash is kept here."""
+    """An API key, created by `python -m app.security NAME`. Only its hash is stored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -113,8 +111,7 @@ class Settings(BaseSettings):
     merged: bool = Field(
         False,
         description="Serve the only adapter merged into the base model: faster, but the base model"
-        " itself"
-        " is not served.",
+        " itself is not served.",
     )
     state: Path = Field(
         Path("state"),
@@ -128,8 +125,7 @@ class Settings(BaseSettings):
         4,
         gt=0,
         description="How many adapters can be loaded while serving, at once. Their memory is"
-        " reserved at the"
-        " start.",
+        " reserved at the start.",
     )
     max_adapter_rank: int = Field(
         16,
@@ -170,7 +166,7 @@ class Settings(BaseSettings):
     @field_validator("engine", mode="after")
     @classmethod
     def parse_options(cls, options: dict[str, Any]) -> dict[str, Any]:
-        """Options from environment variables arrive as text: read numbers, booleans and JSON."""
+        """Parse numbers, booleans and JSON, which environment variables deliver as text."""
         return {name: parsed(value) for name, value in options.items()}
 
     @classmethod
@@ -191,7 +187,7 @@ class Settings(BaseSettings):
 
 
 def read_settings() -> Settings:
-    """Raises StartupError, which names the setting."""
+    """Read all settings. Raises StartupError, which names the invalid setting."""
     try:
         return Settings()
     except (ValidationError, OSError, ValueError) as error:
@@ -203,7 +199,8 @@ def read_settings() -> Settings:
 
 
 def folder_of_secrets(name: str) -> Path:
-    """Raises ValueError if it is not there: the service must not start without its keys."""
+    """The folder of secrets. Raises ValueError if it is missing: the service must not start without
+    its keys."""
     if not Path(name).is_dir():
         raise ValueError(f"FRONTPAGE_SECRETS: {name} is not a folder")
     return Path(name)

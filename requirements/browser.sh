@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# browser.sh — what the browser tests need beside their packages: Chromium, linked into .venv/bin, and
-# axe-core, which checks accessibility, into .venv/share; no root needed.
+# browser.sh — provide what the browser tests need besides their packages. Needs no root.
 #
-# Chromium is the system's own. axe-core is one file of its package on npm, which checks its hash.
+# The system's own Chromium is linked into .venv/bin. axe-core, which checks accessibility, is one
+# file of its npm package, whose hash npm checks; it goes to .venv/share.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 chromium=$PWD/.venv/bin/chromium
@@ -16,15 +16,15 @@ fail() {
 
 if [ ! -x "$chromium" ]; then
     found=$(type -P chromium chromium-browser google-chrome | head -1) || true
-    [ -n "$found" ] || fail "no Chromium on PATH: install it (Debian, Ubuntu: apt-get install chromium)"
+    [ -n "$found" ] || fail "Chromium is not on PATH: install it (Debian, Ubuntu: apt-get install chromium)"
     ln -sf "$found" "$chromium"
 fi
 if [ ! -e "$axe" ]; then
-    type -P npm >/dev/null || fail "no npm on PATH: install it (Debian, Ubuntu: apt-get install npm)"
-    printf '==> bringing %s (3 MB) from npm into .venv/share\n' $release
+    type -P npm >/dev/null || fail "npm is not on PATH: install it (Debian, Ubuntu: apt-get install npm)"
+    printf '==> downloading %s (3 MB) from npm into .venv/share\n' $release
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     (cd "$work" && npm pack --silent $release >/dev/null && tar -xzf axe-core-*.tgz) ||
-        fail "npm can't bring $release: see its message above"
+        fail "npm can't download $release: see its message above"
     install -D -m 644 "$work/package/axe.min.js" "$axe"
 fi

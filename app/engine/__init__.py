@@ -1,1 +1,1 @@
-"""Engines that score prompts: vLLM's, the real one, and a fake for tests of all around it."""
+"""Engines that score prompts: the real one on vLLM, and a fake for testing everything else."""

@@ -1,4 +1,4 @@
-"""What the service needs of an engine, and the small types that go in and out of it."""
+"""The interface of an engine and the types that pass through it."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,13 @@ from app.scoring.prompt import Prompt
 
 @dataclass(frozen=True, slots=True)
 class LabelScore:
-    """log_yes, log_no: natural log-probabilities of the labels as the next token, over the whole
-    vocabulary, with the two logits computed in float32. cached_tokens: of the prompt's tokens,
-    those taken from the prefix cache. queue_s: seconds before the engine's first step for it."""
+    """The engine's result for one prompt.
+
+    log_yes, log_no: natural log-probabilities of the labels as the next token, over the whole
+    vocabulary, with the two logits computed in float32. cached_tokens: how many of the prompt's
+    tokens came from the prefix cache. queue_s: how many seconds the prompt waited before the
+    engine's first step for it.
+    """
 
     log_yes: float
     log_no: float
@@ -22,14 +26,15 @@ class LabelScore:
 
 
 OpenAIAnswer = Mapping[str, Any] | AsyncIterator[str]
-"""A whole answer, ready for JSON; or, with `stream`, the lines of an event stream."""
+"""A complete answer, ready for JSON, or with `stream` the lines of an event stream."""
 
 
 class OpenAIAPI(Protocol):
     """OpenAI's routes on the same engine.
 
-    `body` is the request's JSON; its model is an adapter as score() has it, or the base model's
-    name. `headers` are the request's. The answer says the model's public name. Raises ServiceError.
+    `body` is the request's JSON. Its `model` is an adapter's name as in Engine.score, or the base
+    model's name. `headers` are the request's headers. The answer contains the model's public name.
+    Raises ServiceError.
     """
 
     async def chat(self, body: dict[str, Any], headers: Mapping[str, str]) -> OpenAIAnswer: ...
@@ -37,36 +42,41 @@ class OpenAIAPI(Protocol):
 
 
 class Engine(Protocol):
-    """A language model that scores prompts. Once dead, all raise app.errors.EngineUnavailable."""
+    """A language model that scores prompts.
+
+    Once the engine is dead, its methods raise app.errors.EngineUnavailable.
+    """
 
     async def start(self) -> None:
-        """Load the model. Raises app.errors.StartupError with one line for the operator."""
+        """Load the model. Raises app.errors.StartupError, whose message is one line."""
 
     async def stop(self) -> None: ...
 
     def check_health(self) -> None:
-        """Raises EngineUnavailable when the engine can't answer any more."""
+        """Raises EngineUnavailable if the engine can no longer answer."""
 
     @property
     def max_prompt_tokens(self) -> int: ...
 
     @property
     def openai(self) -> OpenAIAPI | None:
-        """None where the engine only scores."""
+        """OpenAI's routes, or None if the engine can only score."""
 
     async def use_labels(self, token_ids: Sequence[int]) -> None:
-        """Prepare float32 logits for these tokens; before they are first scored."""
+        """Prepare float32 logits for these tokens. Must be called before they are first scored."""
 
     @property
     def step_tokens(self) -> int:
-        """How many prompt tokens it computes at once."""
+        """How many prompt tokens the engine computes in one step."""
 
     async def load_adapter(self, name: str, path: Path) -> None:
-        """`name`: as later calls of score() say it, `public name@version`. Raises
-        AdapterRejected."""
+        """Load an adapter. Later calls of score() use the same `name`, `public name@version`.
+
+        Raises AdapterRejected.
+        """
 
     async def unload_adapter(self, name: str) -> None:
-        """Also one whose loading failed."""
+        """Unload an adapter, also one that failed to load."""
 
     async def score(
         self,
@@ -75,5 +85,8 @@ class Engine(Protocol):
         adapter: str | None,
         request_id: str,
     ) -> list[LabelScore]:
-        """One prefill a prompt, all at once; labels: (yes, no) token ids; adapter: None for the
-        base. Cancelling the call aborts what the engine has not finished of it."""
+        """Score all prompts concurrently, with one prefill each.
+
+        labels: the token ids of yes and no. adapter: its name, or None for the base model.
+        Cancelling the call aborts those of its prompts that the engine has not finished.
+        """

@@ -1,12 +1,12 @@
-"""What vLLM and other libraries read when they are imported: to be set before."""
+"""Environment variables that vLLM and other libraries read at import, so they are set before it."""
 
 import os
 
 QUIET = {
-    # Only its errors: ours say what is loading. Set it to INFO to see all of vLLM's.
+    # vLLM logs its errors only; our own lines say what is loading. INFO shows everything.
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
-    # A fork would hand our sockets and threads to the engine's process.
+    # A forked engine process would inherit our sockets and threads.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -15,6 +15,6 @@ QUIET = {
 
 
 def be_quiet() -> None:
-    """Sets QUIET for this process and those it starts; what the operator has set stays."""
+    """Set QUIET for this process and its children, except variables that the operator has set."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)

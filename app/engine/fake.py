@@ -1,6 +1,6 @@
-"""An engine without a model: deterministic scores, settable latency and failures.
+"""An engine without a model, with deterministic scores and configurable latency and failures.
 
-For tests of everything around an engine, and for measuring what the service costs by itself.
+It serves to test everything around an engine, and to measure what the service itself costs.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from app.scoring.prompt import Prompt
 
 
 class FakeEngine:
-    """Scores are a hash of the prompt and the adapter, so they repeat and differ like real ones."""
+    """Scores are a hash of prompt and adapter: repeatable, and different for each pair."""
 
     max_prompt_tokens = 2047
     step_tokens = 1 << 20

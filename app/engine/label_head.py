@@ -1,9 +1,9 @@
 """Float32 logits for the label tokens, inside vLLM's worker process.
 
-A bfloat16 head rounds logits to steps of 0.06 to 0.25, so different stories tie. Running the whole
-head in float32 (`hf_overrides={"head_dtype": "float32"}`) cures that but costs a third of the speed
-on a CPU; two rows of it are all that a score needs. vLLM loads this class into its worker through
-its own option `worker_extension_cls`; nothing of vLLM is replaced for good or edited.
+A bfloat16 head rounds logits to steps of 0.06 to 0.25, so that different stories tie. Running the
+whole head in float32 (`hf_overrides={"head_dtype": "float32"}`) avoids this but costs a third of
+the speed on a CPU, and a score needs only two rows of the head. vLLM loads this class into its
+worker through its own option `worker_extension_cls`; none of vLLM's code is edited.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,10 @@ import torch
 
 @dataclass
 class Rows:
-    """Of the head, in float32: token ids [n], weight [n, hidden], both where the model is.
+    """Rows of the head in float32: token ids [n] and weight [n, hidden], on the model's device.
 
-    Indexing with a list of Python's would copy it to the device in each step, and wait for all
-    that the device has been given until then: vLLM could not prepare the next step meanwhile.
+    The ids are a tensor because indexing with a Python list would copy the list to the device in
+    each step and wait for all work queued there, so that vLLM could not prepare the next step.
     """
 
     token_ids: torch.Tensor
@@ -26,16 +26,17 @@ class Rows:
 
 
 class LabelHead:
-    """Mixed into vLLM's Worker; called through `AsyncLLM.collective_rpc`."""
+    """A mixin of vLLM's Worker, called through `AsyncLLM.collective_rpc`."""
 
     model_runner: Any
     label_rows: Rows
 
     def use_float32_labels(self, token_ids: list[int]) -> bool:
-        """From now on give the logits of these tokens in float32, beside the others as they were.
+        """Compute the logits of these tokens in float32 from now on; the others stay as they were.
 
-        Returns False, changing nothing, where the rows are not there as plain numbers (a quantized
-        head, or a label in another worker's shard); scores then have the model's own resolution.
+        Returns False and changes nothing if the rows are not available as plain floats (a
+        quantized head, or a label in another worker's shard). Scores then keep the model's own
+        resolution.
         """
         model = self.model_runner.get_model()
         head = getattr(model, "lm_head", None)
@@ -55,9 +56,10 @@ class LabelHead:
 
 
 def with_float32_labels(model: Any, rows: Rows) -> Callable[..., torch.Tensor | None]:
-    """`model.compute_logits`, with the columns of `rows` computed exactly.
+    """Wrap `model.compute_logits` so that the columns of `rows` are computed in float32.
 
-    hidden_states: [tokens, hidden]; returns float32 logits [tokens, vocabulary].
+    The wrapper takes hidden states [tokens, hidden] and returns float32 logits
+    [tokens, vocabulary].
     """
     compute_logits = model.compute_logits
     processor = getattr(model.logits_processor, "base_layer", model.logits_processor)

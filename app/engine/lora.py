@@ -1,6 +1,6 @@
-"""LoRA adapters in PEFT's layout and the weight files of models, read from their headers alone.
+"""LoRA adapters in PEFT's layout and models' weight files, of which only the headers are read.
 
-Serving checks with it what it is asked to load; training/ merges with it.
+The service uses it to check adapters before loading them, training/ to merge them.
 """
 
 import hashlib
@@ -18,25 +18,25 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM reserves room for (vllm.config.lora.MaxLoRARanks); an adapter takes the next larger."""
+"""Ranks that vLLM can reserve memory for (vllm.config.lora.MaxLoRARanks). Others are rounded up."""
 LORA_KERNELS = Path(__file__).with_name("lora_kernels")
-"""What vLLM's LoRA kernels run fastest with, by GPU; loadtests.lora_kernels writes it."""
+"""The fastest settings of vLLM's LoRA kernels by GPU, written by loadtests.lora_kernels."""
 PLAIN_MATRIX = re.compile(
     r"\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)\.weight$"
 )
-CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Starts of PEFT's `init_lora_weights` that alter the base's weights before training."""
-SAMPLE = 1 << 16
+BASE_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Prefixes of those values of PEFT's `init_lora_weights` that alter the base's weights."""
+SAMPLE_BYTES = 1 << 16
 
 Shape = tuple[int, ...]
 
 
 class LoraError(ValueError):
-    """A folder that can't be used, or an adapter for another base; the message says which."""
+    """A folder can't be used, or an adapter was made for another base; the message says which."""
 
 
 def weight_files(folder: Path) -> dict[str, Path]:
-    """A model's tensors by name, each with the file it is in.
+    """The names of a model's tensors, each mapped to the file that holds it.
 
     Raises LoraError for a folder without safetensors.
     """
@@ -52,7 +52,7 @@ def weight_files(folder: Path) -> dict[str, Path]:
 
 
 def shapes(files: dict[str, Path]) -> dict[str, Shape]:
-    """Raises LoraError for a file that is not safetensors, or is cut short."""
+    """The tensors' shapes. Raises LoraError for a file that is truncated or not safetensors."""
     found: dict[str, Shape] = {}
     for file in set(files.values()):
         try:
@@ -65,34 +65,35 @@ def shapes(files: dict[str, Path]) -> dict[str, Shape]:
 
 
 def fingerprint(folder: Path) -> str:
-    """Tells base models apart in moments: sha256 over each weight file's header and last bytes."""
+    """Identify a base model quickly, by SHA-256 over each weight file's header and last bytes."""
     digest = hashlib.sha256()
     for file in sorted(set(weight_files(folder).values())):
         with file.open("rb") as content:
-            digest.update(content.read(SAMPLE))
-            content.seek(max(file.stat().st_size - SAMPLE, 0))
-            digest.update(content.read(SAMPLE))
+            digest.update(content.read(SAMPLE_BYTES))
+            content.seek(max(file.stat().st_size - SAMPLE_BYTES, 0))
+            digest.update(content.read(SAMPLE_BYTES))
     return digest.hexdigest()
 
 
 @dataclass(frozen=True)
 class LoraAdapter:
-    """A folder as PEFT writes it."""
+    """An adapter's folder as PEFT writes it."""
 
     folder: Path
     config: dict[str, Any]
 
     @property
     def rank(self) -> int:
-        """The largest of any module."""
+        """The largest rank of any module."""
         by_module = (self.config.get("rank_pattern") or {}).values()
         return max([int(self.config["r"]), *map(int, by_module)])
 
     @cached_property
     def pairs(self) -> dict[str, tuple[Shape, Shape]]:
-        """Name of the base's weight → shapes of its A [rank, in] and B [out, rank].
+        """The name of each adapted base weight, mapped to the shapes of its A [rank, in] and
+        B [out, rank].
 
-        Raises LoraError for tensors that are anything else.
+        Raises LoraError if the file holds any other tensors.
         """
         found = shapes({WEIGHTS_FILE: self.folder / WEIGHTS_FILE})
         pairs = {}
@@ -113,8 +114,11 @@ class LoraAdapter:
 
 
 def read_lora(folder: Path) -> LoraAdapter:
-    """Raises LoraError for a folder that is not a LoRA adapter, or one with parts beyond A and B
-    (DoRA, biases, whole modules)."""
+    """Read an adapter's configuration.
+
+    Raises LoraError if the folder is no LoRA adapter, or has parts beyond A and B (DoRA, biases,
+    whole modules).
+    """
     file = folder / CONFIG_FILE
     if not file.is_file():
         raise LoraError(f"{folder} holds no {CONFIG_FILE}: not a PEFT adapter")
@@ -124,7 +128,7 @@ def read_lora(folder: Path) -> LoraAdapter:
         raise LoraError(f"{file} is not JSON: {error}") from None
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else None
-        raise LoraError(f"{folder} is a {kind} adapter, not LORA: it can't be served, nor merged")
+        raise LoraError(f"{folder} is a {kind} adapter, not LORA: it can't be served or merged")
     if not (folder / WEIGHTS_FILE).is_file():
         raise LoraError(f"{folder} holds no {WEIGHTS_FILE}")
     start = config.get("init_lora_weights")
@@ -132,7 +136,7 @@ def read_lora(folder: Path) -> LoraAdapter:
         "use_dora": config.get("use_dora"),
         "bias": config.get("bias", "none") != "none" or config.get("lora_bias"),
         "modules_to_save": config.get("modules_to_save"),
-        f"init_lora_weights {start}": isinstance(start, str) and start.startswith(CHANGED_BASE),
+        f"init_lora_weights {start}": isinstance(start, str) and start.startswith(BASE_CHANGING),
     }
     for name, is_set in refused.items():
         if is_set:
@@ -144,7 +148,7 @@ def read_lora(folder: Path) -> LoraAdapter:
 
 
 def check_fit(adapter: LoraAdapter, base: Path) -> None:
-    """Raises LoraError, naming what differs, where the adapter was made for another base."""
+    """Raises LoraError, which names the difference, if the adapter was made for another base."""
     theirs = shapes(weight_files(base))
     for weight, (a, b) in adapter.pairs.items():
         out, into = (a[1], b[0]) if adapter.config.get("fan_in_fan_out") else (b[0], a[1])
@@ -166,15 +170,19 @@ def check_fit(adapter: LoraAdapter, base: Path) -> None:
 
 
 def lora_kernels_file(device: str, kernel: str) -> str:
-    """As vLLM names it (lora/ops/triton_ops/README_TUNING.md). device: the GPU, as torch says."""
+    """The file's name as vLLM expects it (lora/ops/triton_ops/README_TUNING.md).
+
+    device: the GPU's name in torch.
+    """
     return f"{re.sub('[ -]', '_', device)}_{kernel}.json"
 
 
 def use_lora_kernels(device: str, base: Path) -> None:
-    """vLLM reads LORA_KERNELS if they have this GPU's; a folder named by the operator stays.
+    """Make vLLM use LORA_KERNELS if they cover this GPU; a folder named by the operator prevails.
 
-    Only for a base of nothing but PLAIN_MATRIX: of others vLLM merges more matrices than the files
-    know, which ends its engine, or it has kernels for experts, with better defaults.
+    This is done only for bases in which every matrix of the layers is a PLAIN_MATRIX. In others
+    vLLM merges more matrices than the files cover, which ends its engine, or it uses kernels for
+    experts, whose own defaults are better.
     """
     if not (LORA_KERNELS / lora_kernels_file(device, "SHRINK")).is_file():
         return

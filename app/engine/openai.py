@@ -1,4 +1,4 @@
-"""OpenAI's API by vLLM's own serving code: the only file that imports vLLM's OpenAI entrypoints."""
+"""OpenAI's API on vLLM's own serving code. Only this file imports vLLM's OpenAI entrypoints."""
 
 from argparse import Namespace
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -39,19 +39,19 @@ CLIENT_ERRORS = (
     getattr(exceptions, "VLLMClientError", ValueError),
     *(ValueError, TypeError, OverflowError, NotImplementedError),
 )
-"""What vLLM's wire types and serving code raise for a request they can't take: its own type, and
-Python's where it has not moved to that (in 0.26 everywhere)."""
+"""What vLLM's wire types and serving code raise for a request they can't handle: vLLM's own error,
+and Python's errors where vLLM does not use its own yet (in 0.26, everywhere)."""
 
 
 class VllmOpenAI:
-    """Chat completions and completions."""
+    """Chat completions and completions on a running vLLM engine."""
 
     def __init__(self, state: State) -> None:
         self._state = state
 
     @classmethod
     async def create(cls, llm: AsyncLLM, settings: Settings, loras: dict[str, LoRARequest]) -> Self:
-        """`loras` is shared with the engine: what it loads is served here too."""
+        """loras: a dict shared with the engine, so that adapters it loads are served here too."""
         state = State()
         tasks = await llm.get_supported_tasks()
         await init_app_state(llm, state, serving_arguments(settings), tasks)
@@ -69,7 +69,7 @@ class VllmOpenAI:
 
 
 def public_name(base: str) -> Callable[[LoRARequest | None], str]:
-    """What answers call a model: an adapter's version stays between us and the engine."""
+    """Name models in answers without the adapter's version, which only we and the engine know."""
 
     def name(lora: LoRARequest | None = None) -> str:
         return base if lora is None else lora.lora_name.rpartition("@")[0]
@@ -78,7 +78,7 @@ def public_name(base: str) -> Callable[[LoRARequest | None], str]:
 
 
 def serving_arguments(settings: Settings) -> Namespace:
-    """The arguments of `vllm serve` at their defaults, but for the model and usage details."""
+    """The arguments of `vllm serve` at their defaults, except the model and usage details."""
     parser = make_arg_parser(FlexibleArgumentParser())
     arguments: Namespace = parser.parse_args([])
     arguments.model = str(settings.model)
@@ -90,9 +90,10 @@ def serving_arguments(settings: Settings) -> Namespace:
 async def ask(
     serving: Any, schema: type[BaseModel], body: dict[str, Any], headers: Mapping[str, str]
 ) -> OpenAIAnswer:
-    """vLLM's answer as it is, its errors as ours."""
+    """Return vLLM's answer unchanged and raise its errors as ours."""
     if current_platform.is_cpu() and body.get("seed") is not None:
-        # 0.32: "CPU Generator does not use offset" ends the engine when a prompt is read in parts.
+        # In vLLM 0.32, the engine dies when it computes a prompt in chunks: "CPU Generator does not
+        # use offset".
         raise BadRequest("seed: vLLM does not support it on a CPU", "seed")
     try:
         answer = await serving(schema.model_validate(body), as_request(headers))
@@ -112,12 +113,12 @@ async def ask(
 
 
 def as_request(headers: Mapping[str, str]) -> Request:
-    """What vLLM reads of a request: its headers, and a place for notes of its own."""
+    """A request with all that vLLM uses: the headers, and room for its own state."""
     return Request({"type": "http", "headers": Headers(headers).raw})
 
 
 def as_service_error(answer: Any) -> ServiceError:
-    """vLLM's error answer → ours."""
+    """Convert vLLM's error answer into one of our errors."""
     problem = answer.error
     status = int(problem.code)
     if status == 404:

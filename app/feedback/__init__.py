@@ -1,1 +1,1 @@
-"""What readers did with the answers, and what that says of the models."""
+"""Feedback on answers, and what it says about the models."""

@@ -1,21 +1,23 @@
-"""What feedback says of each model: click-through, online AUC, calibration, with 95 % intervals.
+"""What feedback says about each model: click-through, online AUC and calibration, with 95 %
+intervals.
 
-What counts. An impression is a story that was shown and whose outcome is known:
+An impression is a story that was shown and whose outcome is known:
 
-- Of an answer of /rank, once it has any feedback, all its stories: those without feedback of their
-  own count as not clicked. An answer without feedback does not count at all: nobody can tell
-  whether it was shown. So a client should ask with `top_k` for what it shows (stories that nobody
-  scrolled to pull the figures down), and send one `"clicked": false` for an answer that was shown
-  and ignored (without these, only answers with a click count, which pushes click-through and
-  clicks per expected click up, most for the model that is ignored most).
-- Of /predict and /predict/batch, where each story stands alone, only those with feedback. They have
-  no position and no rank, so they count neither in the positions nor in the AUC.
+- An answer of /rank with any feedback counts with all its stories; those without feedback of their
+  own count as not clicked. An answer without feedback does not count, since nobody can tell whether
+  it was shown. So a client should use `top_k` to ask only for what it shows, because stories that
+  nobody scrolled to lower the figures. It should also send one `"clicked": false` for an answer
+  that was shown and ignored. Without these, only answers with a click count, which inflates
+  click-through and clicks per expected click, most of all for the model that is ignored most.
+- The stories of /predict and /predict/batch are independent, and only those with feedback count.
+  They have no position and no rank, so they are left out of the positions and the AUC.
 
-Readers look at the first places most, so clicks favour the order that a model chose: the online AUC
-is above the offline one. It is for comparing models, and so is everything by position. A name that
-was given to a new version of an adapter has one set of figures: ask for the days since.
+Readers look at the first places most, so clicks favour the order that a model chose, and the online
+AUC is higher than the offline one. Use it, like all figures by position, only to compare models.
+All versions of an adapter share one set of figures under its name: to see the newest version alone,
+ask for the days since it was loaded.
 
-Answers are added up chunk by chunk, so that memory stays small however many are kept.
+Answers are summed chunk by chunk, so memory stays small however many are kept.
 """
 
 import sqlite3
@@ -32,57 +34,68 @@ from pydantic import BaseModel, Field
 from app.feedback.intervals import Floats, Interval, Moments
 
 Group = tuple[str, str | None]
-"""A model, and the alias it was asked through."""
+"""A model and the alias by which requests named it."""
 
 POSITIONS = 10
-"""Those with a figure of their own; one more holds the rest."""
+"""How many positions have figures of their own; all later ones share one more."""
 POSITION_NAMES = [*(str(place + 1) for place in range(POSITIONS)), f"{POSITIONS + 1}+"]
 BINS = 10
-FINE = 10_000
-"""Probabilities are counted in steps of 1/FINE, from which the bins are then put together."""
-CHUNK = 5000
-"""Answers read at once; with 300 stories each, some 100 MB."""
+PROBABILITY_STEPS = 10_000
+"""Impressions are counted by probability in so many steps, which are later grouped into bins."""
+CHUNK_ANSWERS = 5000
+"""How many answers are read at once. With 300 stories each, they take some 100 MB."""
 
 
 class PositionFigures(BaseModel):
-    position: str = Field(description='"1" to "10" in the order shown, "11+" for all later ones')
+    position: str = Field(
+        description='The position in the order shown, "1" to "10", or "11+" for all later ones.'
+    )
     impressions: int
     clicks: int
     click_through: Interval | None
 
 
 class CalibrationBin(BaseModel):
-    """Impressions of like probability."""
+    """Impressions with similar predicted probabilities."""
 
     impressions: int
-    predicted: float = Field(description="mean probability")
-    clicked: float = Field(description="share clicked")
+    predicted: float = Field(description="Mean predicted probability.")
+    clicked: float = Field(description="Share of the impressions that were clicked.")
 
 
 class ModelFigures(BaseModel):
-    """A figure is null where nothing says anything of it."""
+    """Figures are null where there is no data for them."""
 
     model: str
-    alias: str | None = Field(description="that requests named; null: the model itself")
-    answers: int = Field(description="kept, with feedback or without")
-    stories: int = Field(description="shown in these")
+    alias: str | None = Field(
+        description="The alias that requests named, or null if they named the model itself."
+    )
+    answers: int = Field(description="Answers kept, with or without feedback.")
+    stories: int = Field(description="Stories shown in these answers.")
     answers_with_feedback: int
     impressions: int = Field(
-        description="stories of answers of /rank with any feedback; of /predict and /predict/batch,"
-        " stories with feedback"
+        description="For /rank, all stories of answers with any feedback. For /predict and"
+        " /predict/batch, the stories with feedback."
     )
     clicks: int
     click_through: Interval | None
-    by_position: list[PositionFigures] = Field(description="answers of /rank only")
-    auc_answers: int = Field(description="answers of /rank with clicked and other stories")
-    auc: Interval | None = Field(description="mean over these")
-    expected_clicks: float = Field(description="sum of the impressions' probabilities")
-    clicks_per_expected: Interval | None = Field(description="1: calibrated; above: too modest")
-    calibration_error: float | None = Field(
-        description="mean over impressions of |predicted - clicked| of their bin; with few"
-        " impressions above 0 even for a calibrated model"
+    by_position: list[PositionFigures] = Field(description="Figures of answers of /rank only.")
+    auc_answers: int = Field(
+        description="Answers of /rank that have both clicked and unclicked stories."
     )
-    bins: list[CalibrationBin] = Field(description="about as many impressions in each")
+    auc: Interval | None = Field(description="Mean AUC of these answers.")
+    expected_clicks: float = Field(description="Sum of the impressions' predicted probabilities.")
+    clicks_per_expected: Interval | None = Field(
+        description="Clicks divided by expected clicks. 1 means calibrated; above 1, the model"
+        " predicts too few clicks."
+    )
+    calibration_error: float | None = Field(
+        description="Mean over all impressions of |predicted - clicked| of their bin. With few"
+        " impressions it is above 0 even for a calibrated model."
+    )
+    bins: list[CalibrationBin] = Field(
+        description="Bins by predicted probability, with about equally many impressions in each."
+    )
 
 
 class ExperimentsResponse(BaseModel):
@@ -91,7 +104,7 @@ class ExperimentsResponse(BaseModel):
 
 @dataclass(slots=True)
 class Totals:
-    """What one model's answers add up to."""
+    """Sums over one model's answers."""
 
     answers: int = 0
     stories: int = 0
@@ -102,40 +115,41 @@ class Totals:
     )
     auc: Moments = field(default_factory=Moments)
     calibration: Moments = field(default_factory=Moments)
-    fine: Floats = field(default_factory=lambda: np.zeros((3, FINE)))
-    """[impressions, sum of probabilities, clicks; step]"""
+    by_step: Floats = field(default_factory=lambda: np.zeros((3, PROBABILITY_STEPS)))
+    """[3, PROBABILITY_STEPS]: impressions, sum of probabilities, clicks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Answers of one model, their stories one after the other in the order shown, and feedback."""
+    """Answers of one model and their feedback. The stories of all answers are concatenated, each
+    answer's in the order shown."""
 
     ranked: NDArray[np.bool_]  # [answers]
-    start: NDArray[np.int64]  # [answers] place of the first story among all
-    length: NDArray[np.int64]  # [answers] stories
+    start: NDArray[np.int64]  # [answers] index of the first story
+    length: NDArray[np.int64]  # [answers] number of stories
     probability: Floats  # [stories]
     counts: NDArray[np.bool_]  # [stories] whether it is an impression
-    click: NDArray[np.int64]  # [clicks] place of a clicked story among all
-    answer: NDArray[np.int64]  # [clicks] place of its answer
+    click: NDArray[np.int64]  # [clicks] index of the clicked story
+    answer: NDArray[np.int64]  # [clicks] index of its answer
 
     @property
     def clicks(self) -> Floats:
-        """[answers]"""
+        """The number of clicks in each answer, [answers]."""
         return np.bincount(self.answer, minlength=len(self.ranked)).astype(np.float64)
 
     def sums(self, of: NDArray[np.bool_] | Floats) -> Floats:
-        """[stories] → [answers]; no answer is without stories."""
+        """Sum values [stories] within each answer; returns [answers]. Every answer has stories."""
         return np.add.reduceat(of, self.start, dtype=np.float64)
 
 
 def read_report(file: Path, since: float) -> list[ModelFigures]:
-    """Each model's figures, from answers not older than `since` (seconds since 1970).
+    """Compute each model's figures from the answers since `since` (seconds since 1970).
 
     Raises sqlite3.Error.
     """
     totals: defaultdict[Group, Totals] = defaultdict(Totals)
     with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-        connection.execute("BEGIN")  # all that follows sees one state of the file
+        connection.execute("BEGIN")  # all queries below see the same snapshot of the file
         for model, alias, answers, stories in connection.execute(
             "SELECT model, alias, count(*), sum(stories) FROM answers WHERE time >= ?"
             " GROUP BY model, alias",
@@ -150,14 +164,14 @@ def read_report(file: Path, since: float) -> list[ModelFigures]:
 
 
 def read_chunks(connection: sqlite3.Connection, since: float) -> Iterator[tuple[Group, Chunk]]:
-    """The answers with feedback, CHUNK at a time, by model."""
+    """Read the answers with feedback, CHUNK_ANSWERS at a time, grouped by model and alias."""
     answers = connection.execute(
         "SELECT number, ranked, probabilities, model, alias"
         " FROM (SELECT DISTINCT answer FROM feedback) JOIN answers ON number = answer"
         " WHERE time >= ? ORDER BY number",
         (since,),
     )
-    while rows := answers.fetchmany(CHUNK):
+    while rows := answers.fetchmany(CHUNK_ANSWERS):
         feedback = np.array(
             connection.execute(
                 "SELECT answer, position, clicked FROM feedback WHERE answer BETWEEN ? AND ?",
@@ -174,7 +188,10 @@ def read_chunks(connection: sqlite3.Connection, since: float) -> Iterator[tuple[
 def chunk(
     rows: Sequence[tuple[int, int, bytes, str, str | None]], feedback: NDArray[np.int64]
 ) -> Chunk:
-    """feedback: [rows; answer, position, clicked], those of other answers included."""
+    """Assemble one model's rows into a Chunk.
+
+    feedback: [rows, 3], columns answer, position, clicked; may include rows of other answers.
+    """
     number = np.array([row[0] for row in rows])
     ranked = np.array([row[1] for row in rows], dtype=bool)
     blobs = [row[2] for row in rows]
@@ -197,17 +214,18 @@ def add(totals: Totals, chunk: Chunk) -> None:
     totals.auc.add(*auc(chunk))
     for moments, top, bottom in zip(totals.positions, *by_position(chunk), strict=True):
         moments.add(top, bottom)
-    step = np.minimum((chunk.probability * FINE).astype(np.int64), FINE - 1)
-    totals.fine += [
-        np.bincount(step[chunk.counts], minlength=FINE),
-        np.bincount(step, expected, minlength=FINE),
-        np.bincount(step[chunk.click], minlength=FINE),
+    steps = PROBABILITY_STEPS
+    step = np.minimum((chunk.probability * steps).astype(np.int64), steps - 1)
+    totals.by_step += [
+        np.bincount(step[chunk.counts], minlength=steps),
+        np.bincount(step, expected, minlength=steps),
+        np.bincount(step[chunk.click], minlength=steps),
     ]
 
 
 def by_position(chunk: Chunk) -> tuple[Floats, Floats]:
-    """Clicks and impressions of ranked answers at each position and at all later ones, both
-    [POSITIONS + 1, answers]."""
+    """Clicks and impressions of ranked answers, both [POSITIONS + 1, answers]. The last row holds
+    all later positions."""
     width, answers = POSITIONS + 1, len(chunk.ranked)
     place = np.minimum(chunk.click - chunk.start[chunk.answer], POSITIONS)
     clicks = np.bincount(place * answers + chunk.answer, minlength=width * answers)
@@ -218,14 +236,15 @@ def by_position(chunk: Chunk) -> tuple[Floats, Floats]:
 
 
 def auc(chunk: Chunk) -> tuple[Floats, Floats]:
-    """Each answer's AUC and 1, or 0 and 0 where it has no clicks or no others: both [answers].
+    """Each answer's AUC, and whether it has one: two arrays [answers]. An answer without clicked or
+    without unclicked stories has 0 in both.
 
-    The share of (click, other) pairs of stories in which the click has the higher probability;
-    equal probabilities are half right. Ranked stories come in descending order.
+    The AUC is the share of (clicked, unclicked) pairs of stories in which the clicked one has the
+    higher probability; ties count half. Ranked stories are in descending order of probability.
     """
     clicks, others = chunk.clicks, chunk.length - chunk.clicks
     valid = chunk.ranked & (clicks > 0) & (others > 0)
-    # Equal probabilities share the mean of their positions.
+    # Stories with equal probabilities share the mean of their positions.
     begins = np.append(True, np.diff(chunk.probability) != 0)
     begins[chunk.start] = True
     run = np.append(np.flatnonzero(begins), len(begins))
@@ -237,7 +256,7 @@ def auc(chunk: Chunk) -> tuple[Floats, Floats]:
 
 
 def figures(group: Group, totals: Totals) -> ModelFigures:
-    bins = calibration_bins(totals.fine)
+    bins = calibration_bins(totals.by_step)
     impressions = int(totals.clicks.bottom)
     gaps = sum(bin.impressions * abs(bin.predicted - bin.clicked) for bin in bins)
     return ModelFigures(
@@ -267,11 +286,11 @@ def figures(group: Group, totals: Totals) -> ModelFigures:
     )
 
 
-def calibration_bins(fine: Floats) -> list[CalibrationBin]:
-    """At most BINS bins of about as many impressions each, by probability. fine: Totals.fine"""
-    below = np.cumsum(fine[0]) - fine[0] / 2
-    place = np.minimum(below * BINS / max(fine[0].sum(), 1), BINS - 1).astype(np.int64)
-    count, predicted, clicked = (np.bincount(place, row, minlength=BINS) for row in fine)
+def calibration_bins(by_step: Floats) -> list[CalibrationBin]:
+    """Group Totals.by_step into at most BINS bins of about equally many impressions."""
+    below = np.cumsum(by_step[0]) - by_step[0] / 2
+    place = np.minimum(below * BINS / max(by_step[0].sum(), 1), BINS - 1).astype(np.int64)
+    count, predicted, clicked = (np.bincount(place, row, minlength=BINS) for row in by_step)
     return [
         CalibrationBin(impressions=n, predicted=predicted[i] / n, clicked=clicked[i] / n)
         for i, n in enumerate(count)

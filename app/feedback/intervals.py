@@ -1,10 +1,11 @@
 """Ratios of two sums over answers, with 95 % intervals.
 
-training/evaluation/metrics.py has the same by bootstrap, which needs all answers at once.
+training/evaluation/metrics.py computes the same by bootstrap, which needs all answers at once.
 
-Answers are taken as independent, stories of one answer are not: Wilson's interval (1927) is taken
-at the size of a sample of independent stories of the same variance (Korn and Graubard 1998).
-Readers are not known here: where few of them give most answers, the intervals are too narrow.
+Answers are assumed to be independent; stories of one answer are not. Wilson's interval (1927) is
+therefore computed for the effective sample size: the number of independent stories that would give
+the same variance (Korn and Graubard 1998). Readers are not known here, so the intervals are too
+narrow if most answers go to few readers.
 """
 
 from dataclasses import dataclass
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 Z = 1.959964
-"""Of a normal distribution, 95 % lies within so many standard deviations."""
-NO_CLICK_AT_MOST = 3.688879
-"""Seeing no click excludes, at 95 %, that so many or more were due (Poisson: -ln 0.025)."""
+"""95 % of a normal distribution lies within so many standard deviations of the mean."""
+MAX_EXPECTED_IF_NO_CLICK = 3.688879
+"""The upper 95 % limit of the expected clicks if none is seen (Poisson: -ln 0.025)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Interval:
 
 @dataclass(slots=True)
 class Moments:
-    """Sums over answers, each with a top and a bottom, of the figure sum(top) / sum(bottom)."""
+    """Sums over answers from which the ratio sum(top) / sum(bottom) and its variance follow."""
 
     count: int = 0
     top: float = 0.0
@@ -42,7 +43,7 @@ class Moments:
     bottom_bottom: float = 0.0
 
     def add(self, top: Floats, bottom: Floats) -> None:
-        """top, bottom: [answers]; an answer that does not count has 0 in both."""
+        """Add answers. top, bottom: [answers]; an answer that does not count has 0 in both."""
         self.count += int(np.count_nonzero(bottom))
         self.top += float(top.sum())
         self.bottom += float(bottom.sum())
@@ -56,7 +57,8 @@ class Moments:
 
     @property
     def variance(self) -> float:
-        """Of the figure; NaN from less than two answers. (Linearized: Cochran 1977, 6.5.)"""
+        """The ratio's variance by linearization (Cochran 1977, 6.5); NaN for fewer than two
+        answers."""
         if self.count < 2:
             return float("nan")
         ratio = self.value
@@ -64,7 +66,8 @@ class Moments:
         return max(spread, 0.0) * self.count / (self.count - 1) / self.bottom**2
 
     def share(self) -> Interval | None:
-        """The figure as a share of stories, which are not independent within an answer."""
+        """The ratio as a share of stories, which are not independent within an answer; None
+        without data."""
         if not self.bottom:
             return None
         if (self.top_top, self.bottom_bottom) == (self.top, self.bottom):
@@ -76,12 +79,13 @@ class Moments:
         return wilson(self.value, size)
 
     def rate(self) -> Interval | None:
-        """The figure as clicks per clicks expected: the interval is even on a logarithmic scale."""
+        """The ratio as clicks per expected click; None without data. The interval is symmetric on a
+        logarithmic scale."""
         if not self.bottom:
             return None
         if not self.top:
-            return Interval(0.0, 0.0, NO_CLICK_AT_MOST / self.bottom)
-        # A lone answer says nothing of how answers differ: clicks then count as Poisson's.
+            return Interval(0.0, 0.0, MAX_EXPECTED_IF_NO_CLICK / self.bottom)
+        # A single answer says nothing about how answers vary, so its clicks are taken as Poisson.
         error = sqrt(self.variance if self.count > 1 else self.value / self.bottom) / self.value
         factor = exp(min(student(self.count - 1) if self.count > 1 else Z, 50.0) * error)
         return Interval(self.value, self.value / factor, self.value * factor)
@@ -96,8 +100,11 @@ def wilson(share: float, size: float) -> Interval:
 
 
 def student(freedom: float) -> float:
-    """What Z becomes where the variance is estimated too (Cornish and Fisher 1937; from 4 degrees
-    of freedom within 2 %, below that too small)."""
+    """The quantile of Student's t distribution that replaces Z if the variance is estimated.
+
+    The expansion (Cornish and Fisher 1937) is within 2 % from 4 degrees of freedom on, and too
+    small below.
+    """
     return (
         Z
         + (Z**3 + Z) / (4 * freedom)

@@ -1,14 +1,14 @@
-"""Which answers were clicked: kept in SQLite, without titles and without readers.
+"""The store of answers and clicks: a SQLite file, without titles and without readers.
 
 One thread owns the writing connection. Answers and feedback reach it through one queue, in order,
-so that feedback finds an answer given a moment before; feedback is answered once it is committed.
+so that feedback finds an answer given a moment before. Feedback is acknowledged once committed.
 
-- An id names its newest answer: a client that sends its own X-Request-Id again replaces the earlier
+- An id names its newest answer: a client that reuses its own X-Request-Id replaces the earlier
   answer and its feedback.
-- Several services may share the file. Another one's answer is found once it is committed, which
-  takes about LINGER_S.
-- A kill loses the answers that are not yet committed (of LINGER_S), and no feedback.
-- A disk that fails costs the answers of that time and gives feedback a 503; nothing else notices.
+- Several services may share the file. The answers of another service are found once it has
+  committed them, which takes about LINGER_S.
+- A kill loses the answers not yet committed (those of the last LINGER_S), but no feedback.
+- While the disk fails, answers are lost and feedback gets a 503; nothing else is affected.
 """
 
 import asyncio
@@ -25,24 +25,24 @@ from queue import Empty, SimpleQueue
 
 from app.errors import ClientError, FeedbackUnavailable, NotFound, StartupError
 from app.feedback.experiments import ModelFigures, read_report
-from app.feedback.tables import INSERT, Given, join, open_store, trim
+from app.feedback.tables import INSERT, AnswerRow, join, open_store, trim
 from app.observability import metrics
 
 logger = logging.getLogger("frontpage.feedback")
 
-QUEUED = 10_000
-"""Answers and feedback that may wait for the disk: with 300 stories each about 20 MB."""
-BATCH = 1000
+MAX_QUEUED = 10_000
+"""How many answers and feedback items may wait for the disk. With 300 stories each, about 20 MB."""
+MAX_BATCH = 1000
 LINGER_S = 0.05
-"""How long answers gather for one commit; feedback does not wait for it."""
-IDLE_S = 60.0
-"""Without traffic, old answers are deleted this often."""
-NOT_NOW = "feedback can't be kept at the moment"
+"""How many seconds answers are collected for one commit; feedback does not wait for it."""
+IDLE_TRIM_S = 60.0
+"""How often, in seconds, old answers are deleted while there is no traffic."""
+CANNOT_KEEP = "feedback can't be kept at the moment"
 
 
 @dataclass(frozen=True, slots=True)
 class Click:
-    """Feedback, and where its sender waits for the name of the model that gave the answer."""
+    """One item of feedback. `model` resolves to the name of the model that gave the answer."""
 
     id: str
     index: int
@@ -51,20 +51,20 @@ class Click:
 
 
 class FeedbackStore:
-    """days, answers: how long and how many are kept at most; 0 answers: feedback is off."""
+    """Keeps answers for `days` days, and at most `answers` of them; with 0, feedback is off."""
 
     def __init__(self, file: Path, days: float, answers: int) -> None:
         self.file = file
         self.seconds = days * 86400
         self.answers = answers
-        self._queue: SimpleQueue[Given | Click | None] = SimpleQueue()
+        self._queue: SimpleQueue[AnswerRow | Click | None] = SimpleQueue()
         self._hurry = threading.Event()
         self._writer: threading.Thread | None = None
         self._failing = False
         self._reporting = asyncio.Lock()
 
     def start(self) -> None:
-        """Open or create the file; started already, change nothing. Raises StartupError."""
+        """Open or create the file. A second call has no effect. Raises StartupError."""
         if not self.answers or self._writer:
             return
         try:
@@ -72,14 +72,14 @@ class FeedbackStore:
             self._connection = open_store(self.file)
         except (sqlite3.Error, OSError) as error:
             raise StartupError(
-                f"feedback can't be kept in {self.file}: {error}; FRONTPAGE_STATE names the folder,"
-                " FRONTPAGE_FEEDBACK_ANSWERS=0 goes without"
+                f"feedback can't be kept in {self.file}: {error}; FRONTPAGE_STATE sets the folder,"
+                " FRONTPAGE_FEEDBACK_ANSWERS=0 turns feedback off"
             ) from None
         self._writer = threading.Thread(target=self._write_until_stop, name="feedback", daemon=True)
         self._writer.start()
 
     def stop(self) -> None:
-        """Commit what waits, and close."""
+        """Commit everything that is queued and close the file."""
         if self._writer:
             self._queue.put(None)
             self._hurry.set()
@@ -95,20 +95,21 @@ class FeedbackStore:
         probabilities: Sequence[float],
         order: Sequence[int] | None = None,
     ) -> None:
-        """Remember an answer. Never waits: with a full queue, the answer is dropped and counted.
+        """Queue an answer to be kept. Never blocks: if the queue is full, the answer is dropped and
+        counted.
 
-        probabilities: [stories of the request].
-        order: places in the request of those shown, the best first; None: each stands alone.
+        probabilities: of all stories, in the request's order. order: the indices of the stories
+        shown, the best first, or None if the stories are not ranked.
         """
         if not self.answers:
             return
-        if self._queue.qsize() >= QUEUED:
+        if self._queue.qsize() >= MAX_QUEUED:
             metrics.FEEDBACK_DROPPED.inc()
             return
         shown = range(len(probabilities)) if order is None else order
         by_position = array("f", [probabilities[index] for index in shown])
         self._queue.put(
-            Given(
+            AnswerRow(
                 answer_id,
                 time.time(),
                 model,
@@ -121,13 +122,13 @@ class FeedbackStore:
         )
 
     async def record(self, answer_id: str, index: int, clicked: bool) -> str:
-        """Join feedback to the story at that place in the answer's request; gives the model's name.
+        """Record feedback for the story at `index` in the request; returns the answer's model.
 
-        Raises NotFound, InvalidValue for a story that was not shown, FeedbackUnavailable.
+        Raises NotFound, InvalidValue for a story that was not shown, or FeedbackUnavailable.
         """
         self._check_on()
-        if self._writer is None or self._queue.qsize() >= QUEUED:
-            raise FeedbackUnavailable(NOT_NOW)
+        if self._writer is None or self._queue.qsize() >= MAX_QUEUED:
+            raise FeedbackUnavailable(CANNOT_KEEP)
         click = Click(answer_id, index, clicked)
         self._queue.put(click)
         self._hurry.set()
@@ -140,9 +141,9 @@ class FeedbackStore:
         return model
 
     async def report(self, days: float | None = None) -> list[ModelFigures]:
-        """Each model's figures over the last `days`, default: over all that is kept.
+        """Each model's figures over the last `days` days; by default over all answers kept.
 
-        One at a time, in a thread. Raises NotFound, FeedbackUnavailable.
+        Reports run in a thread, one at a time. Raises NotFound or FeedbackUnavailable.
         """
         self._check_on()
         since = time.time() - (self.seconds if days is None else min(days * 86400, self.seconds))
@@ -169,33 +170,33 @@ class FeedbackStore:
             if last:
                 return
 
-    def _next_batch(self) -> tuple[list[Given | Click], bool]:
-        """What to write together, and whether it is the last."""
-        batch: list[Given | Click] = []
+    def _next_batch(self) -> tuple[list[AnswerRow | Click], bool]:
+        """The next items to write in one transaction, and whether they are the last."""
+        batch: list[AnswerRow | Click] = []
         try:
-            item = self._queue.get(timeout=IDLE_S)
-            if self._queue.qsize() < BATCH:
+            item = self._queue.get(timeout=IDLE_TRIM_S)
+            if self._queue.qsize() < MAX_BATCH:
                 self._hurry.wait(LINGER_S)
             self._hurry.clear()
             while item is not None:
-                # A sender that left before its turn is not waiting any more.
-                if isinstance(item, Given) or item.model.set_running_or_notify_cancel():
+                # Feedback whose sender has left in the meantime is dropped.
+                if isinstance(item, AnswerRow) or item.model.set_running_or_notify_cancel():
                     batch.append(item)
-                if len(batch) >= BATCH:
+                if len(batch) >= MAX_BATCH:
                     return batch, False
                 item = self._queue.get_nowait()
         except Empty:
             return batch, False
         return batch, True
 
-    def _write(self, batch: list[Given | Click]) -> list[tuple[Click, str | ClientError]]:
-        """One transaction: all of the batch, then the deletion of what is too old or too much."""
+    def _write(self, batch: list[AnswerRow | Click]) -> list[tuple[Click, str | ClientError]]:
+        """In one transaction, write the batch and delete answers that are too old or too many."""
         oldest = time.time() - self.seconds
         outcomes = []
         with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             for item in batch:
-                if isinstance(item, Given):
+                if isinstance(item, AnswerRow):
                     self._connection.execute(INSERT, item)
                 else:
                     model = join(self._connection, item.id, item.index, item.clicked, oldest)
@@ -213,13 +214,13 @@ class FeedbackStore:
             else:
                 click.model.set_result(outcome)
 
-    def _fail(self, batch: list[Given | Click], error: sqlite3.Error) -> None:
-        """Logged once for a whole outage; the metric counts what it costs."""
+    def _fail(self, batch: list[AnswerRow | Click], error: sqlite3.Error) -> None:
+        """Log an outage once; the metric counts the answers that it costs."""
         if not self._failing:
             self._failing = True
             logger.error("feedback can't be kept in %s: %s", self.file, error)
         for item in batch:
-            if isinstance(item, Given):
+            if isinstance(item, AnswerRow):
                 metrics.FEEDBACK_DROPPED.inc()
             else:
-                item.model.set_exception(FeedbackUnavailable(NOT_NOW))
+                item.model.set_exception(FeedbackUnavailable(CANNOT_KEEP))

@@ -1,8 +1,8 @@
-"""The SQLite file of answers and feedback: its tables, and what is done to them.
+"""The SQLite file of answers and feedback: its tables and the operations on them.
 
 Times are seconds since 1970. A kill loses nothing that was committed; a power cut may lose the last
-commits, but can't damage the file (WAL, synchronous=NORMAL). The file keeps its largest size: what
-is deleted makes room for what comes.
+commits but can't damage the file (WAL, synchronous=NORMAL). The file never shrinks: new rows reuse
+the space of deleted ones.
 """
 
 import sqlite3
@@ -16,19 +16,19 @@ from app.errors import ClientError, InvalidValue, NotFound
 VERSION = 1
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS answers (
-    number INTEGER PRIMARY KEY,   -- ascending with time
+    number INTEGER PRIMARY KEY,   -- ascends with time
     id TEXT NOT NULL UNIQUE,
     time REAL NOT NULL,           -- seconds since 1970
     model TEXT NOT NULL,
     alias TEXT,
-    ranked INTEGER NOT NULL,      -- 0: each story stands alone
+    ranked INTEGER NOT NULL,      -- 0: the stories are independent
     stories INTEGER NOT NULL,
-    indices BLOB NOT NULL,        -- uint16 each: places in the request, in the order shown
+    indices BLOB NOT NULL,        -- uint16 each: indices in the request, in the order shown
     probabilities BLOB NOT NULL   -- float32 each, in the order shown
 );
 CREATE TABLE IF NOT EXISTS feedback (
     answer INTEGER NOT NULL REFERENCES answers ON DELETE CASCADE,
-    position INTEGER NOT NULL,    -- in the order shown, from 0
+    position INTEGER NOT NULL,    -- in the order shown, counted from 0
     clicked INTEGER NOT NULL,
     PRIMARY KEY (answer, position)
 ) WITHOUT ROWID;
@@ -38,14 +38,14 @@ INSERT = (
     "REPLACE INTO answers (id, time, model, alias, ranked, stories, indices, probabilities)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
-BUSY_S = 5.0
-"""How long another service on the same file may hold its lock."""
-TRIM = 10_000
-"""Answers deleted at most in one transaction, so that none takes long."""
+LOCK_TIMEOUT_S = 5.0
+"""How many seconds to wait for a lock that another service holds on the same file."""
+MAX_TRIMMED = 10_000
+"""How many answers one transaction deletes at most, so that none takes long."""
 
 
-class Given(NamedTuple):
-    """An answer, as it is kept: a row of `answers`."""
+class AnswerRow(NamedTuple):
+    """A row of `answers`, without its number."""
 
     id: str
     time: float
@@ -58,9 +58,9 @@ class Given(NamedTuple):
 
 
 def open_store(file: Path) -> sqlite3.Connection:
-    """Raises sqlite3.Error."""
+    """Open the file and create what it lacks. Raises sqlite3.Error."""
     connection = sqlite3.connect(
-        file, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+        file, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
     try:
         found = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -78,8 +78,9 @@ def open_store(file: Path) -> sqlite3.Connection:
 
 
 def use_wal(connection: sqlite3.Connection) -> None:
-    """Waits itself: where two connections switch a new file at once, SQLite fails one at once."""
-    give_up = time.monotonic() + BUSY_S
+    """Switch the file to WAL, with retries of our own: SQLite's timeout does not apply if two
+    connections switch a new file at the same time."""
+    give_up = time.monotonic() + LOCK_TIMEOUT_S
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -93,7 +94,10 @@ def use_wal(connection: sqlite3.Connection) -> None:
 def join(
     connection: sqlite3.Connection, answer_id: str, index: int, clicked: bool, oldest: float
 ) -> str | ClientError:
-    """The answer's model; or why there is no such answer or story. Later feedback replaces."""
+    """Store feedback, replacing earlier feedback for the same story.
+
+    Returns the answer's model, or the error if there is no such answer or story.
+    """
     found = connection.execute(
         "SELECT number, model, indices FROM answers WHERE id = ? AND time >= ?", (answer_id, oldest)
     ).fetchone()
@@ -102,7 +106,7 @@ def join(
     number, model, blob = found
     indices = array("H", blob)
     if index not in indices:
-        return InvalidValue(f"index: the answer holds no story {index}", "index")
+        return InvalidValue(f"index: the answer has no story {index}", "index")
     connection.execute(
         "INSERT INTO feedback VALUES (?, ?, ?)"
         " ON CONFLICT (answer, position) DO UPDATE SET clicked = excluded.clicked",
@@ -112,10 +116,11 @@ def join(
 
 
 def trim(connection: sqlite3.Connection, oldest: float, answers: int) -> None:
-    """Delete what is older or beyond so many, the oldest first, at most TRIM at once.
+    """Delete answers older than `oldest` and all but the newest `answers`, at most MAX_TRIMMED per
+    call and the oldest first.
 
-    Costs what it deletes: numbers ascend, so both limits are found from the table's ends. Replaced
-    answers count as kept ones here; at most `answers` remain in any case.
+    The cost depends only on what is deleted: numbers ascend, so both limits are found from the ends
+    of the table. Replaced answers leave gaps that count too, so fewer than `answers` may remain.
     """
     first, last = connection.execute(
         "SELECT (SELECT min(number) FROM answers), (SELECT max(number) FROM answers)"
@@ -124,8 +129,9 @@ def trim(connection: sqlite3.Connection, oldest: float, answers: int) -> None:
         return
     young = connection.execute(
         "SELECT number FROM answers WHERE time >= ? AND number < ? ORDER BY number LIMIT 1",
-        (oldest, first + TRIM),
+        (oldest, first + MAX_TRIMMED),
     ).fetchone()
-    keep_from = max(young[0] if young else first + TRIM, last + 1 - answers)
+    keep_from = max(young[0] if young else first + MAX_TRIMMED, last + 1 - answers)
     if keep_from > first:
-        connection.execute("DELETE FROM answers WHERE number < ?", (min(keep_from, first + TRIM),))
+        end = min(keep_from, first + MAX_TRIMMED)
+        connection.execute("DELETE FROM answers WHERE number < ?", (end,))

@@ -1,1 +1,1 @@
-"""Everything that knows HTTP: routes, wire types, middleware."""
+"""Everything that deals with HTTP: routes, wire types and middleware."""

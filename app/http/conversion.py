@@ -1,4 +1,4 @@
-"""Wire types to ours, and predictions to wire types."""
+"""Conversion of requests' wire types to ours, and of predictions to wire types."""
 
 from app.errors import InvalidValue
 from app.http.schemas import Judgement, RankedStory, ReaderFields, Story, Usage
@@ -10,7 +10,7 @@ from app.settings import Limits
 
 
 def story(sent: Story, limits: Limits, field: str) -> PromptStory:
-    """field: the story's place in the request, for errors. Raises InvalidValue."""
+    """Convert a story. field: its name in the request, for errors. Raises InvalidValue."""
     if len(sent.title) > limits.max_title_chars:
         name = f"{field}.title"
         raise InvalidValue(f"{name}: at most {limits.max_title_chars} characters here", name)
@@ -18,7 +18,7 @@ def story(sent: Story, limits: Limits, field: str) -> PromptStory:
 
 
 def reader(sent: ReaderFields, limits: Limits, prefix: str = "") -> Reader:
-    """prefix: of the fields' names in the request, for errors. Raises InvalidValue."""
+    """Convert a reader. prefix: of its fields' names in errors. Raises InvalidValue."""
 
     def stories(name: str, found: list[Story]) -> list[PromptStory]:
         if len(found) > limits.max_stories:
@@ -42,7 +42,7 @@ def judgement(prediction: Prediction) -> Judgement:
 
 
 def ranked_story(prediction: Prediction, sent: Story, index: int, rank: int) -> RankedStory:
-    """index: the story's place in the request, from 0. rank: in the answer, from 1."""
+    """index: the story's place in the request, from 0. rank: its place in the answer, from 1."""
     return RankedStory(
         id=sent.id,
         index=index,

@@ -1,4 +1,4 @@
-"""What handlers take from the application and from a request."""
+"""What handlers read from the application and from a request."""
 
 import time
 from typing import Annotated, Any
@@ -10,11 +10,14 @@ from app.models.registry import Choice
 from app.service import Service
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    404: {"model": ErrorResponse, "description": "No such model"},
-    413: {"model": ErrorResponse, "description": "The body is too large"},
-    422: {"model": ErrorResponse, "description": "A field is invalid; `param` names it"},
-    503: {"model": ErrorResponse, "description": "Overloaded, or the engine can't answer"},
-    504: {"model": ErrorResponse, "description": "The request ran out of time"},
+    404: {"model": ErrorResponse, "description": "There is no such model."},
+    413: {"model": ErrorResponse, "description": "The body is too large."},
+    422: {"model": ErrorResponse, "description": "A field is invalid; `param` names it."},
+    503: {
+        "model": ErrorResponse,
+        "description": "The service is overloaded, or its engine can't answer.",
+    },
+    504: {"model": ErrorResponse, "description": "The request exceeded its deadline."},
 }
 
 
@@ -27,13 +30,16 @@ ServiceDep = Annotated[Service, Depends(service_of)]
 
 
 def choose(request: Request, service: Service, name: str | None, reader_id: str | None) -> Choice:
-    """The model that answers this request, noted for its metrics. Raises ModelNotFound."""
+    """Choose the model that answers this request, and note it for the metrics.
+
+    Raises ModelNotFound.
+    """
     choice = service.models.choose(name, reader_id or request.state.request_id)
     request.state.model = choice.model.name
     return choice
 
 
 def latency_ms(request: Request) -> float:
-    """Milliseconds since the request came."""
+    """Milliseconds since the request arrived."""
     started: float = request.state.started
     return round((time.perf_counter() - started) * 1e3, 3)

@@ -1,4 +1,4 @@
-"""Errors as answers: the one mapping from what went wrong to a status and OpenAI's JSON shape."""
+"""The one mapping from the service's errors to a status and OpenAI's JSON shape."""
 
 from typing import Any, NamedTuple
 
@@ -33,13 +33,13 @@ class Unauthenticated(ClientError):
 
 
 class Forbidden(ClientError):
-    """The key is right, but it lacks the scope."""
+    """The key is valid but lacks the scope."""
 
     code = "missing_scope"
 
 
 class ForeignHost(ClientError):
-    """Without keys: the request was sent to a name other than this machine's own."""
+    """A service without keys was addressed by a name that is not this machine's own."""
 
     code = "foreign_host"
 
@@ -49,7 +49,7 @@ class RateLimited(ClientError):
 
 
 class Answer(NamedTuple):
-    """status: HTTP's. type: OpenAI's word for the kind of error."""
+    """status: of HTTP. type: OpenAI's name for the kind of error."""
 
     status: int
     type: str
@@ -75,7 +75,7 @@ ANSWERS: dict[type[ServiceError], Answer] = {
     FeedbackUnavailable: Answer(503, UNAVAILABLE),
     DeadlineExceeded: Answer(504, "timeout"),
 }
-"""An error that is not here is answered like its nearest base that is."""
+"""An error that is not listed is answered like its nearest base class that is."""
 
 
 def answer_of(error: ServiceError) -> Answer:
@@ -106,12 +106,12 @@ def error_body(
 
 
 def printable(text: str) -> str:
-    """A message may quote a field of the request, which may hold half a surrogate pair."""
+    """Replace lone surrogates, which a quoted field of the request may contain."""
     return text.encode("utf-8", "replace").decode()
 
 
 def install(app: FastAPI) -> None:
-    """Makes every error of the app leave in one shape, without a word about internals."""
+    """Make the app answer all errors in one shape that reveals nothing about internals."""
 
     async def service_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ServiceError)
@@ -124,7 +124,7 @@ def install(app: FastAPI) -> None:
 
     async def http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        if error.status_code == 400:  # FastAPI's, for a body that is not even text
+        if error.status_code == 400:  # FastAPI raises it for a body that is not even text
             return respond(malformed(request)(str(error.detail)), request.state.request_id)
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
         body = error_body(str(error.detail), INVALID, request.state.request_id, None, code)
@@ -136,5 +136,5 @@ def install(app: FastAPI) -> None:
 
 
 def malformed(request: Request) -> type[ClientError]:
-    """OpenAI's clients expect a 400 for a malformed body, where our own routes answer 422."""
+    """The error for a malformed body: OpenAI's clients expect a 400, our own routes answer 422."""
     return BadRequest if request.url.path.startswith("/v1/") else InvalidValue

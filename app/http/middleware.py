@@ -1,4 +1,4 @@
-"""Pure ASGI middleware (Starlette's BaseHTTPMiddleware hides a client's leaving from handlers)."""
+"""Pure ASGI middleware, because Starlette's BaseHTTPMiddleware hides disconnects from handlers."""
 
 import asyncio
 import logging
@@ -34,7 +34,8 @@ CLIENT_LEFT = 499  # nginx's code, for logs and metrics only
 
 
 class RequestContext:
-    """Outermost: request id, access log without any text of users, timing, and the last handler."""
+    """The outermost middleware: sets the request's id, measures its time, writes the access log
+    (without any user text) and answers exceptions that nothing else has handled."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -63,11 +64,12 @@ class RequestContext:
         except Exception:
             logger.exception("request failed")
             if status == CLIENT_LEFT:
-                error = ServiceError("internal error; the service's log says more")
+                error = ServiceError("internal error; see the service's log")
                 await respond(error, request_id)(scope, receive, send_with_id)
         finally:
             seconds = time.perf_counter() - started
-            path = scope["path"] if is_work(scope) else "unmatched"  # refused before routing
+            # Without a route, the request was refused before routing, or no route matched.
+            path = scope["path"] if is_work(scope) else "unmatched"
             route = str(getattr(scope.get("route"), "path", path))
             model = scope["state"].get("model", metrics.NO_MODEL)
             metrics.observe_request(scope["method"], route, model, status, seconds)
@@ -83,13 +85,13 @@ class RequestContext:
 
 
 def choose_id(headers: Headers) -> str:
-    """The request's own id if it has one that can be used, else a new one."""
+    """The id that the request brings, if it is well-formed, or a new one."""
     sent = headers.get(ID_HEADER, "")
     return sent if REQUEST_ID.fullmatch(sent) else uuid4().hex
 
 
 class BodyLimit:
-    """Answers 413 before more than `max_bytes` are read, whatever a body says of its length."""
+    """Answers 413 before more than `max_bytes` are read, whatever Content-Length says."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self.app = app
@@ -117,7 +119,7 @@ class BodyLimit:
                 started = True
                 await send(message)
 
-        with suppress(BodyTooLarge):  # FastAPI turns it into an answer of its own, dropped above
+        with suppress(BodyTooLarge):  # FastAPI answers it by itself; `watched` drops that answer
             await self.app(scope, counted, watched)
         if read > self.max_bytes and not started:
             await self._refuse(scope, receive, send)
@@ -129,8 +131,8 @@ class BodyLimit:
 
 
 class Admit:
-    """Counts requests that make the engine work, and refuses more than there may be, before their
-    bodies are read."""
+    """Counts the requests that make the engine work, and refuses those beyond the limits before
+    their bodies are read."""
 
     def __init__(self, app: ASGIApp, admission: Admission) -> None:
         self.app = app
@@ -142,9 +144,9 @@ class Admit:
         try:
             with self.admission.request():
                 await self.app(scope, receive, send)
-        except Overloaded as error:  # by the line above: the application answers its own errors
+        except Overloaded as error:  # raised by admission; the application answers its own errors
             await respond(error, scope["state"]["request_id"])(scope, receive, send)
-        except asyncio.CancelledError:  # by uvicorn, at the end of the drain
+        except asyncio.CancelledError:  # uvicorn cancels requests at the end of the drain
             if not self.admission.draining.is_set() or scope["state"]["is_answering"]:
                 raise
             stopped = EngineUnavailable("the service has stopped; try another instance")
@@ -153,7 +155,7 @@ class Admit:
 
 
 class Deadline:
-    """Ends a request, and with it its engine requests, when its time is over."""
+    """Cancels a request at its deadline, which also aborts its engine requests."""
 
     def __init__(self, app: ASGIApp, default_ms: int) -> None:
         self.app = app
@@ -164,7 +166,10 @@ class Deadline:
         if asked is None and not is_work(scope):
             return await self.app(scope, receive, send)
         if asked is not None and not MILLISECONDS.fullmatch(asked):
-            error = BadRequest(f"{TIMEOUT_HEADER}: whole milliseconds, from 1", TIMEOUT_HEADER)
+            error = BadRequest(
+                f"{TIMEOUT_HEADER}: must be a whole number of milliseconds, at least 1",
+                TIMEOUT_HEADER,
+            )
             return await respond(error, scope["state"]["request_id"])(scope, receive, send)
         milliseconds = int(asked or self.default_ms)
         try:
@@ -181,7 +186,7 @@ class Deadline:
 
 
 class CancelOnDisconnect:
-    """Cancels a request's handler when its client leaves, which aborts its engine requests."""
+    """Cancels a request when its client disconnects, which also aborts its engine requests."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -192,7 +197,7 @@ class CancelOnDisconnect:
         body_read, left = asyncio.Event(), asyncio.Event()
 
         async def receive_body() -> Message:
-            if body_read.is_set():  # the watcher is the only reader from here on
+            if body_read.is_set():  # from here on, only the watcher reads
                 await left.wait()
                 return {"type": "http.disconnect"}
             message = await receive()

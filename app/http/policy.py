@@ -1,7 +1,7 @@
-"""The one table of paths: what each route needs and how it counts.
+"""The one table of paths: which key each route needs, and how the service treats it.
 
-Middleware, keys, traces, metrics, the page and the API reference all read it. A route that is not
-in it fails tests/app/http/test_policy.py.
+Middleware, keys, traces, metrics, the page and the API reference all use it.
+tests/app/http/test_policy.py fails for a route that is missing from it.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,12 @@ from starlette.types import Scope
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """scope: what a key must have, or None where no key is needed.
+    """How requests for one route are treated.
 
-    work: a POST makes the engine compute. It is counted and limited by admission, has a deadline,
-    and shows in the page's live figures. rate_limited: it counts against the key's requests a
-    minute. traced: it gets a span.
+    scope: the scope that a key must have, or None if no key is needed. work: a POST makes the
+    engine compute, so it is limited by admission, has a deadline, and counts in the page's live
+    figures. rate_limited: requests count against the key's limit per minute. traced: requests get
+    a span.
     """
 
     scope: Literal["predict", "admin"] | None
@@ -26,7 +27,7 @@ class Policy:
     traced: bool = True
 
 
-OPEN = Policy(None)
+NO_KEY = Policy(None)
 PREDICT = Policy("predict")
 ADMIN = Policy("admin")
 WORK = Policy("predict", work=True, rate_limited=True)
@@ -44,27 +45,27 @@ POLICIES = {
     "/adapters/{name}": ADMIN,
     "/aliases": ADMIN,
     "/aliases/{alias}": ADMIN,
-    # Asked for every few seconds, so without spans.
+    # These are polled every few seconds, so they get no spans.
     "/health": Policy(None, traced=False),
     "/ready": Policy(None, traced=False),
     "/metrics": Policy("predict", traced=False),
-    # The page's files hold nothing secret: a key is typed into the page.
-    "/": OPEN,
-    "/page/work.js": OPEN,
-    "/page/{name}": OPEN,
+    # The page's files hold nothing secret; users type their key into the page.
+    "/": NO_KEY,
+    "/page/work.js": NO_KEY,
+    "/page/{name}": NO_KEY,
     "/docs": PREDICT,
     "/docs/oauth2-redirect": PREDICT,
     "/redoc": PREDICT,
     "/openapi.json": PREDICT,
     "/static-offline-docs": PREDICT,
 }
-"""Route → its policy. A parameter stands for everything below it."""
+"""Route → policy. A parameter matches everything below its path."""
 
 WORK_PATHS = tuple(path for path, policy in POLICIES.items() if policy.work)
 
 
 def policy_of(path: str) -> Policy:
-    """path: as the router matches it."""
+    """The policy for a path. path: as the router matches it, without the root path."""
     if path in POLICIES:
         return POLICIES[path]
     for route, policy in POLICIES.items():
@@ -75,8 +76,8 @@ def policy_of(path: str) -> Policy:
 
 
 def policy_of_unknown(path: str) -> Policy:
-    """For a path that no route has, read generously: what only looks like an administrator's path
-    is guarded like one."""
+    """The policy for a path without a route. It errs on the strict side: a path that resembles an
+    administrator's one needs an admin key."""
     first = first_part(path)
     scope: Literal["predict", "admin"] = "admin" if first.startswith(ADMIN_PARTS) else "predict"
     return Policy(scope, rate_limited=first in RATE_LIMITED_PARTS)
@@ -91,7 +92,7 @@ RATE_LIMITED_PARTS = {first_part(path) for path, policy in POLICIES.items() if p
 
 
 def policy_for(scope: Scope) -> Policy:
-    """scope: of an HTTP request."""
+    """The policy for a request. scope: ASGI's, of an HTTP request."""
     return policy_of(get_route_path(scope))
 
 

@@ -1,6 +1,6 @@
 """The wire types of our own routes and of the list of models.
 
-Chat and completions use vLLM's; those of /experiments are in app/feedback/experiments.py.
+Chat and completions use vLLM's types. Those of /experiments are in app/feedback/experiments.py.
 """
 
 from typing import Annotated, Any, Literal
@@ -71,8 +71,7 @@ ReaderId = Annotated[
     Field(
         max_length=200,
         description="Where an alias splits readers between models, the same reader always gets the"
-        " same"
-        " model.",
+        " same model.",
     ),
 ]
 
@@ -130,7 +129,7 @@ class Usage(BaseModel):
 
 
 class Envelope(BaseModel):
-    """What every answer begins with."""
+    """The fields that every answer starts with."""
 
     id: str = Field(description="The request's id, also in the header `x-request-id`.")
     model: str
@@ -147,8 +146,7 @@ class Judgement(BaseModel):
         ge=0,
         le=1,
         description="Total probability of the two labels. A low value means the model wanted to"
-        " answer"
-        " something else.",
+        " answer something else.",
     )
     history_used: int = Field(description="How many stories of the history the prompt holds.")
 
@@ -159,7 +157,7 @@ class Place(BaseModel):
     rank: int = Field(description="Place in the ranking. 1 is the most probable click.")
 
 
-# Fields come in the order of the bases, from the last to the first.
+# Pydantic orders fields by base class, from the last to the first.
 class PredictResponse(Judgement, Envelope):
     """The answer for one story."""
 

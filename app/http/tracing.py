@@ -1,4 +1,4 @@
-"""The span of a request."""
+"""One span for each HTTP request."""
 
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -12,7 +12,8 @@ W3C = TraceContextTextMapPropagator()
 
 
 class Tracing:
-    """Pure ASGI middleware: the span of a request, under the client's if it sends a traceparent."""
+    """Pure ASGI middleware that wraps a request in a span, a child of the client's if the request
+    has a traceparent."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -48,7 +49,7 @@ class Tracing:
 
 
 def name_after_routing(current: Span, scope: Scope) -> None:
-    """The route's template is known only when the router has run, the model later still."""
+    """Name the span. The route's template is known only after routing, the model even later."""
     if "route" in scope:
         route = getattr(scope["route"], "path", "")
         current.update_name(f"{scope['method']} {route}")

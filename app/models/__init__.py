@@ -1,1 +1,1 @@
-"""Which models can be asked for, where their files are, and how they change while serving."""
+"""The models that requests can name, their files, and changes to them while serving."""

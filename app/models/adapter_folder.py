@@ -1,4 +1,4 @@
-"""An adapter's folder, before an engine sees it: where it may be, what it must hold, its copy."""
+"""Adapter folders before an engine uses them: where they may be, their checks and their copies."""
 
 import json
 import re
@@ -14,14 +14,14 @@ VOCABULARY = re.compile(r"(^|\.)(lm_head|embed_tokens)\.")
 
 
 def check_name(name: str, param: str = "name") -> None:
-    """Raises InvalidValue."""
+    """Raises InvalidValue if an adapter or alias can't have this name."""
     if not NAME.fullmatch(name):
         rule = "up to 64 letters, digits, dots, dashes and underscores"
         raise InvalidValue(f"{param}: {name!r} is not {rule}", param)
 
 
 def find_below(root: Path | None, path: str) -> Path:
-    """The folder `path` below `root`; no links, no `..`. Raises Conflict, InvalidValue."""
+    """The folder `path` below `root`, without links or `..`. Raises Conflict or InvalidValue."""
     if root is None:
         raise Conflict("adapters can't be loaded while serving: adapter_root is not set")
     root = root.resolve()
@@ -36,7 +36,10 @@ def find_below(root: Path | None, path: str) -> Path:
 
 
 def check_adapter(folder: Path, settings: Settings, max_rank: int | None = None) -> int:
-    """Files, rank, base and tensor names; returns the rank. Raises AdapterRejected."""
+    """Check an adapter's files, rank, base and tensor names; returns its rank.
+
+    Raises AdapterRejected.
+    """
     try:
         adapter = read_lora(folder)
         rank = adapter.rank
@@ -44,9 +47,9 @@ def check_adapter(folder: Path, settings: Settings, max_rank: int | None = None)
             raise LoraError(f"{folder} has rank {rank}; max_adapter_rank is {max_rank}")
         for weight in adapter.pairs:
             if VOCABULARY.search(weight):
-                raise LoraError(f"{folder} adapts the vocabulary ({weight}): merge it")
+                raise LoraError(f"{folder} adapts the vocabulary ({weight}): merge it instead")
         config = json.loads((settings.model / "config.json").read_text(encoding="utf-8"))
-        if "quantization_config" not in config:  # there, tensors have other names
+        if "quantization_config" not in config:  # a quantized base's tensors have other names
             check_fit(adapter, settings.model)
     except (LoraError, OSError, TypeError) as error:
         raise AdapterRejected(str(error), "path") from error
@@ -54,7 +57,7 @@ def check_adapter(folder: Path, settings: Settings, max_rank: int | None = None)
 
 
 def copy_files(source: Path, folder: Path) -> None:
-    """The files at the top of `source`, without links. Raises AdapterRejected."""
+    """Copy the files directly in `source`, except links, to `folder`. Raises AdapterRejected."""
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

@@ -1,7 +1,7 @@
-"""Adapters and aliases: loaded at the start and while serving, checked, kept across restarts.
+"""Adapters and aliases: loaded at start-up or while serving, checked, and kept across restarts.
 
-A failed load changes nothing. Each load is a version of its own, with its own name towards the
-engine and its own copy of the files, so that no cached prefix of another can answer.
+A failed load changes nothing. Each load creates a new version with its own copy of the files and
+its own name in the engine, so that it never uses another version's cached prefixes.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from app.errors import (
 )
 from app.models.adapter_folder import check_adapter, check_name, copy_files, find_below
 from app.models.folders import read_prompts
-from app.models.kept import Kept, State
+from app.models.kept import KeptAdapter, KeptModels
 from app.models.registry import ModelRegistry, ServedModel
 from app.observability import metrics
 from app.observability.progress import step
@@ -35,25 +35,28 @@ PROBE_TARGET = Story("Microsoft builds a wind farm")
 
 
 class Adapters:
-    """What operators do with adapters and aliases while the service runs; one change at a time."""
+    """Operators' changes to adapters and aliases while the service runs, one at a time."""
 
     def __init__(self, settings: Settings, models: ModelRegistry, engine: Engine) -> None:
         self.settings = settings
         self.models = models
         self.engine = engine
         self.failed: dict[str, str] = {}
-        """Kept adapters that could not be loaded at this start, and why."""
+        """Name → reason, for kept adapters that could not be loaded at this start."""
         self._encoder = models.base.prompts.encoder
         self._file = settings.state / "registry.json"
-        self._state = State()
+        self._kept = KeptModels()
         self._changing = asyncio.Lock()
         self._retiring: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Load the settings' adapters, then those kept from before; kept aliases go before the
-        settings'. Raises StartupError; a kept adapter that fails is left out instead."""
-        self._state = State.read(self._file)
-        self.models.aliases |= self._state.aliases
+        """Load the adapters in the settings, then those kept from before the restart. Kept aliases
+        take precedence over those in the settings.
+
+        Raises StartupError, except for a kept adapter that fails, which is left out.
+        """
+        self._kept = KeptModels.read(self._file)
+        self.models.aliases |= self._kept.aliases
         await self.engine.use_labels(self.models.base.labels)
         for name, folder in self.settings.adapters.items():
             try:
@@ -62,7 +65,7 @@ class Adapters:
                     await self._bring(ServedModel(name, 1, folder, prompts, folder))
             except AdapterRejected as error:
                 raise StartupError(str(error)) from error
-        for name, kept in self._state.adapters.items():
+        for name, kept in self._kept.adapters.items():
             if name not in self.models:
                 await self._bring_back(name, kept)
         for alias, weights in self.models.aliases.items():
@@ -72,40 +75,40 @@ class Adapters:
                 raise StartupError(f"alias {alias!r}: none of {', '.join(weights)} is served")
 
     async def stop(self) -> None:
-        """An old version that still waits for its requests is given up."""
+        """Give up waiting for the requests of an old version."""
         if self._retiring is not None:
             self._retiring.cancel()
             with suppress(asyncio.CancelledError, EngineUnavailable):
                 await self._retiring
 
-    def list_failed(self) -> list[tuple[str, Kept, str]]:
-        """Name, where it came from, why it is not served."""
-        kept = self._state.adapters
+    def list_failed(self) -> list[tuple[str, KeptAdapter, str]]:
+        """The kept adapters that could not be loaded at this start: name, adapter and reason."""
+        kept = self._kept.adapters
         return [(name, kept[name], error) for name, error in self.failed.items()]
 
     async def load(self, name: str, path: str) -> ServedModel:
         """Load an adapter and serve it.
 
-        If the client leaves before it is published, all stays as it was; if it leaves afterwards,
+        If the client leaves before the adapter is published, nothing changes. If it leaves later,
         the old version is retired all the same.
 
-        Raises InvalidValue, Conflict or AdapterRejected; then all is as it was before.
+        Raises InvalidValue, Conflict or AdapterRejected; nothing has changed then.
         """
         check_name(name)
         async with self._changing:
             await self._retired()
             source = find_below(self.settings.adapter_root, path)
             self._check_free(name)
-            version = self._state.versions.get(name, 0) + 1
+            version = self._kept.versions.get(name, 0) + 1
             folder = self._folder_of(name, version)
             try:
                 model = await self._prepare(name, version, source, folder)
-            except BaseException as error:  # a client that leaves, too
+            except BaseException as error:  # includes the cancellation when the client leaves
                 shutil.rmtree(folder, ignore_errors=True)
                 if isinstance(error, AdapterRejected):
                     metrics.ADAPTER_LOADS.labels("rejected").inc()
                 raise
-            # Nothing is awaited from here to the end of publishing: it happens whole or not at all.
+            # Nothing is awaited while publishing, so it happens completely or not at all.
             old = self.models.get(name) if name in self.models else None
             self.failed.pop(name, None)
             self._publish(model)
@@ -116,17 +119,17 @@ class Adapters:
             return model
 
     async def unload(self, name: str) -> None:
-        """Raises ModelNotFound, or Conflict for a model that settings or an alias use."""
+        """Unload an adapter. Raises ModelNotFound, or Conflict if settings or an alias use it."""
         async with self._changing:
             await self._retired()
             old = None if name in self.failed else self.models.get(name, "name")
-            kept = self._state.adapters.get(name)
+            kept = self._kept.adapters.get(name)
             if kept is None:
                 raise Conflict(f"{name} is set by the service's settings: change those", "name")
             users = [alias for alias, weights in self.models.aliases.items() if name in weights]
             if users:
                 raise Conflict(f"{name} is in use by {', '.join(users)}: move it first", "name")
-            self._keep(self._state.without_adapter(name))
+            self._keep(self._kept.without_adapter(name))
             self.failed.pop(name, None)
             if old is None:
                 shutil.rmtree(self._folder_of(name, kept.version), ignore_errors=True)
@@ -136,8 +139,10 @@ class Adapters:
                 await self._retired()
 
     async def set_alias(self, alias: str, weights: Mapping[str, float]) -> None:
-        """From the next request on; those at work end as they began. Raises ModelNotFound,
-        Conflict, InvalidValue."""
+        """Create or change an alias, effective from the next request.
+
+        Raises ModelNotFound, Conflict or InvalidValue.
+        """
         check_name(alias, "alias")
         async with self._changing:
             if alias in self.models or alias in self.failed:
@@ -150,7 +155,7 @@ class Adapters:
             self._set_aliases({**self.models.aliases, alias: used})
 
     async def remove_alias(self, alias: str) -> None:
-        """Raises ModelNotFound, or Conflict for one that settings need."""
+        """Remove an alias. Raises ModelNotFound, or Conflict if the settings use it."""
         async with self._changing:
             if alias not in self.models.aliases:
                 raise ModelNotFound(f"no alias {alias!r}", "alias")
@@ -160,7 +165,8 @@ class Adapters:
             self._set_aliases({name: aliases[name] for name in aliases if name != alias})
 
     async def _prepare(self, name: str, version: int, source: Path, folder: Path) -> ServedModel:
-        """Copied, checked, in the engine and on record; all that is missing is to publish it."""
+        """Copy an adapter, check it, load it into the engine and record it; returns the model to
+        publish."""
         await to_its_end(asyncio.to_thread(copy_files, source, folder))
         await to_its_end(
             asyncio.to_thread(check_adapter, folder, self.settings, self.settings.max_adapter_rank)
@@ -168,13 +174,14 @@ class Adapters:
         model = ServedModel(name, version, folder, read_prompts(self._encoder, folder), source)
         await self._prove(model)
         try:
-            self._keep(self._state.with_adapter(name, Kept(version=version, source=source)))
+            self._keep(self._kept.with_adapter(name, KeptAdapter(version=version, source=source)))
         except BaseException:
             await to_its_end(self.engine.unload_adapter(str(model.adapter)))
             raise
         return model
 
-    async def _bring_back(self, name: str, kept: Kept) -> None:
+    async def _bring_back(self, name: str, kept: KeptAdapter) -> None:
+        """Load a kept adapter again and serve it, or note why that failed."""
         folder = self._folder_of(name, kept.version)
         try:
             with step(f"adapter {name}, version {kept.version}"):
@@ -191,7 +198,7 @@ class Adapters:
         self._publish(model)
 
     async def _prove(self, model: ServedModel) -> None:
-        """Load it into the engine; it must change a score, else it is taken out again."""
+        """Load a model into the engine and verify that it changes a score; if not, unload it."""
         adapter = str(model.adapter)
         await self.engine.use_labels(model.labels)
         try:
@@ -206,8 +213,11 @@ class Adapters:
         metrics.ADAPTERS.labels(model.name, str(model.version)).set(1)
 
     def _retire(self, model: ServedModel) -> None:
-        """Take it out of the engine once no request uses it, and then its files away. That goes on
-        when the client that asked for it leaves. Only kept adapters retire, never the settings'."""
+        """Start a task that unloads a model once no request uses it, and then deletes its files.
+
+        The task goes on if the client that caused it leaves. Only kept adapters are retired, never
+        those of the settings.
+        """
         metrics.ADAPTERS.remove(model.name, str(model.version))
         self._retiring = asyncio.create_task(self._take_out(model))
 
@@ -219,8 +229,8 @@ class Adapters:
             shutil.rmtree(model.folder, ignore_errors=True)
 
     async def _retired(self) -> None:
-        """Until the version that retires, if there is one, has left. So the engine never holds more
-        than one version beyond those that are served."""
+        """Wait until the version being retired, if any, has left the engine. So the engine never
+        holds more than one version besides those that are served."""
         retiring = self._retiring
         if retiring is not None:
             try:
@@ -239,23 +249,23 @@ class Adapters:
             raise Conflict(f"there is room for {len(others)} adapters: unload one of {others}")
 
     def _set_aliases(self, aliases: Mapping[str, Mapping[str, float]]) -> None:
-        self._keep(self._state.with_aliases(aliases))
+        self._keep(self._kept.with_aliases(aliases))
         self.models.aliases = {alias: dict(weights) for alias, weights in aliases.items()}
 
-    def _keep(self, state: State) -> None:
-        """On disk first, then here. Raises Conflict where it can't be written."""
+    def _keep(self, kept: KeptModels) -> None:
+        """Record a change, on disk first. Raises Conflict if the file can't be written."""
         try:
-            state.write(self._file)
+            kept.write(self._file)
         except OSError as error:
             raise Conflict(f"nothing changed: can't write {self._file}: {error.strerror}") from None
-        self._state = state
+        self._kept = kept
 
     def _folder_of(self, name: str, version: int) -> Path:
         return self.settings.state / "adapters" / f"{name}@{version}"
 
 
 async def to_its_end(work: Awaitable[object]) -> None:
-    """Like `await`, but a cancellation only comes through once the work has ended."""
+    """Await `work`. A cancellation takes effect only once the work has finished."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)
@@ -265,7 +275,10 @@ async def to_its_end(work: Awaitable[object]) -> None:
 
 
 async def check_effect(engine: Engine, model: ServedModel) -> None:
-    """vLLM silently ignores an adapter whose tensor names do not match (vLLM issue 34186)."""
+    """Raises AdapterRejected if the adapter changes no score.
+
+    vLLM silently ignores an adapter whose tensor names don't match (vLLM issue 34186).
+    """
     prompts = model.prompts.build(PROBE, [PROBE_TARGET], engine.max_prompt_tokens)
     with_adapter, without = [
         (await engine.score(prompts, model.labels, adapter, "probe"))[0]
@@ -273,6 +286,6 @@ async def check_effect(engine: Engine, model: ServedModel) -> None:
     ]
     if (with_adapter.log_yes, with_adapter.log_no) == (without.log_yes, without.log_no):
         raise AdapterRejected(
-            f"adapter {model.name} changes no score: it does not do anything to the base model",
+            f"adapter {model.name} changes no score: it has no effect on the base model",
             "path",
         )

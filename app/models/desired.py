@@ -1,7 +1,7 @@
-"""Adapters and aliases declared for all replicas alike, against what this one serves.
+"""The adapters and aliases that all replicas should serve.
 
-Where many replicas answer, a change made at one of them would make it differ from the others. So
-there they are declared in one place, and each replica brings itself there.
+With several replicas, a change made on one of them would make it differ from the others. So the
+desired adapters and aliases are declared in one place, and each replica makes its own match.
 """
 
 import logging
@@ -22,7 +22,7 @@ AliasWeights = Annotated[
     dict[str, Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]],
     Field(min_length=1, max_length=100),
 ]
-"""Model → its share of readers; the shares need not add up to anything."""
+"""Model → share of readers. The shares need not add up to 1."""
 
 
 class DesiredAlias(BaseModel):
@@ -32,7 +32,7 @@ class DesiredAlias(BaseModel):
 
 
 class Desired(BaseModel):
-    """adapters: name → folder below adapter_root. aliases: as the body of PUT /aliases/{alias}."""
+    """adapters: name → folder below adapter_root. aliases: alias → body of PUT /aliases/{alias}."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,7 +41,7 @@ class Desired(BaseModel):
 
     @classmethod
     def read(cls, given: object) -> Self:
-        """Raises StartupError, which names the field."""
+        """Validate a declaration. Raises StartupError, which names the invalid field."""
         try:
             return cls.model_validate(given)
         except ValidationError as error:
@@ -51,10 +51,10 @@ class Desired(BaseModel):
 
 
 async def apply(desired: Desired, adapters: Adapters) -> list[str]:
-    """Loads what is new, moves the aliases, unloads what is gone; returns what could not be done.
+    """Load new adapters, change aliases, unload what is no longer declared; returns the problems.
 
-    What can't be done leaves all as it was: an adapter that is rejected leaves the old one serving,
-    an alias that would need it goes on as before. Raises EngineUnavailable.
+    A change that fails leaves things as they were: if an adapter is rejected, its old version is
+    still served, and an alias that needs it stays unchanged. Raises EngineUnavailable.
     """
     models, settings = adapters.models, adapters.settings
     problems: list[str] = []
@@ -63,7 +63,7 @@ async def apply(desired: Desired, adapters: Adapters) -> list[str]:
         try:
             await change(*given)
         except ClientError as error:
-            if not isinstance(error, AdapterRejected):  # those are counted where they are raised
+            if not isinstance(error, AdapterRejected):  # which is counted where it is raised
                 metrics.ADAPTER_LOADS.labels("rejected").inc()
             problems.append(f"{name}: {error}")
 

@@ -1,4 +1,4 @@
-"""Models as their folders have them, before an engine runs them."""
+"""Reading models from their folders, before an engine runs them."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from app.settings import Settings
 
 
 def read_models(settings: Settings) -> ModelRegistry:
-    """The base or merged model; nothing is loaded yet.
+    """Check the settings' models and return a registry with the base or merged model; no weights
+    are loaded.
 
-    Raises StartupError for settings and folders that can't be served, before an engine starts in
-    vain.
+    Raises StartupError for settings and folders that can't be served, before an engine starts.
     """
     name = settings.base_name
     if name in settings.adapters:
@@ -40,8 +40,8 @@ def read_models(settings: Settings) -> ModelRegistry:
 def read_encoder(model: Path) -> Encoder:
     if not (model / "config.json").is_file():
         raise StartupError(
-            f"no model in {model} (no config.json); `make serve` brings the default one, or set"
-            " FRONTPAGE_MODEL to another's folder"
+            f"no model in {model} (no config.json); `make serve` creates the default one, or set"
+            " FRONTPAGE_MODEL to another folder"
         )
     file = model / "tokenizer.json"
     if not file.is_file():

@@ -1,4 +1,4 @@
-"""What was changed while serving and outlives a restart: loaded adapters and aliases."""
+"""The adapters loaded and aliases set while serving, which are kept across restarts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +11,8 @@ from app.errors import StartupError
 Weights = Mapping[str, float]
 
 
-class Kept(BaseModel):
-    """An adapter whose copy is in the state folder; source: where it came from."""
+class KeptAdapter(BaseModel):
+    """An adapter whose copy is in the state folder. source: the folder it was copied from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -20,18 +20,18 @@ class Kept(BaseModel):
     source: Path
 
 
-class State(BaseModel):
-    """registry.json. versions: the last number that each name has used."""
+class KeptModels(BaseModel):
+    """The content of registry.json. versions: the highest version that each name has used."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     versions: dict[str, int] = {}
-    adapters: dict[str, Kept] = {}
+    adapters: dict[str, KeptAdapter] = {}
     aliases: dict[str, dict[str, float]] = {}
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """Empty without a file. Raises StartupError for one that is not ours."""
+        """Read the file; empty if there is none. Raises StartupError for an invalid file."""
         try:
             return cls.model_validate_json(file.read_bytes())
         except FileNotFoundError:
@@ -47,7 +47,7 @@ class State(BaseModel):
         partial.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
         partial.replace(file)
 
-    def with_adapter(self, name: str, kept: Kept) -> Self:
+    def with_adapter(self, name: str, kept: KeptAdapter) -> Self:
         return self.model_copy(
             update={
                 "versions": {**self.versions, name: kept.version},

@@ -1,4 +1,4 @@
-"""One adapter served merged into its base: as fast as the base, by the same names."""
+"""Serving one adapter merged into its base, as fast as the base itself, under the same name."""
 
 import hashlib
 import subprocess
@@ -12,9 +12,10 @@ from app.settings import Settings
 
 
 def merge_if_asked(settings: Settings) -> Settings:
-    """With `merged`: settings for the merged model, made in the state folder if it is not there.
+    """If `merged` is set, return settings for the merged model, and create it in the state folder
+    unless it is there.
 
-    Raises StartupError for settings that don't go with it, and for what the merge complains of.
+    Raises StartupError for settings that contradict `merged`, and if the merge fails.
     """
     if not settings.merged:
         return settings

@@ -1,6 +1,6 @@
-"""Which models can be asked for, by name: the base (or merged) model, its adapters, and aliases.
+"""The models that requests can name: the base (or merged) model, its adapters, and aliases.
 
-An alias stands for one model or, as an experiment, for several with weights.
+An alias stands for one model or, in an experiment, for several with weights.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from app.errors import ModelNotFound
 from app.scoring.prompt import PromptBuilder
 
 DEFAULT_ALIAS = "default"
-"""If there is an alias of this name, it answers requests that name no model."""
+"""If an alias has this name, it answers requests that name no model."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,12 @@ class ServedModel:
     folder: Path
     prompts: PromptBuilder
     source: Path
-    """Where it came from; `folder` may be a copy."""
+    """The folder it was loaded from, of which `folder` may be a copy."""
 
     @property
     def adapter(self) -> str | None:
-        """The engine's name for it, never used for anything else: its prefix cache goes by it."""
+        """The engine's name for it, or None for the base. A name is never reused, because the
+        engine's prefix cache depends on it."""
         return f"{self.name}@{self.version}" if self.version else None
 
     @property
@@ -42,14 +43,17 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The model that answers a request, and the alias it was asked for by."""
+    """The model that answers a request, and the alias that the request named, if any."""
 
     model: ServedModel
     alias: str | None
 
 
 class ModelRegistry:
-    """Changes are single assignments between two awaits: a request sees all of one or nothing."""
+    """The models and aliases being served.
+
+    Each change is a single assignment, so that a request sees all of it or nothing.
+    """
 
     def __init__(self, base: ServedModel, default: str, aliases: Mapping[str, Mapping[str, float]]):
         self.base = base
@@ -66,7 +70,7 @@ class ModelRegistry:
         return name in self._models
 
     def get(self, name: str, param: str = "model") -> ServedModel:
-        """Raises ModelNotFound."""
+        """The model of this name; aliases don't count. Raises ModelNotFound."""
         if name not in self._models:
             names = ", ".join([*self._models, *self.aliases])
             raise ModelNotFound(f"no model {name!r}; there are {names}", param)
@@ -79,8 +83,10 @@ class ModelRegistry:
         self._models = {known: model for known, model in self._models.items() if known != name}
 
     def choose(self, name: str | None, reader_id: str) -> Choice:
-        """name: a model's or an alias's; None: the default. Of an alias's models the same reader
-        gets the same one. Raises ModelNotFound."""
+        """Choose the model for a request. An alias always gives the same reader the same model.
+
+        name: of a model or an alias, or None for the default. Raises ModelNotFound.
+        """
         if name is None:
             name = DEFAULT_ALIAS if DEFAULT_ALIAS in self.aliases else self.default
         weights = self.aliases.get(name)
@@ -93,7 +99,7 @@ class ModelRegistry:
 
     @contextmanager
     def at_work(self, model: ServedModel) -> Iterator[None]:
-        """While inside, the model's adapter stays in the engine."""
+        """Keep the model's adapter in the engine while the context lasts."""
         self._at_work[model.adapter] += 1
         try:
             yield
@@ -105,7 +111,7 @@ class ModelRegistry:
                     self._idle[model.adapter].set()
 
     async def until_idle(self, model: ServedModel) -> None:
-        """After it is no longer in the registry."""
+        """Wait until no request uses a model that has been removed from the registry."""
         if model.adapter in self._at_work:
             self._idle[model.adapter] = asyncio.Event()
             await self._idle[model.adapter].wait()
@@ -113,8 +119,8 @@ class ModelRegistry:
 
 
 def assign(alias: str, weights: Mapping[str, float], reader_id: str) -> str:
-    """Weighted rendezvous hashing: a reader keeps the model for as long as weights allow. Raising a
-    model's weight moves readers to it and none between others."""
+    """Choose a reader's model by weighted rendezvous hashing, so that readers keep their models as
+    far as the weights allow: raising a model's weight only moves readers to that model."""
 
     def score(model: str) -> float:
         key = f"{alias}\0{model}\0{reader_id}".encode()

@@ -1,1 +1,1 @@
-"""What the service says of itself: logs, metrics, traces, progress."""
+"""What the service reports about itself: logs, metrics, traces and start-up progress."""

@@ -1,7 +1,7 @@
-"""One handler for every log line, ours, uvicorn's and vLLM's: text or JSON, with the request's id.
+"""One handler for all log lines (ours, uvicorn's, vLLM's), in text or JSON, with the request's id.
 
-No text of a user is logged. What we log holds none; an exception's message may quote a request, so
-inside a request only its frames and types are logged.
+User text is never logged. Our own messages contain none; an exception's message may quote a
+request, so while a request is handled, only the exception's frames and types are logged.
 """
 
 import logging
@@ -17,13 +17,13 @@ from app.settings import Settings
 
 CURRENT_REQUEST: ContextVar[str] = ContextVar("request_id", default="")
 FORMAT = "FRONTPAGE_LOG_FORMAT"
-# Read by vLLM in this process and in its engine's, which starts afresh.
+# vLLM reads these in this process and in its engine's, which is a fresh interpreter.
 VLLM_CONFIG = Path(__file__).with_name("vllm_logging.json")
 VLLM_LEVEL = os.environ.get("VLLM_LOGGING_LEVEL", "ERROR")
 
 
 def configure(settings: Settings) -> None:
-    """Once a process, before vLLM is imported."""
+    """Set up logging. Called once per process, before vLLM is imported."""
     os.environ[FORMAT] = settings.log_format
     if os.environ.get("VLLM_CONFIGURE_LOGGING", "1") == "1":
         os.environ.setdefault("VLLM_LOGGING_CONFIG_PATH", str(VLLM_CONFIG))
@@ -33,8 +33,8 @@ def configure(settings: Settings) -> None:
 
 
 def console() -> logging.Handler:
-    """To stderr. vLLM's engine process makes its own by this: so the format is an environment
-    variable."""
+    """A handler that writes to stderr. vLLM's engine process creates its own with this function, so
+    the format is passed in an environment variable."""
     handler = logging.StreamHandler()
     handler.addFilter(complete)
     handler.setFormatter(json_lines() if os.environ.get(FORMAT) == "json" else Text())
@@ -62,11 +62,12 @@ def json_lines() -> logging.Formatter:
 
 
 def complete(record: logging.LogRecord) -> bool:
-    """Adds the request's id, takes away what may quote a request; False drops the record."""
+    """A filter that adds the request's id and removes what may quote a request; False drops the
+    record."""
     request_id = CURRENT_REQUEST.get()
     if request_id:
         record.request_id = request_id
-    elif record.name == "asyncio":  # its second line shows a lost task, whose error may quote one
+    elif record.name == "asyncio":  # later lines show a lost task's error, which may quote one
         record.msg, record.args = record.getMessage().split("\n")[0], ()
     else:
         return True
@@ -76,7 +77,7 @@ def complete(record: logging.LogRecord) -> bool:
 
 
 def outline(error: BaseException) -> str:
-    """A traceback without messages: the frames and types of an exception and what led to it."""
+    """A traceback without messages: only the frames and types of an exception and its causes."""
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     before = f"{outline(cause)}\n\nwhich led to:\n\n" if cause else ""
     frames = "".join(traceback.format_tb(error.__traceback__))

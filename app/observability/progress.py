@@ -1,4 +1,4 @@
-"""Say what start-up is doing, and how long each part took."""
+"""Log lines that say what start-up is doing and how long each step took."""
 
 import logging
 import threading
@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 logger = logging.getLogger("frontpage")
-EVERY_SECONDS = 10.0
+REMINDER_S = 10.0
 
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Log the beginning and the end of `what`, and every ten seconds that it is still going on."""
+    """Log the start and end of loading `what`, and a reminder every REMINDER_S in between."""
     started = time.perf_counter()
     done = threading.Event()
 
     def remind() -> None:
-        while not done.wait(EVERY_SECONDS):
+        while not done.wait(REMINDER_S):
             logger.info("  still loading %s (%.0f s)", what, time.perf_counter() - started)
 
     logger.info("loading %s", what)

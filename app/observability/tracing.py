@@ -1,7 +1,7 @@
-"""OpenTelemetry: a span for each request, and under it prompt, engine and answer.
+"""OpenTelemetry spans: one per request, with child spans for prompt, engine and answer.
 
-Spans hold names and numbers, never text: of an error only its type. Off by default; the SDK is
-imported when it is on.
+Spans contain names and numbers but no user text; of an error they contain only its type. Tracing
+is off by default, and the SDK is imported only if it is on.
 """
 
 import os
@@ -12,31 +12,32 @@ from contextlib import contextmanager
 from opentelemetry.trace import INVALID_SPAN, Span, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
-TIMEOUT_S = 5.0  # of one export, and of a stop whose collector does not answer
+TIMEOUT_S = 5.0  # for one export, and for shutting down if the collector does not answer
 
 _tracer: Tracer | None = None
 
 
 def use(tracer: Tracer | None) -> None:
-    """Not OpenTelemetry's global provider: that can be set only once, and vLLM may set it."""
+    """Set the tracer. OpenTelemetry's global provider is not used, because it can be set only once
+    and vLLM may set it."""
     global _tracer
     _tracer = tracer
 
 
 def tracer_in_use() -> Tracer | None:
-    """None while tracing is off."""
+    """The current tracer, or None while tracing is off."""
     return _tracer
 
 
 @contextmanager
 def span(name: str, **attributes: AttributeValue) -> Iterator[Span]:
-    """A span under the current one; attributes get the prefix `frontpage.`."""
+    """A child of the current span. Its attributes get the prefix `frontpage.`."""
     if _tracer is None:
         yield INVALID_SPAN
         return
     with _tracer.start_as_current_span(
         name,
-        record_exception=False,  # its message may quote a request
+        record_exception=False,  # an exception's message may quote a request
         set_status_on_exception=False,
     ) as current:
         note(current, **attributes)
@@ -60,7 +61,8 @@ def marking_errors(current: Span) -> Iterator[None]:
 
 @contextmanager
 def exporting(endpoint: str | None) -> Iterator[None]:
-    """While it lasts, spans go to an OTLP collector in batches; the last ones at its end."""
+    """Export spans in batches to an OTLP collector while the context lasts, the last ones at its
+    end. No endpoint: no tracing."""
     if endpoint is None:
         yield
         return
@@ -79,7 +81,7 @@ def exporting(endpoint: str | None) -> Iterator[None]:
         yield
     finally:
         use(None)
-        # Its own shutdown waits for half a minute if the collector does not answer.
+        # The provider's own shutdown waits half a minute for a collector that does not answer.
         last = threading.Thread(target=provider.shutdown, daemon=True)
         last.start()
         last.join(TIMEOUT_S)

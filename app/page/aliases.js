@@ -1,9 +1,9 @@
-/** Aliases and their shares: as they are, and the form that changes one. */
+/** The list of aliases with their shares, and the form that changes one. */
 
 import { byId, make } from "./dom.js";
 import { percent } from "./format.js";
 
-/** weights: model → weight. Gives model → share, from 0 to 1. */
+/** Converts model → weight to model → share, from 0 to 1. */
 export function toShares(weights) {
   const sum = Object.values(weights).reduce((a, b) => a + b, 0);
   return Object.fromEntries(
@@ -11,9 +11,9 @@ export function toShares(weights) {
   );
 }
 
-/** aliases: those of GET /aliases. onEdit: (alias) → puts it into the form. */
+/** aliases: as in GET /aliases. onEdit: (alias) → puts that alias into the form. */
 export function drawAliases(aliases, onEdit) {
-  if (!aliases.length) return [make("p", { class: "hint" }, "There are none yet.")];
+  if (!aliases.length) return [make("p", { class: "hint" }, "There are no aliases yet.")];
   return aliases.map(({ alias, weights }) => {
     const shares = Object.entries(toShares(weights));
     const bar = make(
@@ -54,7 +54,7 @@ const inWords = (shares) =>
     .map(([model, share]) => `${model} ${percent(share)}`)
     .join(", ");
 
-/** One number a model, with the share that it comes to. */
+/** Draws one number field per model, each with the share that results. */
 export function drawWeights(models, weights) {
   byId("weights").replaceChildren(
     ...models.map((model, number) => {
@@ -82,7 +82,7 @@ export function drawWeights(models, weights) {
   showShares();
 }
 
-/** model → weight as typed, those above 0. */
+/** Returns model → weight as typed, only those above 0. */
 export function readWeights() {
   const inputs = [...byId("weights").querySelectorAll("input")];
   return Object.fromEntries(
@@ -98,12 +98,12 @@ function showShares() {
   }
 }
 
-/** A table of shares now and then, for the confirmation. before: {} for an alias that is new. */
+/** Draws a table of the shares before and after a change. before: {} for a new alias. */
 export function drawChange(before, after) {
   const [now, then] = [toShares(before), toShares(after)];
   const isNew = !Object.keys(before).length;
   const models = [...new Set([...Object.keys(now), ...Object.keys(then)])];
-  const head = ["Model", "Now", "Then"];
+  const head = ["Model", "Now", "New"];
   return make(
     "table",
     {},

@@ -1,13 +1,13 @@
-/** Calls of the service that this page came from. */
+/** Calls to the service that serves this page. */
 
 import { readKey } from "./key.js";
 
-/** Where the service is, also behind a proxy's prefix: this file is in its `page/`. */
+/** The service's URL, including any prefix of a proxy. This file is in its folder `page/`. */
 const ROOT = new URL("../", import.meta.url);
 
 export const address = (path) => new URL(path, ROOT).href;
 
-/** What the service said; status 0: it said nothing. */
+/** An error that the service answered, or with status 0, no answer at all. */
 export class ApiError extends Error {
   constructor(status, fields = {}) {
     super(fields.message ?? `the service answered with ${status}`);
@@ -23,7 +23,7 @@ export class ApiError extends Error {
   }
 }
 
-/** path: "rank". Gives the Response; raises ApiError. */
+/** path: such as "rank". Returns the Response; throws ApiError. */
 export async function fetchFrom(path, method = "GET", body = undefined) {
   const headers = {};
   if (readKey()) headers.Authorization = `Bearer ${readKey()}`;
@@ -55,7 +55,7 @@ async function readError(response) {
   try {
     fields = (await response.json()).error ?? {};
   } catch {
-    // a proxy's own page: the status has to do
+    // a proxy's own error page, of which only the status is used
   }
   fields.request_id ??= response.headers.get("X-Request-Id");
   return new ApiError(response.status, { ...fields, retryAfterS });

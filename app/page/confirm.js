@@ -1,8 +1,8 @@
-/** Asks before something changes for readers. */
+/** A dialog that asks for confirmation before something changes for readers. */
 
 import { make } from "./dom.js";
 
-/** content: elements that say what will change. Gives whether it was agreed to. */
+/** content: elements that say what will change. Resolves to whether the user confirmed. */
 export function confirmChange(title, content, action) {
   return new Promise((resolve) => {
     const close = (value) => () => dialog.close(value);

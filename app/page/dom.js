@@ -1,6 +1,9 @@
-/** Elements without markup from strings: what a user or a model writes stays text. */
+/** Building elements without parsing markup, so that text of users and models stays text. */
 
-/** make("a", {href: "docs", onclick: f}, "text", child): false and null leave out. */
+/**
+ * make("a", {href: "docs", onclick: f}, "text", child). Attributes that are false or null and
+ * children that are null are left out.
+ */
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -14,12 +17,12 @@ export function make(tag, attributes = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** Tells a screen reader; for the eye the same is on the page. */
+/** Announces text to screen readers only; the page shows the same information visibly. */
 export function announce(text) {
   byId("announcements").textContent = text;
 }
 
-/** A button that looks off and keeps the focus, which `disabled` would drop. */
+/** Makes a button look disabled without the attribute `disabled`, which would drop its focus. */
 export function setBusy(button, isBusy, label) {
   button.setAttribute("aria-disabled", String(isBusy));
   button.textContent = label;

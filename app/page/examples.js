@@ -1,4 +1,4 @@
-/** Invented readers and an invented front page; the categories are those the model was tuned on. */
+/** Invented readers and an invented front page, with the categories that the model was tuned on. */
 
 export const READERS = [
   {

@@ -1,4 +1,4 @@
-/** The experiments view: outcomes for comparing, and what an admin key can change. */
+/** The experiments view: it compares models' outcomes and changes what an admin key may change. */
 
 import { ApiError, get, post, put } from "./api.js";
 import { drawAliases, drawChange, drawWeights, readWeights } from "./aliases.js";
@@ -11,7 +11,7 @@ import { drawOutcomes } from "./outcomes.js";
 const ADMIN = { scope: "admin" };
 const served = { models: [], aliases: [] };
 
-/** All of it; also after a change, and after the key has changed. */
+/** Loads the whole view; also called after a change and after the key has changed. */
 async function load() {
   try {
     const [{ data }, { adapters }, { aliases }] = await Promise.all([
@@ -66,7 +66,9 @@ function drawModels(models, adapters) {
         make(
           "tr",
           {},
-          ...["Name", "Version", "State", "From"].map((text) => make("th", { scope: "col" }, text)),
+          ...["Name", "Version", "Status", "Source"].map((text) =>
+            make("th", { scope: "col" }, text),
+          ),
         ),
       ),
       make(
@@ -108,8 +110,8 @@ async function setSplit(event) {
       make(
         "p",
         { class: "hint" },
-        "From the next request on; those at work end as they began. A reader" +
-          " with an id keeps the same model as far as the shares allow.",
+        "The change applies from the next request on; requests in progress finish as they" +
+          " started. A reader with an id keeps the same model as far as the shares allow.",
       ),
     ],
     isNew ? "Create" : "Change",
@@ -133,14 +135,14 @@ async function loadAdapter(event) {
       make(
         "p",
         {},
-        `The service reads the folder “${path}”, checks it and proves that it changes a score.`,
+        `The service checks the folder “${path}” and verifies that the adapter changes a score.`,
       ),
       make(
         "p",
         {},
         isThere
-          ? `Requests for ${name} get this version once it is loaded; those at work end with the old one.`
-          : "No reader gets it until a request or an alias names it.",
+          ? `New requests for ${name} get this version once it is loaded; those in progress finish with the old one.`
+          : "No reader gets this adapter until a request or an alias names it.",
       ),
     ],
     "Load",
@@ -149,7 +151,7 @@ async function loadAdapter(event) {
     await change(byId("load-notice"), () => post("adapters", { name, path }), `${name} is served.`);
 }
 
-/** Sends it, says how it went, and shows what is there now. */
+/** Sends a change, reports the outcome, and reloads the view. */
 async function change(notice, send, done) {
   const button = byId("load-button");
   if (isBusy(button)) return;

@@ -1,6 +1,6 @@
-/** Numbers for people. */
+/** Formatting of numbers. */
 
-/** 0.0503 → "5.03 %"; two digits that tell apart what a calibrated model says. */
+/** 0.0503 → "5.03 %", precise enough to tell apart a calibrated model's small probabilities. */
 export function percent(share) {
   if (share === 0 || share === 1) return `${share * 100} %`;
   if (share >= 0.1) return `${(share * 100).toFixed(1)} %`;
@@ -9,7 +9,7 @@ export function percent(share) {
 
 export const count = (number) => Math.round(number).toLocaleString("en");
 
-/** Seconds, over ten orders. */
+/** seconds → "12.3 ms" or "1.23 s". */
 export function duration(seconds) {
   if (!Number.isFinite(seconds)) return "–";
   return seconds < 1 ? `${(seconds * 1000).toPrecision(3)} ms` : `${seconds.toFixed(2)} s`;

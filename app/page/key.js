@@ -1,4 +1,4 @@
-/** The API key: typed in here, kept in this tab's session storage only, forgotten on demand. */
+/** The API key: typed in here, kept only in this tab's session storage, forgotten on request. */
 
 import { announce, byId, make } from "./dom.js";
 
@@ -9,13 +9,13 @@ export const readKey = () => sessionStorage.getItem(NAME) ?? "";
 let isNeeded = false;
 let changed = () => {};
 
-/** Draws the key's button into #key; `onChange` runs after a key was entered or forgotten. */
+/** Draws the key's buttons into #key. `onChange` runs after a key was entered or forgotten. */
 export function installKey(onChange) {
   changed = onChange;
   draw();
 }
 
-/** After a 401 or 403. */
+/** Notes that the service needs a key; called after a 401 or 403. */
 export function noteNeeded() {
   isNeeded = true;
   draw();
@@ -35,18 +35,18 @@ function draw() {
     readKey() ? "Change key" : "Enter key",
   );
   byId("key").replaceChildren(enter, ...(readKey() ? [forget] : []));
-  byId("docs").hidden = isUsed(); // a browser opens it without the key
+  byId("docs").hidden = isUsed(); // the browser would open the link without the key
 }
 
 function forgetKey() {
   sessionStorage.removeItem(NAME);
   draw();
-  announce("The key is forgotten.");
+  announce("The key has been forgotten.");
   byId("key").querySelector("button").focus();
   changed();
 }
 
-/** Shows the dialog. why: what the service said. */
+/** Asks for the key in a dialog. why: the service's message, if it rejected the last key. */
 export function askForKey(why = "") {
   const input = make("input", {
     id: "key-input",
@@ -66,7 +66,7 @@ export function askForKey(why = "") {
     make(
       "p",
       { class: "hint" },
-      "It stays in this tab and is sent to this service only. Closing the tab forgets it.",
+      "The key stays in this tab and is sent only to this service. Closing the tab forgets it.",
     ),
     make(
       "div",
@@ -81,7 +81,7 @@ export function askForKey(why = "") {
     sessionStorage.setItem(NAME, input.value.trim());
     dialog.close();
     draw();
-    announce("The key is used from now on.");
+    announce("The key will be used from now on.");
     changed();
   }
 

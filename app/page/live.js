@@ -1,4 +1,4 @@
-/** The live panel: /metrics every few seconds, over the last minute by differences. */
+/** The live panel. It polls /metrics and shows the differences over the last minute. */
 
 import { fetchFrom } from "./api.js";
 import { byId } from "./dom.js";
@@ -39,14 +39,14 @@ async function poll() {
     keep(readSnapshot(text, Date.now()));
     draw(summarize(history));
   } catch (error) {
-    isStopped = error.needsKey === true; // until there is a key
-    say(isStopped ? "Needs a key." : "No figures: the service can't be reached.");
+    isStopped = error.needsKey === true; // until a key is entered
+    say(isStopped ? "Live figures need a key." : "No figures: the service can't be reached.");
   }
-  clearTimeout(timer); // of a poll beside this one
+  clearTimeout(timer); // another poll may have set it in the meantime
   if (!isStopped && !document.hidden) timer = setTimeout(poll, EVERY_MS);
 }
 
-/** What one answer of /metrics says. Cache figures are null for an engine that has none. */
+/** Parses one answer of /metrics. The cache figures are null for an engine that has none. */
 export function readSnapshot(text, time) {
   const samples = parseMetrics(text, NAMES);
   const isWork = ({ route }) => WORK.has(route);
@@ -63,12 +63,12 @@ export function readSnapshot(text, time) {
 
 function keep(snapshot) {
   const last = history.at(-1);
-  if (last && snapshot.requests < last.requests) history = []; // it was started anew
+  if (last && snapshot.requests < last.requests) history = []; // the service was restarted
   history.push(snapshot);
   while (snapshot.time - history[0].time > WINDOW_MS) history.shift();
 }
 
-/** snapshots: oldest first. Differences between the first and the last. */
+/** Computes the differences between the first and the last snapshot. snapshots: oldest first. */
 export function summarize(snapshots) {
   const [first, last] = [snapshots[0], snapshots.at(-1)];
   const seconds = new Map(
@@ -88,11 +88,11 @@ export function summarize(snapshots) {
 
 function draw(figures) {
   byId("live-requests").textContent = count(figures.requests);
-  byId("live-total").textContent = `${count(figures.sinceStart)} since its start`;
+  byId("live-total").textContent = `${count(figures.sinceStart)} since the start`;
   byId("live-p50").textContent = duration(figures.p50);
   byId("live-p95").textContent = duration(figures.p95);
   byId("live-work").textContent = count(figures.atWork);
-  byId("live-waiting").textContent = `${count(figures.waiting)} stories wait in the engine`;
+  byId("live-waiting").textContent = `${count(figures.waiting)} stories waiting in the engine`;
   byId("live-cache").textContent = Number.isNaN(figures.hitRate) ? "–" : percent(figures.hitRate);
   say("");
 }

@@ -1,4 +1,4 @@
-/** What went wrong, where, and what to do: one box that is filled, announced and emptied. */
+/** Notices: boxes that say what went wrong, where, and what to do. */
 
 import { make } from "./dom.js";
 import { askForKey, noteNeeded } from "./key.js";
@@ -16,8 +16,8 @@ export function clearNotice(box) {
 }
 
 /**
- * error: an ApiError. retry: what "Try again" does. place: (param) → the field in words.
- * scope: what a key needs here.
+ * error: an ApiError. retry: called by "Try again". place: (param) → the field's name for users.
+ * scope: the scope that a key needs here.
  */
 export function showError(box, error, { retry, place = (param) => param, scope = "predict" } = {}) {
   clearNotice(box);
@@ -57,12 +57,12 @@ function heading(error) {
   return error.status < 500 ? "That can't be done" : "The service can't answer";
 }
 
-/** Counts down for the eye only: it is announced once, with the rest. */
+/** A visual countdown. Screen readers announce it only once, with the rest of the notice. */
 function countdown(seconds) {
   let left = seconds;
   const line = make("p", { class: "countdown" });
   const say = () => {
-    line.textContent = left > 0 ? `Nothing was begun. Try again in ${left} s.` : "Try again now.";
+    line.textContent = left > 0 ? `Nothing was started. Try again in ${left} s.` : "Try again now.";
     line.setAttribute("aria-live", "off");
     if (left-- <= 0) clearInterval(timer);
   };
@@ -71,7 +71,7 @@ function countdown(seconds) {
   return line;
 }
 
-/** Marks the field that a request's `param` names, or the nearest around it; gives it back. */
+/** Marks the field that `param` names, or the nearest one around it, and returns it. */
 function highlight(param, message) {
   const parts = param.split(".");
   for (let length = parts.length; length > 0; length--) {

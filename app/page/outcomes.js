@@ -1,4 +1,4 @@
-/** What feedback says of each model: figures with their 95 % intervals, drawn and in words. */
+/** What feedback says about each model: figures with their 95 % intervals, as text and drawn. */
 
 import { make } from "./dom.js";
 import { count, percent } from "./format.js";
@@ -17,14 +17,14 @@ const FIGURES = [
   },
 ];
 
-/** models: those of GET /experiments. One table for each alias, the models without one last. */
+/** Draws one table per alias, and last the models without one. models: as in GET /experiments. */
 export function drawOutcomes(models) {
   if (!models.length) {
     return [
       make(
         "p",
         { class: "empty" },
-        "No answers are kept yet. Rank something, then say what was clicked.",
+        "No answers are kept yet. Rank some stories, then mark what was clicked.",
       ),
     ];
   }
@@ -46,12 +46,12 @@ export function drawOutcomes(models) {
   );
 }
 
-/** From 0 to the highest bound, so that bars of one figure can be compared. */
+/** The end of a figure's scale, which starts at 0 and is common to all models. */
 const scaleOf = (intervals, mark = 0) =>
   Math.max(mark, ...intervals.filter(Boolean).map(({ high }) => high)) || 1;
 
 function drawTable(alias, models, scales) {
-  const caption = alias === null ? "Asked for by their own names" : `Asked for as ${alias}`;
+  const caption = alias === null ? "Requested by their own names" : `Requested as ${alias}`;
   const counts = ["Shown", "Clicks", "Answers with feedback"];
   return make(
     "div",

@@ -1,4 +1,4 @@
-/** Prometheus's text format, and its quantiles of histograms. */
+/** Parsing Prometheus's text format, and computing quantiles of its histograms. */
 
 const LINE = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})?\s+(\S+)/;
 const LABEL = /([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"/g;
@@ -7,7 +7,7 @@ const NUMBERS = { "+Inf": Infinity, "-Inf": -Infinity, NaN };
 
 const number = (text) => NUMBERS[text] ?? Number(text);
 
-/** names: a Set of those to read. Gives [{name, labels, value}]. */
+/** names: a Set of the metrics to read. Returns [{name, labels, value}]. */
 export function parseMetrics(text, names) {
   const samples = [];
   for (const line of text.split("\n")) {
@@ -22,13 +22,13 @@ export function parseMetrics(text, names) {
   return samples;
 }
 
-/** The sum of a metric's samples with these labels; null where there are none. */
+/** The sum of a metric's samples whose labels fit; null if there are none. */
 export function total(samples, name, fits = () => true) {
   const found = samples.filter((sample) => sample.name === name && fits(sample.labels));
   return found.length ? found.reduce((sum, sample) => sum + sample.value, 0) : null;
 }
 
-/** Cumulative buckets, added up over all other labels: a Map from upper bound to count. */
+/** A histogram's cumulative buckets, summed over all other labels: a Map of upper bound → count. */
 export function buckets(samples, name, fits = () => true) {
   const sums = new Map();
   for (const { labels, value } of samples.filter((s) => s.name === name && fits(s.labels))) {
@@ -39,8 +39,9 @@ export function buckets(samples, name, fits = () => true) {
 }
 
 /**
- * As Prometheus's histogram_quantile: linear inside the bucket, from 0 in the first; in the last,
- * which has no end, the highest bound that has one. NaN without observations.
+ * Like Prometheus's histogram_quantile: it interpolates linearly within a bucket, from 0 in the
+ * first. For the last bucket, which is unbounded, it returns the highest finite bound. NaN without
+ * observations.
  */
 export function quantile(q, sums) {
   const sorted = [...sums].sort(([a], [b]) => a - b);

@@ -1,11 +1,12 @@
-/** Answers of /rank as a list with bars; of two models, side by side with what moved. */
+/** An answer of /rank as a list with bars; two models' answers together, with how stories moved. */
 
 import { announce, make } from "./dom.js";
 import { milliseconds, count, percent } from "./format.js";
 
 /**
- * stories: those asked about. answers: one of /rank, or two to compare. onFeedback: (answer, index,
- * clicked) → a promise; only for one answer, for two are no honest impression.
+ * stories: those in the request. answers: one answer of /rank, or two to compare. onFeedback:
+ * (answer, index, clicked) → a promise. It is used only for a single answer: a comparison is not
+ * what a reader would be shown.
  */
 export function drawRanking(stories, answers, onFeedback) {
   const place = make("div", {});
@@ -25,7 +26,7 @@ export function drawRanking(stories, answers, onFeedback) {
 
 export const best = (stories, answer) => stories[answer.results[0].index].title;
 
-/** Model, time, tokens and id of each answer. */
+/** Draws each answer's model, latency, tokens and id. */
 function drawSummary(answers) {
   const fact = (name, value) => make("div", {}, make("dt", {}, name), make("dd", {}, value));
   return make(
@@ -49,7 +50,7 @@ function drawSummary(answers) {
   );
 }
 
-/** By whose order the list is. */
+/** Draws the choice of the answer by which the list is ordered. */
 function drawOrder(answers, lead, show) {
   return make(
     "fieldset",
@@ -66,7 +67,7 @@ function drawOrder(answers, lead, show) {
           checked: number === lead,
           onchange: () => {
             show(number);
-            announce(`In the order of ${name(answers, number)}.`);
+            announce(`Ordered by ${name(answers, number)}.`);
           },
         }),
         name(answers, number),
@@ -75,7 +76,7 @@ function drawOrder(answers, lead, show) {
   );
 }
 
-/** Two answers may come from one model, by two of its names. */
+/** Two answers may come from the same model under two names; a number then tells them apart. */
 const name = (answers, number) =>
   answers[0].model === answers.at(-1).model && answers.length > 1
     ? `${answers[number].model} (${number + 1})`
@@ -155,7 +156,7 @@ function timesMean(own, { results }) {
   return `${(own.probability / mean).toFixed(2)} × mean`;
 }
 
-/** How much higher or lower than in the order shown. */
+/** Draws how much higher or lower a story is than in the order shown. */
 function drawMove(own, leading) {
   const up = leading.rank - own.rank;
   if (own === leading) return make("span", { class: "move" }, `#${own.rank}`);
@@ -183,7 +184,7 @@ function drawFeedback(answer, index, story, onFeedback) {
         if (!(await onFeedback(answer, index, clicked))) return;
         button.setAttribute("aria-pressed", String(clicked));
         button.textContent = clicked ? "✓ Clicked" : "Clicked?";
-        announce(`${clicked ? "Counted as clicked" : "Taken back"}: ${story.title}`);
+        announce(`${clicked ? "Counted as clicked" : "Click taken back"}: ${story.title}`);
       },
     },
     "Clicked?",
@@ -195,10 +196,10 @@ function drawLegend(answers) {
   return make(
     "p",
     { class: "hint legend" },
-    "Bars are relative to the highest probability shown. The label says Yes from the model’s own" +
+    "Bars are relative to the highest probability shown. The label is Yes from the model’s own" +
       " threshold on. ",
     answers.length === 1
-      ? "“Mean” is that of these stories. “Clicked?” tells the service, which counts it under Experiments."
-      : "Arrows say how far a story moved from the order shown. Each model was asked in turn.",
+      ? "“Mean” is the mean of these stories. “Clicked?” reports a click, shown under Experiments."
+      : "Arrows show how far a story moves from the order shown. The models answered in turn.",
   );
 }

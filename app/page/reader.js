@@ -1,27 +1,27 @@
-/** The reader's three lists: add, remove, reorder. */
+/** The reader's three lists, whose stories can be added, removed and reordered. */
 
 import { announce, make } from "./dom.js";
 import { formatStory, parseStory, toWire } from "./story.js";
 
 const LISTS = [
-  { name: "history", title: "History", hint: "clicked so far, the oldest first" },
+  { name: "history", title: "History", hint: "clicked so far, oldest first" },
   { name: "liked", title: "Liked", hint: "clicked when shown" },
-  { name: "disliked", title: "Disliked", hint: "shown, not clicked" },
+  { name: "disliked", title: "Disliked", hint: "shown but not clicked" },
 ];
 
 const lists = {};
 
-/** Draws the lists into `place`; `onChange` runs after each change. */
+/** Draws the lists into `place`. `onChange` runs after each change. */
 export function installReader(place, onChange) {
   place.replaceChildren(...LISTS.map((list) => drawList(list, onChange)));
 }
 
-/** reader: {history, liked, disliked}, each lines of text. */
+/** reader: {history, liked, disliked}, each a list of lines as parseStory reads them. */
 export function setReader(reader) {
   for (const { name } of LISTS) lists[name].set(reader[name].map(parseStory));
 }
 
-/** As the API wants it; empty lists are left out. */
+/** The reader as the API expects it, without empty lists. */
 export function readReader() {
   return Object.fromEntries(
     LISTS.map(({ name }) => [name, lists[name].stories().map(toWire)]).filter(
@@ -30,7 +30,7 @@ export function readReader() {
   );
 }
 
-/** "history.2.title" → "History, story 3"; null for what is not in the lists. */
+/** "history.2.title" → "History, story 3"; null for a field outside the lists. */
 export function placeInReader(param) {
   const [name, index] = param.split(".");
   const list = LISTS.find((one) => one.name === name);

@@ -1,8 +1,8 @@
-/** The request as commands that can be run as they are; a key is only ever a placeholder. */
+/** The request as commands that can be run as they are. A key appears only as a placeholder. */
 
-/** JSON with one story a line; texts, lists and objects are written alike in JSON and in Python. */
+/** JSON with one story per line, which is also valid Python for strings, lists and objects. */
 function layOut(body, indent) {
-  const flat = (value) => JSON.stringify(value, null, 1).replaceAll(/\n */g, " "); // none in texts
+  const flat = (value) => JSON.stringify(value, null, 1).replaceAll(/\n */g, " "); // strings hold none
   const stories = (list) => list.map((one) => `\n${indent}    ${flat(one)}`).join(",");
   const lines = Object.entries(body).map(
     ([name, value]) =>
@@ -12,7 +12,7 @@ function layOut(body, indent) {
   return `{${lines.join(",")}\n${indent}}`;
 }
 
-/** For a POSIX shell. withKey: the service wants one, taken from the variable KEY. */
+/** A command for a POSIX shell. withKey: whether to send the key in the variable KEY. */
 export function toCurl(url, body, withKey) {
   const data = layOut(body, "").replaceAll("'", "'\\''");
   return [

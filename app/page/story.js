@@ -1,6 +1,6 @@
-/** A story in a line of text, and as the API wants it. */
+/** Conversion of stories between lines of text and the API's form. */
 
-/** "sports | Cup final" → {title, category}; without a bar, or with nothing before it, a title. */
+/** "sports | Cup final" → {title, category}; without a category before a bar, only a title. */
 export function parseStory(line) {
   const found = /^\s*([^|]{1,40}?)\s*\|\s*(\S.*?)\s*$/.exec(line);
   return found ? { category: found[1], title: found[2] } : { title: line.trim() };
@@ -8,10 +8,10 @@ export function parseStory(line) {
 
 export const formatStory = ({ title, category }) => (category ? `${category} | ${title}` : title);
 
-/** Where only the title is known, it alone is sent. */
+/** The story as the API expects it: a plain string if only the title is known. */
 export const toWire = ({ title, category }) => (category ? { title, category } : title);
 
-/** Text of one story a line → [{title, category, line}], line from 1; empty lines are left out. */
+/** Text with one story per line → [{title, category, line}], line from 1, without empty lines. */
 export function parseStories(text) {
   return text
     .split(/\r?\n/)

@@ -1,4 +1,4 @@
-/** The try-it page: what is asked, asking, and what comes back. */
+/** The try-it page: its request, sending it, and showing the answer. */
 
 import { address, get, post } from "./api.js";
 import { announce, byId, isBusy, make, setBusy } from "./dom.js";
@@ -14,7 +14,7 @@ import { parseStories, toWire } from "./story.js";
 
 const stories = () => parseStories(byId("candidates").value);
 
-/** Without the model: the same for both of a comparison. */
+/** The request without the model, which is the same for both models of a comparison. */
 function readRequest() {
   const readerId = byId("reader-id").value.trim();
   return {
@@ -59,7 +59,7 @@ async function rank() {
   announce(`Ranking ${asked.length} stories.`);
   try {
     const answers = [];
-    // One after the other: side by side each would slow the other's time.
+    // One after the other, because concurrent requests would increase each other's latency.
     for (const model of models) answers.push(await post("rank", named(model, request)));
     show(asked, answers);
   } catch (error) {
@@ -79,7 +79,7 @@ function show(asked, answers) {
       ` First: ${best(asked, first)}.`,
   );
   const top = byId("results").getBoundingClientRect().top;
-  if (top < 0 || top > innerHeight / 2) byId("ranking").scrollIntoView(); // a phone
+  if (top < 0 || top > innerHeight / 2) byId("ranking").scrollIntoView(); // on a phone
 }
 
 function showEmpty() {
@@ -107,7 +107,7 @@ async function giveFeedback(answer, index, clicked) {
   }
 }
 
-/** Also after the key has changed. */
+/** Loads the list of models; also called after the key has changed. */
 async function loadModels() {
   const [model, other] = [byId("model"), byId("other")];
   const chosen = [model.value, other.value];
@@ -139,8 +139,8 @@ async function copy(button) {
     label.textContent = "Copied";
     announce("Copied.");
   } catch {
-    getSelection().selectAllChildren(byId(button.dataset.copy)); // plain HTTP has no clipboard
-    announce("Marked: copy it with your keyboard.");
+    getSelection().selectAllChildren(byId(button.dataset.copy)); // no clipboard over plain HTTP
+    announce("Selected. Copy it with your keyboard.");
     label.textContent = "Press Ctrl+C";
   }
   setTimeout(() => {

@@ -1,7 +1,7 @@
-"""What Ray's HTTP proxies run around each request, so that their answers are like the service's.
+"""Middleware for Ray's HTTP proxies that makes their answers look like the service's.
 
 Ray's proxies load it from RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=app.ray.proxy:middlewares.
-Without it, the requests of a replica that dies get a plain 500.
+Without it, requests get a plain 500 if their replica dies.
 """
 
 import logging
@@ -15,13 +15,14 @@ from app.http.errors import respond
 from app.http.middleware import ID_HEADER, MILLISECONDS, TIMEOUT_HEADER, choose_id
 
 logger = logging.getLogger("frontpage")
-RAY_TIMEOUT = "x-request-timeout-seconds"
+RAY_TIMEOUT_HEADER = "x-request-timeout-seconds"
 GRACE_S = 0.5
-"""The replica's own deadline comes first; Ray's ends what waits for a replica."""
+"""How much later Ray's deadline is than the replica's, so that the replica can answer first. Ray's
+ends the requests that still wait for a replica."""
 
 
 class ReplicaLost(EngineUnavailable):
-    """It died with the request, or none was there."""
+    """The replica died while it handled the request, or there was none."""
 
     retry_after_s = 1
 
@@ -31,8 +32,9 @@ def middlewares() -> list[Middleware]:
 
 
 class OwnShape:
-    """One request id on both sides; the request's deadline also for Ray's queue; what Ray answers
-    by itself, or does not answer, as a 503 or 504 in the service's shape."""
+    """Uses one request id on both sides and applies the request's deadline to Ray's queue too.
+    Errors that Ray answers by itself, and requests it fails to answer, become a 503 or 504 in the
+    service's shape."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -41,13 +43,13 @@ class OwnShape:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         request_id = adapt(MutableHeaders(scope=scope))
-        error: ServiceError | None = ReplicaLost("no replica has answered; send it again")
+        error: ServiceError | None = ReplicaLost("no replica has answered; send the request again")
 
         async def send_ours(message: Message) -> None:
             nonlocal error
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                # Ray's proxy adds its own; a replica's answer has one already.
+                # Ray's proxy adds its own header, and a replica's answer already has one.
                 from_replica = len(headers.getlist(ID_HEADER)) > 1
                 error = None if from_replica else own_error(message["status"])
                 headers[ID_HEADER] = request_id
@@ -59,7 +61,7 @@ class OwnShape:
         except Exception:
             logger.exception("Ray's proxy failed")
             if error is None:
-                raise  # in the middle of an answer: the connection is closed
+                raise  # an answer was under way, so the connection is closed
         if error is not None:
             answer = respond(error, request_id)
             answer.headers[ID_HEADER] = request_id
@@ -68,21 +70,21 @@ class OwnShape:
 
 
 def adapt(headers: MutableHeaders) -> str:
-    """Sets the request's id, which is returned, and its deadline for Ray."""
+    """Set the request's id and its deadline for Ray; returns the id."""
     request_id = choose_id(headers)
     headers[ID_HEADER] = request_id
     asked = headers.get(TIMEOUT_HEADER, "")
     if MILLISECONDS.fullmatch(asked):
-        headers[RAY_TIMEOUT] = str(int(asked) / 1e3 + GRACE_S)
+        headers[RAY_TIMEOUT_HEADER] = str(int(asked) / 1e3 + GRACE_S)
     return request_id
 
 
 def own_error(status: int) -> ServiceError | None:
-    """For a status that Ray's proxy gives by itself; None for its health checks."""
+    """The error for a status that Ray's proxy answered by itself; None for its health checks."""
     if status < 400:
         return None
     if status == 408:
-        return DeadlineExceeded("not answered in time")
+        return DeadlineExceeded("the request was not answered in time")
     if status in (429, 503):
         return Overloaded("overloaded: no replica has room for more, or none is ready")
-    return ReplicaLost("no replica is there yet, or it failed; send it again")
+    return ReplicaLost("the replica failed, or there is none yet; send the request again")

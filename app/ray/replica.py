@@ -1,8 +1,8 @@
-"""Frontpage on Ray Serve: the same application and engine, once in each replica of a deployment.
+"""Frontpage on Ray Serve: each replica of a deployment runs the same application and engine.
 
 `serve deploy deploy/ray/frontpage.yaml` starts it; docs/operations/ray-serve.md says how. Settings
-come from the environment, as for `python -m app`; adapters and aliases from the deployment's
-`user_config`, so that every replica has the same, also one that is started later.
+come from the environment, as for `python -m app`. Adapters and aliases come from the deployment's
+`user_config`, so that all replicas have the same ones, including those started later.
 """
 
 import asyncio
@@ -29,16 +29,16 @@ CHANGES_REFUSED = (
     " file and run `serve deploy`"
 )
 METRICS_PORT = 9400
-"""Of a machine's first replica; the others take the next free ones."""
-PORTS = 100
+"""The port of a machine's first replica; the others take the next free ones."""
+MAX_METRICS_PORTS = 100
 
 
 class Replica:
-    """Ray calls all methods on one event loop."""
+    """One replica of the service. Ray calls all its methods on one event loop."""
 
     def __init__(self, engine: Engine | None = None) -> None:
         """engine: see create_app. Raises StartupError, which `serve status` shows."""
-        # Not in the state folder: there replicas of one machine would meet.
+        # Replicas of one machine share the state folder, so each keeps its own files elsewhere.
         self.own = TemporaryDirectory(prefix="frontpage-")
         be_quiet()
         self.settings = read_settings()
@@ -49,7 +49,7 @@ class Replica:
         self.configured = False
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """Ray runs its lifespan, and with it the engine."""
+        """Create the application, whose lifespan, and with it the engine, Ray runs."""
         from app.feedback.store import (
             FeedbackStore,  # the lines above set what vLLM reads when imported
         )
@@ -69,10 +69,10 @@ class Replica:
         return app
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Ray calls it before the first request and after each change of `user_config`.
+        """Apply `user_config`. Ray calls this before the first request and after each change.
 
-        A new replica that can't have what is declared raises StartupError and does not start; one
-        at work keeps what it has, and says so.
+        A new replica that can't serve what is declared raises StartupError and does not start. A
+        running one keeps what it has and logs the problems.
         """
         from app.models.desired import Desired, apply
         from app.observability import metrics
@@ -86,10 +86,10 @@ class Replica:
             raise StartupError("; ".join(problems))
         self.configured = True
         for problem in problems:
-            logger.error("not as declared, the rest is as it was: %s", problem)
+            logger.error("user_config is not fully applied: %s", problem)
 
     def check_health(self) -> None:
-        """Ray replaces a replica for which this raises again and again."""
+        """Raises EngineUnavailable if the engine is dead; Ray then replaces the replica."""
         from app.observability import metrics
 
         try:
@@ -104,11 +104,12 @@ class Replica:
 
 
 def serve_metrics(settings: Settings) -> None:
-    """This process's own /metrics: behind Ray's proxy some replica would answer."""
-    for port in range(METRICS_PORT, METRICS_PORT + PORTS):
+    """Serve this process's metrics on a port of their own, since Ray's proxy would forward /metrics
+    to any replica."""
+    for port in range(METRICS_PORT, METRICS_PORT + MAX_METRICS_PORTS):
         with suppress(OSError):
             start_http_server(port, settings.host)
-            logger.info("metrics of this replica: port %d", port)
+            logger.info("this replica's metrics are on port %d", port)
             return
     logger.error("no metrics: no port from %d on is free", METRICS_PORT)
 

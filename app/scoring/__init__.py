@@ -1,5 +1,5 @@
-"""From a reader and a story to token ids, and from label log-probabilities to an answer.
+"""Building prompts from readers and stories, and predictions from label log-probabilities.
 
-Pure: no web framework, no engine. The service and the training package both import it, so a model
-is served with exactly the prompts it was trained on.
+This package needs neither a web framework nor an engine. The service and the training package both
+import it, so that a model is served with exactly the prompts it was trained on.
 """

@@ -10,7 +10,7 @@ Label = Literal["Yes.", "No.", "Unknown"]
 YES: Label = "Yes."
 NO: Label = "No."
 UNKNOWN: Label = "Unknown"
-"""Where both labels together hold less than the profile's min_label_mass."""
+"""Used if the total probability of both labels is below the profile's min_label_mass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,10 @@ class Prediction:
 
 
 def predict(log_yes: float, log_no: float, profile: Profile, history_used: int = 0) -> Prediction:
-    """log_yes, log_no: natural log-probabilities of the two labels over the whole vocabulary."""
+    """Compute a calibrated prediction.
+
+    log_yes, log_no: natural log-probabilities of the two labels over the whole vocabulary.
+    """
     calibration = profile.calibration
     probability = sigmoid(calibration.slope * (log_yes - log_no) + calibration.intercept)
     mass = min(math.exp(log_yes) + math.exp(log_no), 1.0)

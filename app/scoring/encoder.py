@@ -1,8 +1,8 @@
 """Text → token ids, with template text and user text kept apart.
 
-User text goes through a tokenizer that knows no added tokens at all (`split_special_tokens` would
-still let through those not marked special, such as Qwen3's `<think>`), so no title can become a
-control token.
+User text is encoded by a tokenizer without any added tokens, so no title can become a control
+token. (`split_special_tokens` would still let through added tokens that are not marked special,
+such as Qwen3's `<think>`.)
 """
 
 import json
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-CACHED_LENGTH = 512
-"""Characters. Titles up to this length keep their token ids: stories repeat across readers."""
+MAX_CACHED_CHARS = 512
+"""The token ids of titles up to this length are cached, because stories repeat across readers."""
 
 Tokens = tuple[int, ...]
 
@@ -34,11 +34,11 @@ class Encoder:
         self._cached_data = lru_cache(maxsize=65536)(self._encode_data)
 
     def data(self, text: str) -> Tokens:
-        """The ids of user text, never a control token."""
-        return self._cached_data(text) if len(text) <= CACHED_LENGTH else self._encode_data(text)
+        """The ids of user text, without any control token."""
+        return self._cached_data(text) if len(text) <= MAX_CACHED_CHARS else self._encode_data(text)
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The text of a prompt, control tokens included."""
+        """The text of a prompt, including control tokens."""
         decoded: str = self._template.decode(list(tokens), skip_special_tokens=False)
         return decoded
 
@@ -53,7 +53,7 @@ class Encoder:
         ids = tuple(self._data.encode(text, add_special_tokens=False).ids)
         if self.control_ids.isdisjoint(ids):
             return ids
-        # A vocabulary that spells a control token as an ordinary word: say it in characters.
+        # The vocabulary also holds a control token as an ordinary word: encode it by character.
         spelled = (
             i for char in text for i in self._data.encode(char, add_special_tokens=False).ids
         )

@@ -1,7 +1,8 @@
-"""What a model needs to be served right: its prompt, its labels, its calibration.
+"""Profiles, which say how a model is to be prompted and its scores read: its prompt, its labels and
+its calibration.
 
-Training writes a profile as `profile.json` beside the weights and serving reads it. A model without
-one gets the original project's prompt and plain probabilities.
+Training writes a profile as `profile.json` beside the weights, and serving reads it. A model
+without one gets the original project's prompt and uncalibrated probabilities.
 """
 
 from pathlib import Path
@@ -10,32 +11,32 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 PROFILE_FILE = "profile.json"
-NO_THINK = "<think>\n\n</think>\n\n"  # Qwen3's own non-thinking form: an empty thought
+NO_THINK = "<think>\n\n</think>\n\n"  # an empty thought, Qwen3's own form of not thinking
 
 
 class Frozen(BaseModel):
-    """Immutable; a field it does not know is an error."""
+    """An immutable model that rejects unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Section(Frozen):
-    """One of the reader's lists within the prompt. `item` may use {title} and {category}; a story
-    without a category is then written as its title alone."""
+    """One of the reader's lists in the prompt. `item` may use {title} and {category}; a story
+    without a category is written as its title alone."""
 
     field: Literal["history", "liked", "disliked"]
     before: str = ""
     item: str = "{title}"
     between: str = "\n"
     after: str = "\n"
-    keep_empty: bool = Field(False, description="write before and after for an empty list too")
+    keep_empty: bool = Field(False, description="Write before and after for an empty list too.")
 
 
 class Layout(Frozen):
-    """The texts of a prompt in their order: head, the reader's sections, the target, tail.
+    """The texts of a prompt in order: head, the reader's sections, the target, tail.
 
-    Everything up to the target is shared by all candidates of one reader. Texts are the template:
-    control tokens in them are meant; stories are data and can never become one.
+    Everything before the target is shared by all candidates of one reader. These texts may contain
+    control tokens; stories are data and can never become one.
     """
 
     name: str
@@ -113,47 +114,55 @@ LAYOUTS = {layout.name: layout for layout in (ORIGINAL, COMPACT, CATEGORIES)}
 
 
 def named_layout(value: Any) -> Any:
-    """Accept the name of a built-in layout where a whole one may stand."""
+    """Replace the name of a built-in layout by the layout."""
     if isinstance(value, str):
         if value not in LAYOUTS:
-            raise ValueError(f"unknown layout {value!r}; built in are {', '.join(LAYOUTS)}")
+            raise ValueError(
+                f"unknown layout {value!r}; the built-in ones are {', '.join(LAYOUTS)}"
+            )
         return LAYOUTS[value]
     return value
 
 
 class Calibration(Frozen):
-    """probability = sigmoid(slope · (logit of yes − logit of no) + intercept). Platt (1999)."""
+    """Platt (1999): probability = sigmoid(slope · (logit of yes − logit of no) + intercept)."""
 
     slope: float = Field(1.0, gt=0)
     intercept: float = 0.0
 
 
 class Labels(Frozen):
-    """The two answers; a score is about the first token of each."""
+    """The two possible answers. A score compares the first token of each."""
 
     yes: str = "Yes."
     no: str = "No."
 
 
 class Profile(Frozen):
-    """Beside each adapter or model as profile.json."""
+    """The content of profile.json, which lies beside an adapter's or a model's weights."""
 
     layout: Annotated[Layout, BeforeValidator(named_layout)] = ORIGINAL
-    no_think: bool = Field(False, description="end the prompt with Qwen3's empty thought")
-    history: int = Field(3, ge=0, description="how many of the last clicked stories are used")
+    no_think: bool = Field(False, description="End the prompt with Qwen3's empty thought.")
+    history: int = Field(3, ge=0, description="How many of the last clicked stories are used.")
     liked: int = Field(3, ge=0)
     disliked: int = Field(3, ge=0)
     prefix_multiple: int = Field(
         1,
         ge=1,
-        description="line breaks after the layout's head make what candidates share a multiple of"
-        " this many tokens: whole blocks of the prefix cache, of which none is computed again",
+        description="Line breaks after the layout's head pad the candidates' shared prefix to a"
+        " multiple of so many tokens. With the prefix cache's block size, the prefix fills whole"
+        " blocks, so none of it is computed again.",
     )
     labels: Labels = Labels()
     calibration: Calibration = Calibration()
-    threshold: float = Field(0.5, ge=0, le=1, description="Yes. from this probability on")
+    threshold: float = Field(
+        0.5, ge=0, le=1, description="From this probability on, the label is Yes."
+    )
     min_label_mass: float = Field(
-        0.1, ge=0, le=1, description="Unknown where both labels together hold less than this"
+        0.1,
+        ge=0,
+        le=1,
+        description="The label is Unknown if the labels' total probability is below this.",
     )
     base_model: str | None = None
     data_hash: str | None = None
@@ -164,9 +173,9 @@ class ProfileError(ValueError):
 
 
 def load_profile(folder: Path) -> Profile:
-    """The profile in a model's or adapter's folder, or the default where there is none.
+    """Read the profile in a model's or adapter's folder; without a file, the default profile.
 
-    Raises ProfileError for a file that is not a profile.
+    Raises ProfileError for an invalid file.
     """
     file = folder / PROFILE_FILE
     if not file.exists():

@@ -1,4 +1,4 @@
-"""Reader and stories → token ids: a prefix that candidates share, then each one's own tail."""
+"""Reader and stories → prompts as token ids: a prefix that candidates share, and a tail each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from app.scoring.profile import NO_THINK, Profile
 from app.scoring.wording import Piece, Reader, Story, as_text, item_pieces, reader_pieces, used_of
 
 TARGET_STEP = 64
-"""Tokens. When a reader must be cut, a target counts in whole steps, so that candidates of usual
-length keep one shared prefix, and each still gets exactly the prompt it would get alone."""
+"""When a reader must be cut, a target's tokens are rounded up to a multiple of this. So candidates
+of usual length share one prefix, and each gets exactly the prompt it would get alone."""
 FILLER = "\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids whose next token is the answer. Candidates of one reader share `prefix`."""
+    """Token ids, after which the model answers. Candidates of one reader share `prefix`."""
 
     prefix: Tokens
     tail: Tokens
@@ -27,15 +27,15 @@ class Prompt:
 
 
 class PromptTooLong(ValueError):
-    """A target does not fit, even with nothing of the reader; `index` says which."""
+    """A target does not fit even without any of the reader's stories. `index` says which one."""
 
     def __init__(self, index: int, tokens: int, limit: int) -> None:
-        super().__init__(f"the story needs {tokens} tokens of prompt, the model takes {limit}")
+        super().__init__(f"the story needs a prompt of {tokens} tokens; the model takes {limit}")
         self.index = index
 
 
 class PromptBuilder:
-    """Prompts of one model: its tokenizer and its profile."""
+    """Builds prompts for one model from its tokenizer and profile."""
 
     def __init__(self, encoder: Encoder, profile: Profile) -> None:
         self.encoder = encoder
@@ -53,10 +53,11 @@ class PromptBuilder:
             )
 
     def build(self, reader: Reader, targets: Sequence[Story], limit: int) -> list[Prompt]:
-        """One prompt a target, each at most `limit` tokens.
+        """Build one prompt per target, each of at most `limit` tokens.
 
-        A reader too long loses the oldest history first, then the oldest liked and disliked.
-        Raises PromptTooLong for a target that alone does not fit.
+        If the reader is too long, the oldest stories are left out: first of the history, then of
+        the liked, then of the disliked ones. Raises PromptTooLong for a target that does not fit
+        even so.
         """
         reader = used_of(reader, self.profile)
         lead, _ = self._target_pieces(Story(""))
@@ -74,15 +75,15 @@ class PromptBuilder:
         return prompts
 
     def text(self, reader: Reader, target: Story) -> str:
-        """The prompt as one text, uncut and not filled up: for people, and for other programs'
+        """The prompt as one text, neither cut nor padded, for people and for other programs'
         training files."""
         lead, tail = self._target_pieces(target)
         known = reader_pieces(self.profile.layout, used_of(reader, self.profile))
         return as_text([*known, *lead, *tail])
 
     def _fit(self, reader: Reader, lead: list[Piece], budget: int) -> tuple[Tokens, int]:
-        """The longest prefix within `budget` tokens (the shortest there is, if none), and how many
-        stories of the history it holds."""
+        """The longest prefix of at most `budget` tokens, or the shortest possible one if none fits,
+        and how many stories of the history it holds."""
         sizes = (len(reader.history), len(reader.liked), len(reader.disliked))
         low, high = 0, sum(sizes)  # how many stories to leave out, the oldest history first
         while low < high:
@@ -103,14 +104,14 @@ class PromptBuilder:
         return (*start, *self.filler * missing, *end)
 
     def _target_pieces(self, target: Story) -> tuple[list[Piece], list[Piece]]:
-        """What precedes the target's own text, which candidates share, and the rest."""
+        """The target's pieces: those before its own text, which candidates share, and the rest."""
         layout = self.profile.layout
         lead, *own = item_pieces(layout.target, target)
         tail = layout.tail + (NO_THINK if self.profile.no_think else "")
         return [lead], [*own, Piece(tail, False)]
 
     def _encode(self, pieces: Sequence[Piece]) -> Tokens:
-        """Neighbouring template texts are encoded as one, each piece of user text by itself."""
+        """Encode adjacent template texts together, and each piece of user text by itself."""
         tokens: list[int] = []
         literal = ""
         for piece in pieces:

@@ -1,4 +1,4 @@
-"""What a prompt says of a reader and a story: pieces of template and of user text, or a chat."""
+"""What a prompt says about a reader and a story: pieces of template and user text, or a chat."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ CHAT_TAIL = re.compile(r"(.*)<\|im_end\|>\n<\|im_start\|>assistant\n", re.S)
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What a prompt says of a news story."""
+    """What a prompt says about a news story."""
 
     title: str
     category: str | None = None
@@ -20,7 +20,7 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What is known of a reader; each list has its oldest story first."""
+    """What is known about a reader. Each list starts with the oldest story."""
 
     history: Sequence[Story] = ()
     liked: Sequence[Story] = ()
@@ -34,7 +34,8 @@ class Piece:
 
 
 def item_pieces(item: str, story: Story) -> list[Piece]:
-    """`"{title}"` and a story → its pieces in order; the first is text, shared by all stories."""
+    """Split an item such as `"{title}"` into pieces for a story. The first piece is template text,
+    the same for all stories."""
     if "{category}" in item and not story.category:
         item = "{title}"
     pieces = []
@@ -61,7 +62,7 @@ def section_pieces(section: Section, stories: Sequence[Story]) -> list[Piece]:
 
 
 def reader_pieces(layout: Layout, reader: Reader) -> list[Piece]:
-    """All that precedes the target."""
+    """The pieces of everything before the target."""
     pieces = [Piece(layout.head, False)]
     for section in layout.sections:
         pieces += section_pieces(section, getattr(reader, section.field))
@@ -69,7 +70,7 @@ def reader_pieces(layout: Layout, reader: Reader) -> list[Piece]:
 
 
 def used_of(reader: Reader, profile: Profile) -> Reader:
-    """As many stories, the newest, as the profile asks for."""
+    """The reader with only as many of the newest stories as the profile uses."""
     return Reader(
         last(reader.history, profile.history),
         last(reader.liked, profile.liked),
@@ -95,9 +96,9 @@ def chat_messages(profile: Profile, reader: Reader, target: Story) -> list[dict[
 
 
 def chat_parts(layout: Layout) -> tuple[str, Layout]:
-    """The system text, and a layout of the user text alone.
+    """Split a layout into its system text and a layout of the user text alone.
 
-    Raises ValueError for a layout that is not one system and one user message in ChatML.
+    Raises ValueError unless the layout is one system and one user message in ChatML.
     """
     head, tail = CHAT_HEAD.fullmatch(layout.head), CHAT_TAIL.fullmatch(layout.tail)
     if not head or not tail:

@@ -1,1 +1,1 @@
-"""Who may call what: API keys and their scopes, rate limits, names and origins."""
+"""Access control: API keys and their scopes, rate limits, host names and origins."""

@@ -1,4 +1,4 @@
-"""`python -m app.security NAME [--scope admin]` makes an API key and its entry for
+"""`python -m app.security NAME [--scope admin]` creates an API key and its entry for
 FRONTPAGE_API_KEYS."""
 
 import argparse
@@ -11,7 +11,7 @@ from app.security.keys import new_key
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m app.security", description=__doc__)
-    parser.add_argument("name", help="whose key it is, for you")
+    parser.add_argument("name", help="a name for the key's owner, shown in the access log")
     parser.add_argument("--scope", choices=("predict", "admin"), default="predict")
     parser.add_argument("--requests-per-minute", type=int, metavar="N", help="default: no limit")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Under which names and for which pages the service answers."""
+"""The host names under which the service answers, and the pages that may call it."""
 
 import logging
 from urllib.parse import urlsplit
@@ -16,34 +16,35 @@ OWN_NAMES = ("localhost", THIS_MACHINE, "::1")
 
 
 def check_host(host: str) -> None:
-    """host: the header. Raises ForeignHost; none at all is no browser's."""
+    """Raises ForeignHost if the header `host` does not name this machine. An empty one passes: only
+    browsers need this protection, and they always send the header."""
     try:
         name = urlsplit(f"//{host}").hostname
     except ValueError:
         name = host
     if host and name not in OWN_NAMES:
         raise ForeignHost(
-            f"without API keys only {', '.join(OWN_NAMES)} are answered, not {host[:100]!r}:"
-            " set FRONTPAGE_API_KEYS to serve under other names"
+            f"without API keys the service answers only as {', '.join(OWN_NAMES)}, not as"
+            f" {host[:100]!r}: set FRONTPAGE_API_KEYS to serve under other names"
         )
 
 
 def listening_host(settings: Settings) -> str:
-    """Without keys only this machine may connect, whatever `host` says."""
+    """The address to listen on. Without keys it is this machine's own, whatever `host` says."""
     if settings.api_keys:
         return settings.host
     logger.warning(
-        "no API keys: everyone on this machine may do everything, and others can't connect"
-        " (listening on %s only); `python -m app.security NAME` makes a key",
+        "no API keys: anyone on this machine may do anything, and other machines can't connect"
+        " (listening on %s only); `python -m app.security NAME` creates a key",
         THIS_MACHINE,
     )
     return THIS_MACHINE
 
 
 def allow_origins(app: FastAPI, origins: tuple[str, ...]) -> None:
-    """Let pages of these origins call the service with a key of theirs; without any, no page can.
+    """Let pages of these origins call the service with their own key; without origins, none can.
 
-    To be added last, so outermost: a browser's preflight comes without a key.
+    This middleware must be added last, as the outermost: a browser's preflight has no key.
     """
     if origins:
         app.add_middleware(

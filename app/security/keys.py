@@ -1,4 +1,4 @@
-"""API keys: a secret that is kept nowhere, and what the settings hold of it."""
+"""API keys: a secret that is stored nowhere, and its hash for the settings."""
 
 import hashlib
 import secrets
@@ -7,7 +7,7 @@ from app.settings import ApiKey
 
 
 def new_key(name: str, scope: str, requests_per_minute: int | None = None) -> tuple[str, ApiKey]:
-    """The secret, which is kept nowhere, and what the settings need to know of it."""
+    """Create a key; returns the secret, which is stored nowhere, and its entry for the settings."""
     secret = "fp-" + secrets.token_urlsafe(32)
     digest = hashlib.sha256(secret.encode()).hexdigest()
     fields = {"name": name, "sha256": digest, "scopes": [scope]}

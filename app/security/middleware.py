@@ -1,5 +1,5 @@
-"""API keys: who may call what. Every path needs a key, but /health, /ready and the try-it page's
-files, which hold nothing secret: a key is typed into the page.
+"""The check of API keys, scopes and rate limits. Every path needs a key except /health, /ready and
+the try-it page's files, which hold nothing secret: users type their key into the page.
 """
 
 import hashlib
@@ -29,12 +29,14 @@ REASONS: dict[type[ClientError], str] = {
 
 
 class Security:
-    """Answers 401, 403 and 429 before anything of a body is read. Without keys all is open, to
-    requests for this machine's own names: a page that a browser shows could else have its name
-    point at this machine (DNS rebinding) and call us as one of its own.
+    """Answers 401, 403 and 429 before a body is read.
 
-    Puts the ApiKey, or None where none is known, into `scope["state"]["key"]`, also of a request
-    that it refuses. WebSockets are refused: there are none.
+    Without keys everything is allowed, but only to requests for this machine's own names.
+    Otherwise a web page could make its host name point at this machine (DNS rebinding) and call
+    the service as its own origin.
+
+    Puts the ApiKey, or None if there is no known key, into `scope["state"]["key"]`, also for
+    requests that it refuses. WebSockets are refused, since the service has none.
     """
 
     def __init__(self, app: ASGIApp, keys: tuple[ApiKey, ...]) -> None:
@@ -70,13 +72,14 @@ class Security:
             self._count(key)
 
     def _authenticate(self, sent: list[str]) -> ApiKey:
-        """Exactly one header: of two, a proxy before us may have checked the other."""
+        """Find the key that was sent. There must be exactly one header: of two, a proxy before us
+        may have checked the other one."""
         scheme, _, secret = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
         if scheme.lower() != "bearer":
             raise Unauthenticated("an API key is needed, as `Authorization: Bearer KEY`")
         digest = hashlib.sha256(secret.strip().encode("latin-1")).hexdigest()
         found = None
-        for key in self.keys:  # always all of them: the time does not tell which one it is
+        for key in self.keys:  # always compare all keys, so that the time reveals nothing
             if hmac.compare_digest(key.sha256, digest):
                 found = key
         if found is None:
@@ -90,6 +93,6 @@ class Security:
         if self.limiter.hit(limit, key.sha256):
             return
         again = self.limiter.get_window_stats(limit, key.sha256).reset_time
-        error = RateLimited(f"more than the {key.requests_per_minute} a minute that this key has")
+        error = RateLimited(f"this key is limited to {key.requests_per_minute} requests a minute")
         error.retry_after_s = max(1, math.ceil(again - time.time()))
         raise error

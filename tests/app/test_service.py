@@ -30,7 +30,7 @@ class Short(FakeEngine):
     [
         (Unlabelled(), "no such method"),
         (HalfStarted(), "did not start"),
-        (Short(), "smollm2-135m-instruct can't score anything"),
+        (Short(), "smollm2-135m-instruct can't score a story"),
     ],
     ids=["labels", "engine", "first score"],
 )

@@ -87,7 +87,7 @@ def test_a_missing_model_folder(tmp_path: Path) -> None:
     code, stderr = start(model=str(tmp_path / "none"))
     assert code == 1
     assert "no model in" in error_line(stderr)
-    assert "`make serve` brings the default one" in stderr
+    assert "`make serve` creates the default one" in stderr
 
 
 def test_a_port_in_use() -> None:

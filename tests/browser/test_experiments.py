@@ -35,7 +35,7 @@ async def test_without_a_key_it_asks_for_one_and_forgets_it(
         page = visit.page
         alert = page.get_by_role("alert")
         await expect(alert).to_contain_text("an API key is needed")
-        await expect(page.locator("#live-state")).to_have_text("Needs a key.")
+        await expect(page.locator("#live-state")).to_have_text("Live figures need a key.")
         await visit.look("not-authorised")
         await page.get_by_role("button", name="Rank", exact=True).click()
         await expect(page.get_by_role("dialog", name="API key")).to_be_visible()
@@ -83,7 +83,7 @@ async def test_two_models_side_by_side(browser: Browser, tiny_service: Service) 
             if lead == 0:
                 await visit.look("compared")
                 await page.get_by_label("first", exact=True).check()
-        await expect(page.get_by_role("status").first).to_have_text("In the order of first.")
+        await expect(page.get_by_role("status").first).to_have_text("Ordered by first.")
         await expect(page.get_by_label("first", exact=True)).to_be_focused()
 
 
@@ -157,8 +157,8 @@ async def test_an_administrator_loads_an_adapter_and_moves_readers(
         (alias,) = call(restored, "GET", "aliases")["aliases"]
         assert alias == {"alias": "default", "weights": {"tiny-qwen3": 3, "news": 1}}
         show_outcomes(restored)
-        await page.get_by_label("Answers of").select_option("the last 7 days")
-        await expect(page.get_by_role("table", name="Asked for as default")).to_contain_text("news")
+        await page.get_by_label("Answers from").select_option("the last 7 days")
+        await expect(page.get_by_role("table", name="Requested as default")).to_contain_text("news")
         await visit.look("experiments")
         await page.get_by_role("button", name="Change default").click()
         await expect(page.get_by_label("tiny-qwen3", exact=True)).to_have_value("3")
@@ -179,7 +179,7 @@ async def load(visit: Visit, name: str, folder: str) -> None:
     await visit.page.get_by_label("Folder", exact=True).fill(folder)
     await visit.page.get_by_role("button", name="Load", exact=True).click()
     dialog = visit.page.get_by_role("dialog", name=f"Load {name}?")
-    await expect(dialog).to_contain_text(f"reads the folder “{folder}”")
+    await expect(dialog).to_contain_text(f"checks the folder “{folder}”")
     await dialog.get_by_role("button", name="Load", exact=True).click()
 
 

@@ -22,7 +22,7 @@ async def test_a_wrong_field_is_shown(browser: Browser, serve: Serve) -> None:
         visiting(browser, url, refusals=frozenset({422})) as visit,
     ):
         page, alert = visit.page, visit.page.get_by_role("alert")
-        stories = page.get_by_label("One title a line")
+        stories = page.get_by_label("One title per line")
         await stories.fill(f"short\n\n{'long ' * 20}\nshort")
         await visit.rank()
         await expect(alert).to_contain_text("at most 70 characters")
@@ -54,12 +54,12 @@ async def test_nothing_to_rank_and_nothing_known_of_the_reader(
         await page.get_by_role("button", name="Clear").click()
         await visit.rank()
         await expect(page.locator(".empty")).to_contain_text("add at least one story")
-        await expect(page.get_by_label("One title a line")).to_be_focused()
+        await expect(page.get_by_label("One title per line")).to_be_focused()
         while await page.get_by_role("button", name="Remove: ").count():
             await page.get_by_role("button", name="Remove: ").first.click()
         await expect(page.get_by_text("None", exact=True)).to_have_count(3)
         await visit.look("empty")
-        await page.get_by_label("One title a line").fill("Cup final")
+        await page.get_by_label("One title per line").fill("Cup final")
         await visit.rank()
         await expect(page.locator(".ranked > li")).to_have_count(1)
 
@@ -80,7 +80,7 @@ async def test_overload_says_when_to_try_again(
             await asyncio.sleep(0.01)
         await visit.rank()
         await expect(alert).to_contain_text("The service is busy")
-        await expect(alert).to_contain_text("Nothing was begun. Try again in 1 s.")
+        await expect(alert).to_contain_text("Nothing was started. Try again in 1 s.")
         await expect(alert).to_contain_text("Try again now.")
         await expect(page.locator("#live-work")).to_have_text("1")
         await visit.look("overload")
@@ -149,7 +149,7 @@ async def test_titles_stay_text(browser: Browser, serve: Serve) -> None:
             for title in hostile:
                 await page.get_by_label(f"New story for {name}").fill(title)
                 await page.get_by_role("button", name=f"Add to {name}").click()
-        await page.get_by_label("One title a line").fill("\n".join(hostile))
+        await page.get_by_label("One title per line").fill("\n".join(hostile))
         await visit.rank()
         await expect(page.locator(".ranked > li")).to_have_count(3)
         await expect(page.locator(".ranked")).to_contain_text(hostile[0])

@@ -130,7 +130,7 @@ async def test_it_works_by_keyboard_alone(browser: Browser, default_service: Ser
         await expect(page.get_by_label("New story for History")).to_be_focused()
         await tab_to(page, "Clear")
         await keys.press("Enter")
-        await expect(page.get_by_label("One title a line")).to_be_focused()
+        await expect(page.get_by_label("One title per line")).to_be_focused()
         await keys.type("Quiet title\n\nfinance | Shares jump on merger\n")
         await keys.press("Control+Enter")
         await expect(page.locator(".ranked > li")).to_have_count(2)
@@ -164,7 +164,9 @@ async def test_the_shown_commands_do_what_the_page_did(
 ) -> None:
     async with visiting(browser, default_service.url) as visit:
         page = visit.page
-        await page.get_by_label("One title a line").fill('It\'s "quoted" $HOME `id` \\n\nCup final')
+        await page.get_by_label("One title per line").fill(
+            'It\'s "quoted" $HOME `id` \\n\nCup final'
+        )
         await page.get_by_label("New story for Liked").fill("C'est l'été ☀ </script>")
         await page.get_by_role("button", name="Add to Liked").click()
         await visit.rank()
@@ -220,6 +222,6 @@ async def test_clicks_become_outcomes(browser: Browser, default_service: Service
         low, high = shown(through["low"]), shown(through["high"])
         assert cells[0] == f"{shown(through['value'])} {low} to {high}"
         await expect(row.locator("svg")).to_have_count(3)
-        await page.get_by_label("Answers of").select_option("the last day")
+        await page.get_by_label("Answers from").select_option("the last day")
         await expect(row).to_be_visible()
         await visit.look("outcomes")

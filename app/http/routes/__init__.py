@@ -1,1 +1,1 @@
-"""HTTP handlers: each turns a wire type into a call of the recommender, and back."""
+"""HTTP handlers. Each converts its request, calls a part of the service and converts the result."""

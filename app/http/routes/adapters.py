@@ -1,4 +1,4 @@
-"""Adapters and aliases, changed while serving."""
+"""Routes that list and change adapters and aliases while the service runs."""
 
 from typing import Annotated
 
@@ -22,14 +22,17 @@ router = APIRouter(
     tags=["adapters"],
     responses={
         **ERRORS,
-        404: {"model": ErrorResponse, "description": "No such adapter, alias or model"},
-        409: {"model": ErrorResponse, "description": "Something else stands in its way"},
+        404: {"model": ErrorResponse, "description": "There is no such adapter, alias or model."},
+        409: {
+            "model": ErrorResponse,
+            "description": "The change conflicts with the settings or with what is served now.",
+        },
     },
 )
 
 
 def changeable(service: ServiceDep) -> Adapters:
-    """Raises Conflict where adapters and aliases can't be changed over HTTP."""
+    """The adapters, to change them. Raises Conflict if they can't be changed over HTTP."""
     if service.changes_refused is not None:
         raise Conflict(service.changes_refused)
     return service.adapters
@@ -40,7 +43,7 @@ AdaptersDep = Annotated[Adapters, Depends(changeable)]
 
 @router.get("/adapters")
 async def list_adapters(service: ServiceDep) -> AdapterList:
-    """Those that are served, and those kept from before that could not be loaded."""
+    """List the adapters served, and those that could not be loaded again after a restart."""
     serving = [
         Adapter(name=m.name, version=m.version, source=str(m.source), status="serving")
         for m in service.models
@@ -57,10 +60,10 @@ async def list_adapters(service: ServiceDep) -> AdapterList:
 
 @router.post("/adapters", status_code=201)
 async def load_adapter(body: AdapterRequest, adapters: AdaptersDep) -> Adapter:
-    """Check a LoRA adapter, load it, prove that it changes a score, then serve it by its name.
+    """Check a LoRA adapter, load it, verify that it changes a score, then serve it under its name.
 
-    If any of that fails nothing has changed. A name that is served already gets its next version:
-    new requests use that one, those at work end with the old one.
+    If any of these steps fails, nothing changes. If the name is already served, this loads its next
+    version: new requests use that version, and requests in progress finish with the old one.
     """
     m = await adapters.load(body.name, body.path)
     return Adapter(name=m.name, version=m.version, source=str(m.source), status="serving")
@@ -68,28 +71,31 @@ async def load_adapter(body: AdapterRequest, adapters: AdaptersDep) -> Adapter:
 
 @router.delete("/adapters/{name}")
 async def unload_adapter(name: str, adapters: AdaptersDep) -> Removed:
-    """After the requests that use it have ended; refused while an alias names it."""
+    """Unload an adapter once its requests have finished. Refused while an alias names it."""
     await adapters.unload(name)
     return Removed(removed=name)
 
 
 @router.get("/aliases")
 async def list_aliases(service: ServiceDep) -> AliasList:
-    """Names that stand for models, with their weights."""
+    """List the aliases and the weights of their models."""
     aliases = service.models.aliases
     return AliasList(aliases=[Alias(alias=name, weights=w) for name, w in aliases.items()])
 
 
 @router.put("/aliases/{alias}")
 async def set_alias(alias: str, body: AliasRequest, adapters: AdaptersDep) -> Alias:
-    """From the next request on. Several models make an experiment: a reader_id always gets the same
-    of them. The alias `default` answers requests that name no model."""
+    """Create or change an alias, effective from the next request.
+
+    An alias with several models is an experiment: a `reader_id` always gets the same model. The
+    alias `default` answers requests that name no model.
+    """
     await adapters.set_alias(alias, body.weights)
     return Alias(alias=alias, weights=adapters.models.aliases[alias])
 
 
 @router.delete("/aliases/{alias}")
 async def remove_alias(alias: str, adapters: AdaptersDep) -> Removed:
-    """Requests that still use it get a 404."""
+    """Remove an alias. Requests that still name it get a 404."""
     await adapters.remove_alias(alias)
     return Removed(removed=alias)

@@ -1,4 +1,4 @@
-"""POST /feedback: was a story clicked? GET /experiments: what that says of the models."""
+"""POST /feedback: was a story clicked? GET /experiments: what does that say about the models?"""
 
 from typing import Annotated
 
@@ -16,19 +16,22 @@ router = APIRouter(
     tags=["feedback"],
     responses={
         **ERRORS,
-        404: {"model": ErrorResponse, "description": "No such answer is kept, or feedback is off"},
-        503: {"model": ErrorResponse, "description": "The disk is full, slow or gone"},
+        404: {
+            "model": ErrorResponse,
+            "description": "No such answer is kept, or feedback is turned off.",
+        },
+        503: {"model": ErrorResponse, "description": "The disk is full, slow or gone."},
     },
 )
 
 
 @router.post("/feedback")
 async def give_feedback(body: FeedbackRequest, service: ServiceDep) -> FeedbackResponse:
-    """Whether a story of an answer was clicked; the last feedback for a story counts.
+    """Report whether a story of an answer was clicked. The last feedback for a story counts.
 
-    Of an answer of /rank with any feedback, the stories without count as not clicked. So send one
-    `"clicked": false` for an answer that was shown and ignored, and ask with `top_k` for what is
-    shown.
+    Once an answer of /rank has any feedback, its stories without feedback count as not clicked. So
+    send one `"clicked": false` for an answer that was shown and ignored, and set `top_k` to the
+    number of stories shown.
     """
     model = await service.feedback.record(body.id, body.index, body.clicked)
     return FeedbackResponse(id=body.id, index=body.index, model=model, clicked=body.clicked)
@@ -39,12 +42,16 @@ async def experiments(
     service: ServiceDep,
     days: Annotated[
         float | None,
-        Query(gt=0, le=36500, description="only answers of the last days; default: all kept"),
+        Query(
+            gt=0,
+            le=36500,
+            description="Use only the answers of the last `days` days. Default: all answers kept.",
+        ),
     ] = None,
 ) -> ExperimentsResponse:
-    """Click-through by position, online AUC and calibration of each model, with 95 % intervals.
+    """Each model's click-through by position, online AUC and calibration, with 95 % intervals.
 
-    Models differ if their intervals do not overlap. A model asked for through an alias has figures
-    of its own for it: compare those of one alias, whose readers were split by chance.
+    Models differ if their intervals do not overlap. A model has separate figures for each alias by
+    which it was requested. Compare models within one alias, whose readers are split at random.
     """
     return ExperimentsResponse(models=await service.feedback.report(days))

@@ -1,5 +1,5 @@
-"""OpenAI's routes: chat and completions answered by vLLM's own serving code on the same engine, the
-list of models by ours."""
+"""OpenAI's routes. vLLM's own serving code answers chat and completions on the same engine; the
+list of models is ours."""
 
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from app.engine.base import OpenAIAnswer, OpenAIAPI
 from app.errors import BadRequest, NotFound
-from app.http.dependencies import ServiceDep, choose
+from app.http.dependencies import ERRORS, ServiceDep, choose
 from app.http.schemas import ErrorResponse, ModelCard, ModelList
 from app.service import Service
 
@@ -19,11 +19,8 @@ router = APIRouter(
     prefix="/v1",
     tags=["OpenAI"],
     responses={
-        400: {"model": ErrorResponse, "description": "A field is invalid; `param` names it"},
-        404: {"model": ErrorResponse, "description": "No such model"},
-        413: {"model": ErrorResponse, "description": "The body is too large"},
-        503: {"model": ErrorResponse, "description": "Overloaded, or the engine can't answer"},
-        504: {"model": ErrorResponse, "description": "The request ran out of time"},
+        400: {"model": ErrorResponse, "description": "A field is invalid; `param` names it."},
+        **{status: ERRORS[status] for status in (404, 413, 503, 504)},
     },
 )
 CHAT = {
@@ -44,8 +41,8 @@ def openai(service: ServiceDep) -> OpenAIAPI:
 
 
 async def hold() -> AsyncIterator[ExitStack]:
-    """What is held while a request is answered. It is given back once the answer has been sent, and
-    just as well when the request ends before its first byte."""
+    """Resources held for a request. They are released once the answer has been sent, or earlier if
+    the request ends before its first byte."""
     with ExitStack() as held:
         yield held
 
@@ -62,7 +59,10 @@ async def chat_completions(
     held: HoldDep,
     body: Annotated[dict[str, Any], Body(examples=[CHAT])],
 ) -> Response:
-    """OpenAI's chat completions, `stream` included. https://platform.openai.com/docs/api-reference"""
+    """OpenAI's chat completions, including `stream`.
+
+    See https://platform.openai.com/docs/api-reference.
+    """
     accepted = accept(body, request, service, held)
     return respond(await api.chat(accepted, request.headers))
 
@@ -75,14 +75,14 @@ async def completions(
     held: HoldDep,
     body: Annotated[dict[str, Any], Body(examples=[COMPLETION])],
 ) -> Response:
-    """OpenAI's completions, `stream` included."""
+    """OpenAI's completions, including `stream`."""
     accepted = accept(body, request, service, held)
     return respond(await api.complete(accepted, request.headers))
 
 
 @router.get("/models")
 async def models(service: ServiceDep) -> ModelList:
-    """The base or merged model, its adapters and the aliases, by the names that requests use."""
+    """List the names that requests can use: the base or merged model, its adapters, and aliases."""
     served, length = service.models, service.engine.max_prompt_tokens + 1
     parents = {m.name: served.base.name if m.version else None for m in served}
     names = parents | dict.fromkeys(served.aliases)
@@ -97,12 +97,14 @@ async def models(service: ServiceDep) -> ModelList:
 def accept(
     body: dict[str, Any], request: Request, service: Service, held: ExitStack
 ) -> dict[str, Any]:
-    """The body as the engine gets it, once the model that it names is held and its tokens are
-    counted. OpenAI's `user` names the reader. Raises BadRequest, ModelNotFound, Overloaded."""
+    """Choose and hold the request's model, count its tokens, and return the body for the engine.
+
+    OpenAI's `user` identifies the reader. Raises BadRequest, ModelNotFound or Overloaded.
+    """
     name, user = body.get("model"), body.get("user")
     for field, value in (("model", name), ("user", user)):
         if value is not None and not isinstance(value, str):
-            raise BadRequest(f"{field} must be a text", field)
+            raise BadRequest(f"{field} must be a string", field)
     model = choose(request, service, name, user).model
     held.enter_context(service.models.at_work(model))
     held.enter_context(service.admission.work(estimate(body)))
@@ -116,6 +118,6 @@ def respond(answer: OpenAIAnswer) -> Response:
 
 
 def estimate(body: dict[str, Any]) -> int:
-    """Tokens, before vLLM has counted them: a token is about four characters."""
+    """A rough token count before vLLM has tokenized the text, at four characters a token."""
     texts = body.get("messages") or body.get("prompt") or ""
     return len(str(texts)) // 4 + 1

@@ -1,4 +1,4 @@
-"""Health, readiness, metrics."""
+"""Health, readiness and metrics."""
 
 from fastapi import APIRouter
 from fastapi.responses import Response
@@ -9,25 +9,27 @@ from app.http.schemas import ErrorResponse, Health
 
 router = APIRouter(
     tags=["operations"],
-    responses={503: {"model": ErrorResponse, "description": "Not healthy, or not ready"}},
+    responses={
+        503: {"model": ErrorResponse, "description": "The service is not healthy or not ready."}
+    },
 )
 
 
 @router.get("/health")
 async def health(service: ServiceDep) -> Health:
-    """The process answers and its engine is alive."""
+    """Check that the process answers and its engine is alive."""
     service.engine.check_health()
     return Health(status="ok")
 
 
 @router.get("/ready")
 async def ready(service: ServiceDep) -> Health:
-    """The model is loaded and has given a score, and the engine is alive."""
+    """Check that each model has given a score and the engine is alive."""
     service.check_ready()
     return Health(status="ok")
 
 
 @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_model=None)
 async def metrics() -> Response:
-    """Ours and vLLM's metrics in Prometheus's text format."""
+    """Our metrics and vLLM's, in Prometheus's text format."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

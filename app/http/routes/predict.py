@@ -1,4 +1,4 @@
-"""POST /predict and /predict/batch: will this reader click this story?"""
+"""POST /predict and /predict/batch: will a reader click a story?"""
 
 from fastapi import APIRouter, Request
 
@@ -13,14 +13,14 @@ router = APIRouter(tags=["predictions"], responses=ERRORS)
 
 
 def keep(service: Service, request_id: str, predictions: Predictions) -> None:
-    """For feedback: each story stands alone."""
+    """Keep the answer for feedback, with its stories unranked."""
     probabilities = [prediction.probability for prediction in predictions.items]
     service.feedback.keep(request_id, predictions.model, predictions.alias, probabilities)
 
 
 @router.post("/predict")
 async def predict(body: PredictRequest, request: Request, service: ServiceDep) -> PredictResponse:
-    """The probability that a reader clicks one story."""
+    """Predict the probability that a reader clicks one story."""
     limits, request_id = service.settings.limits, request.state.request_id
     pairs = [(reader(body, limits), [story(body.target, limits, "target")])]
     choice = choose(request, service, body.model, body.reader_id)
@@ -44,7 +44,7 @@ async def predict(body: PredictRequest, request: Request, service: ServiceDep) -
 
 @router.post("/predict/batch")
 async def predict_batch(body: BatchRequest, request: Request, service: ServiceDep) -> BatchResponse:
-    """Many independent pairs of a reader and a story at once."""
+    """Predict clicks for many independent pairs of a reader and a story."""
     limits, request_id = service.settings.limits, request.state.request_id
     if len(body.pairs) > limits.max_pairs:
         raise InvalidValue(f"pairs: at most {limits.max_pairs} here", "pairs")

@@ -15,7 +15,7 @@ router = APIRouter(tags=["predictions"], responses=ERRORS)
 
 @router.post("/rank")
 async def rank(body: RankRequest, request: Request, service: ServiceDep) -> RankResponse:
-    """One reader's candidates, the most probable click first; equal ones keep their order."""
+    """Rank candidates for one reader, the most probable click first. Ties keep their order."""
     limits, request_id = service.settings.limits, request.state.request_id
     if len(body.candidates) > limits.max_candidates:
         raise InvalidValue(f"candidates: at most {limits.max_candidates} here", "candidates")

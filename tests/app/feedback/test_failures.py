@@ -50,7 +50,7 @@ async def test_a_sender_that_leaves_harms_nothing(tmp_path: Path) -> None:
 async def test_a_slow_disk_costs_answers_not_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.feedback.store.QUEUED", 20)
+    monkeypatch.setattr("app.feedback.store.MAX_QUEUED", 20)
     dropped = count("dropped")
     with running(tmp_path / "file") as store:
         with locked(tmp_path / "file"):

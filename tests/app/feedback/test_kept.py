@@ -72,7 +72,7 @@ async def test_old_answers_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 async def test_old_answers_go_without_traffic_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.feedback.store.IDLE_S", 0.05)
+    monkeypatch.setattr("app.feedback.store.IDLE_TRIM_S", 0.05)
     with running(tmp_path / "file", days=0.3 / DAY) as store:
         store.keep("old", "m", None, [0.5])
         await store.record("old", 0, True)
@@ -82,7 +82,7 @@ async def test_old_answers_go_without_traffic_too(
 async def test_many_old_answers_go_in_small_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "TRIM", 100)
+    monkeypatch.setattr(tables, "MAX_TRIMMED", 100)
     file = tmp_path / "file"
     with running(file) as store:
         for number in range(950):
@@ -146,7 +146,7 @@ async def test_a_start_waits_for_one_that_is_making_the_file(tmp_path: Path) -> 
         store.stop()
         other.execute("BEGIN IMMEDIATE")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tables, "BUSY_S", 0.1)
+            patch.setattr(tables, "LOCK_TIMEOUT_S", 0.1)
             with pytest.raises(StartupError, match="locked"):
                 FeedbackStore(tmp_path / "file", 30, 1000).start()
 

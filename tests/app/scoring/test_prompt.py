@@ -205,7 +205,7 @@ def test_each_candidate_gets_the_prompt_it_would_get_alone(smollm2: Encoder) -> 
 
 def test_a_target_that_does_not_fit_is_named(smollm2: Encoder) -> None:
     builder = PromptBuilder(smollm2, Profile())
-    with pytest.raises(PromptTooLong, match="tokens of prompt, the model takes 200") as caught:
+    with pytest.raises(PromptTooLong, match="tokens; the model takes 200") as caught:
         builder.build(EXAMPLE, [Story("t"), Story("word " * 300)], 200)
     assert caught.value.index == 1
 
