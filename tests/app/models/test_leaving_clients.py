@@ -3,7 +3,8 @@ engine agree afterwards."""
 
 import asyncio
 import json
-import time
+import threading
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from tests.support.adapter_calls import load, names, predict, room_for_two, thre
 from tests.support.models import SMOLLM2
 
 root, settings = pytest.fixture(three_versions), pytest.fixture(room_for_two)
-IN_TIME = {"X-Request-Timeout-Ms": "200"}
 
 
 def on_disk(settings: Settings) -> set[str]:
@@ -31,10 +31,19 @@ def on_record(settings: Settings) -> dict[str, int]:
     return {name: adapter["version"] for name, adapter in kept.items()}
 
 
-async def until(condition: Any) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+async def leave(request: Coroutine[Any, Any, httpx.Response], once: Callable[[], bool]) -> None:
+    """The client of `request` leaves once a condition holds."""
+    asking = asyncio.create_task(request)
+    await until(once)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
 
 
 @pytest.fixture
@@ -55,12 +64,19 @@ async def drained(client: httpx.AsyncClient, app: FastAPI) -> Any:
     await at_work
 
 
-async def test_a_deadline_while_the_old_version_drains_keeps_the_new_one(
+async def test_a_deadline_while_the_old_version_drains_is_a_504(
+    client: httpx.AsyncClient, settings: Settings, drained: asyncio.Event
+) -> None:
+    body, header = {"name": "news", "path": "v2"}, {"X-Request-Timeout-Ms": "1500"}
+    assert (await client.post("/adapters", json=body, headers=header)).status_code == 504
+    assert on_record(settings) == {"news": 2}
+    assert on_disk(settings) == {"news@1", "news@2"}
+
+
+async def test_a_client_that_leaves_while_the_old_version_drains_keeps_the_new_one(
     client: httpx.AsyncClient, settings: Settings, engine: FakeEngine, drained: asyncio.Event
 ) -> None:
-    body = {"name": "news", "path": "v2"}
-    answer = await client.post("/adapters", json=body, headers=IN_TIME)
-    assert answer.status_code == 504
+    await leave(load(client, "news", "v2"), lambda: on_record(settings) == {"news": 2})
     assert on_record(settings) == {"news": 2}
     assert on_disk(settings) == {"news@1", "news@2"}
     assert engine.adapters == {"news@1", "news@2"}
@@ -71,11 +87,10 @@ async def test_a_deadline_while_the_old_version_drains_keeps_the_new_one(
     assert on_disk(settings) == {"news@3"}
 
 
-async def test_a_deadline_while_an_unloaded_adapter_drains_unloads_it_all_the_same(
+async def test_a_client_that_leaves_while_an_adapter_drains_unloads_it_all_the_same(
     client: httpx.AsyncClient, settings: Settings, engine: FakeEngine, drained: asyncio.Event
 ) -> None:
-    assert (await client.delete("/adapters/news", headers=IN_TIME)).status_code == 504
-    assert on_record(settings) == {}
+    await leave(client.delete("/adapters/news"), lambda: not on_record(settings))
     assert await names(client) == [SMOLLM2.name]
     assert engine.adapters == {"news@1"}
     drained.set()
@@ -83,10 +98,10 @@ async def test_a_deadline_while_an_unloaded_adapter_drains_unloads_it_all_the_sa
 
 
 async def test_the_next_change_waits_for_a_version_that_still_drains(
-    client: httpx.AsyncClient, engine: FakeEngine, drained: asyncio.Event
+    client: httpx.AsyncClient, settings: Settings, engine: FakeEngine, drained: asyncio.Event
 ) -> None:
     """Else the engine would hold more than the one version that it has room for."""
-    await client.post("/adapters", json={"name": "news", "path": "v2"}, headers=IN_TIME)
+    await leave(load(client, "news", "v2"), lambda: on_record(settings) == {"news": 2})
     next_change = asyncio.create_task(load(client, "news", "v3"))
     await asyncio.sleep(0.1)
     assert engine.adapters == {"news@1", "news@2"}
@@ -98,25 +113,30 @@ async def test_the_next_change_waits_for_a_version_that_still_drains(
 async def test_a_version_that_still_drains_at_the_end_leaves_no_files(
     app: FastAPI, client: httpx.AsyncClient, settings: Settings, drained: asyncio.Event
 ) -> None:
-    await client.delete("/adapters/news", headers=IN_TIME)
+    await leave(client.delete("/adapters/news"), lambda: not on_record(settings))
     await app.state.service.adapters.stop()
     assert on_disk(settings) == set()
 
 
-async def test_a_deadline_while_files_are_copied_leaves_none(
+async def test_a_client_that_leaves_while_files_are_copied_leaves_none(
     client: httpx.AsyncClient,
     settings: Settings,
     engine: FakeEngine,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    copying, go_on = threading.Event(), threading.Event()
+
     def copy_slowly(source: Path, folder: Path) -> None:
-        time.sleep(0.4)
+        copying.set()
+        assert go_on.wait(5)
         copy_files(source, folder)
 
     monkeypatch.setattr("app.models.adapters.copy_files", copy_slowly)
-    body = {"name": "news", "path": "v1"}
-    assert (await client.post("/adapters", json=body, headers=IN_TIME)).status_code == 504
-    await asyncio.sleep(0.5)
+    leaving = asyncio.create_task(leave(load(client, "news", "v1"), copying.is_set))
+    await until(copying.is_set)
+    await asyncio.sleep(0.1)
+    go_on.set()
+    await leaving
     assert on_disk(settings) == set()
     assert engine.adapters == set()
     assert await names(client) == [SMOLLM2.name]
