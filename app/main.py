@@ -11,17 +11,37 @@ from app import __version__
 from app.admission import Admission
 from app.engine.base import Engine
 from app.feedback.store import FeedbackStore
-from app.http import errors, middleware
-from app.http.routes import adapters, feedback, openai, operations, page, predict, rank
-from app.http.tracing import Tracing
+from app.http import errors
+from app.http.middleware.admission import Admit
+from app.http.middleware.body_limit import BodyLimit
+from app.http.middleware.context import RequestContext
+from app.http.middleware.deadline import Deadline
+from app.http.middleware.disconnect import CancelOnDisconnect
+from app.http.middleware.tracing import Tracing
+from app.http.routes import (
+    adapters,
+    aliases,
+    experiments,
+    feedback,
+    openai,
+    operations,
+    page,
+    predict,
+    rank,
+)
 from app.models.adapters import Adapters
+from app.models.aliases import Aliases
 from app.models.folders import read_models
+from app.models.kept import KeptFile
 from app.observability.progress import step
 from app.recommender import Recommender
 from app.security.hosts import allow_origins
 from app.security.middleware import Security
 from app.service import Service
 from app.settings import Settings
+
+ROUTES = (*(predict, rank, feedback, experiments, openai, adapters, aliases, operations, page),)
+"""In the order in which the API reference lists them."""
 
 
 def create_app(
@@ -41,17 +61,17 @@ def create_app(
     )
     app.state.service = service
     errors.install(app)
-    for routes in (predict, rank, feedback, openai, adapters, operations, page):
+    for routes in ROUTES:
         app.include_router(routes.router)
     # The middleware added last is the outermost.
-    app.add_middleware(middleware.CancelOnDisconnect)
-    app.add_middleware(middleware.Deadline, default_ms=settings.limits.timeout_ms)
-    app.add_middleware(middleware.Admit, admission=service.admission)
-    app.add_middleware(middleware.BodyLimit, max_bytes=settings.limits.max_body_bytes)
+    app.add_middleware(CancelOnDisconnect)
+    app.add_middleware(Deadline, default_ms=settings.limits.timeout_ms)
+    app.add_middleware(Admit, admission=service.admission)
+    app.add_middleware(BodyLimit, max_bytes=settings.limits.max_body_bytes)
     app.add_middleware(Security, keys=settings.api_keys)
     if settings.trace_endpoint is not None:
         app.add_middleware(Tracing)
-    app.add_middleware(middleware.RequestContext)
+    app.add_middleware(RequestContext)
     allow_origins(app, settings.cors_origins)
     return app
 
@@ -65,12 +85,15 @@ def make_service(
     models = read_models(settings)
     engine = engine or vllm_engine(settings)
     admission = Admission(settings.limits.max_pending_requests)
+    kept = KeptFile(settings.state / "registry.json")
     return Service(
         settings=settings,
         models=models,
         engine=engine,
         admission=admission,
-        adapters=Adapters(settings, models, engine),
+        kept=kept,
+        adapters=Adapters(settings, models, engine, kept),
+        aliases=Aliases(settings, models, kept),
         feedback=feedback_store
         or FeedbackStore(
             settings.state / "feedback.sqlite", settings.feedback_days, settings.feedback_answers

@@ -9,6 +9,8 @@ from app.engine.base import Engine
 from app.errors import EngineUnavailable, StartupError
 from app.feedback.store import FeedbackStore
 from app.models.adapters import PROBE, PROBE_TARGET, Adapters
+from app.models.aliases import Aliases
+from app.models.kept import KeptFile
 from app.models.registry import Choice, ModelRegistry
 from app.observability.progress import step
 from app.observability.tracing import exporting
@@ -27,7 +29,9 @@ class Service:
     models: ModelRegistry
     engine: Engine
     admission: Admission
+    kept: KeptFile
     adapters: Adapters
+    aliases: Aliases
     feedback: FeedbackStore
     recommender: Recommender
     changes_refused: str | None = None
@@ -39,6 +43,7 @@ class Service:
         if any of this fails, stop what was started. Raises StartupError."""
         async with AsyncExitStack() as stack:
             stack.callback(self.feedback.stop)
+            self.kept.read()
             self.feedback.start()  # first, so that a file that can't be opened fails at once
             stack.push_async_callback(self.engine.stop)
             with step(f"model {self.settings.base_name} from {self.settings.model}"):
@@ -47,6 +52,7 @@ class Service:
             self.admission.allow_tokens(limit or 2 * self.engine.step_tokens)
             stack.push_async_callback(self.adapters.stop)
             await self.adapters.start()
+            self.aliases.start()
             await self._score_once()
             with exporting(self.settings.trace_endpoint):
                 yield

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from app.errors import Conflict
 from app.http.schemas import ErrorResponse
 from app.models.registry import Choice
 from app.service import Service
@@ -19,6 +20,14 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     },
     504: {"model": ErrorResponse, "description": "The request exceeded its deadline."},
 }
+FEEDBACK_ERRORS: dict[int | str, dict[str, Any]] = {
+    **ERRORS,
+    404: {
+        "model": ErrorResponse,
+        "description": "No such answer is kept, or feedback is turned off.",
+    },
+    503: {"model": ErrorResponse, "description": "The disk is full, slow or gone."},
+}
 
 
 def service_of(request: Request) -> Service:
@@ -27,6 +36,25 @@ def service_of(request: Request) -> Service:
 
 
 ServiceDep = Annotated[Service, Depends(service_of)]
+
+
+def changeable(service: ServiceDep) -> Service:
+    """The service, to change its adapters or aliases. Raises Conflict if that can't be done over
+    HTTP."""
+    if service.changes_refused is not None:
+        raise Conflict(service.changes_refused)
+    return service
+
+
+ChangeableDep = Annotated[Service, Depends(changeable)]
+CHANGE_ERRORS: dict[int | str, dict[str, Any]] = {
+    **ERRORS,
+    404: {"model": ErrorResponse, "description": "There is no such adapter, alias or model."},
+    409: {
+        "model": ErrorResponse,
+        "description": "The change conflicts with the settings or with what is served now.",
+    },
+}
 
 
 def choose(request: Request, service: Service, name: str | None, reader_id: str | None) -> Choice:

@@ -1,4 +1,4 @@
-"""Adapters and aliases: loaded at start-up or while serving, checked, and kept across restarts.
+"""Adapters: loaded at start-up or while serving, checked, and kept across restarts.
 
 A failed load changes nothing. Each load creates a new version with its own copy of the files and
 its own name in the engine, so that it never uses another version's cached prefixes.
@@ -7,7 +7,7 @@ its own name in the engine, so that it never uses another version's cached prefi
 import asyncio
 import logging
 import shutil
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,13 +16,11 @@ from app.errors import (
     AdapterRejected,
     Conflict,
     EngineUnavailable,
-    InvalidValue,
-    ModelNotFound,
     StartupError,
 )
 from app.models.adapter_folder import check_adapter, check_name, copy_files, find_below
 from app.models.folders import read_prompts
-from app.models.kept import KeptAdapter, KeptModels
+from app.models.kept import KeptAdapter, KeptFile
 from app.models.registry import ModelRegistry, ServedModel
 from app.observability import metrics
 from app.observability.progress import step
@@ -35,28 +33,25 @@ PROBE_TARGET = Story("Microsoft builds a wind farm")
 
 
 class Adapters:
-    """Operators' changes to adapters and aliases while the service runs, one at a time."""
+    """Operators' changes to adapters while the service runs, one at a time."""
 
-    def __init__(self, settings: Settings, models: ModelRegistry, engine: Engine) -> None:
+    def __init__(
+        self, settings: Settings, models: ModelRegistry, engine: Engine, kept: KeptFile
+    ) -> None:
         self.settings = settings
         self.models = models
         self.engine = engine
         self.failed: dict[str, str] = {}
         """Name → reason, for kept adapters that could not be loaded at this start."""
         self._encoder = models.base.prompts.encoder
-        self._file = settings.state / "registry.json"
-        self._kept = KeptModels()
-        self._changing = asyncio.Lock()
+        self._kept = kept
         self._retiring: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Load the adapters in the settings, then those kept from before the restart. Kept aliases
-        take precedence over those in the settings.
+        """Load the adapters in the settings, then those kept from before the restart.
 
         Raises StartupError, except for a kept adapter that fails, which is left out.
         """
-        self._kept = KeptModels.read(self._file)
-        self.models.aliases |= self._kept.aliases
         await self.engine.use_labels(self.models.base.labels)
         for name, folder in self.settings.adapters.items():
             try:
@@ -65,14 +60,9 @@ class Adapters:
                     await self._bring(ServedModel(name, 1, folder, prompts, folder))
             except AdapterRejected as error:
                 raise StartupError(str(error)) from error
-        for name, kept in self._kept.adapters.items():
+        for name, kept in self._kept.content.adapters.items():
             if name not in self.models:
                 await self._bring_back(name, kept)
-        for alias, weights in self.models.aliases.items():
-            if alias in self.models:
-                raise StartupError(f"alias {alias!r} has a model's name")
-            if not any(name in self.models for name in weights):
-                raise StartupError(f"alias {alias!r}: none of {', '.join(weights)} is served")
 
     async def stop(self) -> None:
         """Give up waiting for the requests of an old version."""
@@ -83,7 +73,7 @@ class Adapters:
 
     def list_failed(self) -> list[tuple[str, KeptAdapter, str]]:
         """The kept adapters that could not be loaded at this start: name, adapter and reason."""
-        kept = self._kept.adapters
+        kept = self._kept.content.adapters
         return [(name, kept[name], error) for name, error in self.failed.items()]
 
     async def load(self, name: str, path: str) -> ServedModel:
@@ -95,11 +85,11 @@ class Adapters:
         Raises InvalidValue, Conflict or AdapterRejected; nothing has changed then.
         """
         check_name(name)
-        async with self._changing:
+        async with self._kept.changing:
             await self._retired()
             source = find_below(self.settings.adapter_root, path)
             self._check_free(name)
-            version = self._kept.versions.get(name, 0) + 1
+            version = self._kept.content.versions.get(name, 0) + 1
             folder = self._folder_of(name, version)
             try:
                 model = await self._prepare(name, version, source, folder)
@@ -120,16 +110,16 @@ class Adapters:
 
     async def unload(self, name: str) -> None:
         """Unload an adapter. Raises ModelNotFound, or Conflict if settings or an alias use it."""
-        async with self._changing:
+        async with self._kept.changing:
             await self._retired()
             old = None if name in self.failed else self.models.get(name, "name")
-            kept = self._kept.adapters.get(name)
+            kept = self._kept.content.adapters.get(name)
             if kept is None:
                 raise Conflict(f"{name} is set by the service's settings: change those", "name")
             users = [alias for alias, weights in self.models.aliases.items() if name in weights]
             if users:
                 raise Conflict(f"{name} is in use by {', '.join(users)}: move it first", "name")
-            self._keep(self._kept.without_adapter(name))
+            self._kept.keep(self._kept.content.without_adapter(name))
             self.failed.pop(name, None)
             if old is None:
                 shutil.rmtree(self._folder_of(name, kept.version), ignore_errors=True)
@@ -137,32 +127,6 @@ class Adapters:
                 self.models.remove(name)
                 self._retire(old)
                 await self._retired()
-
-    async def set_alias(self, alias: str, weights: Mapping[str, float]) -> None:
-        """Create or change an alias, effective from the next request.
-
-        Raises ModelNotFound, Conflict or InvalidValue.
-        """
-        check_name(alias, "alias")
-        async with self._changing:
-            if alias in self.models or alias in self.failed:
-                raise Conflict(f"{alias} is a model's name", "alias")
-            for name in weights:
-                self.models.get(name, f"weights.{name}")
-            used = {name: weight for name, weight in weights.items() if weight > 0}
-            if not used:
-                raise InvalidValue("weights: at least one must be above 0", "weights")
-            self._set_aliases({**self.models.aliases, alias: used})
-
-    async def remove_alias(self, alias: str) -> None:
-        """Remove an alias. Raises ModelNotFound, or Conflict if the settings use it."""
-        async with self._changing:
-            if alias not in self.models.aliases:
-                raise ModelNotFound(f"no alias {alias!r}", "alias")
-            if alias == self.models.default or alias in self.settings.aliases:
-                raise Conflict(f"{alias} is set by the service's settings: change those", "alias")
-            aliases = self.models.aliases
-            self._set_aliases({name: aliases[name] for name in aliases if name != alias})
 
     async def _prepare(self, name: str, version: int, source: Path, folder: Path) -> ServedModel:
         """Copy an adapter, check it, load it into the engine and record it; returns the model to
@@ -174,7 +138,8 @@ class Adapters:
         model = ServedModel(name, version, folder, read_prompts(self._encoder, folder), source)
         await self._prove(model)
         try:
-            self._keep(self._kept.with_adapter(name, KeptAdapter(version=version, source=source)))
+            kept = KeptAdapter(version=version, source=source)
+            self._kept.keep(self._kept.content.with_adapter(name, kept))
         except BaseException:
             await to_its_end(self.engine.unload_adapter(str(model.adapter)))
             raise
@@ -247,18 +212,6 @@ class Adapters:
         others = [model.name for model in self.models if model.version and model.name != name]
         if len(others) >= self.settings.room_for_adapters:
             raise Conflict(f"there is room for {len(others)} adapters: unload one of {others}")
-
-    def _set_aliases(self, aliases: Mapping[str, Mapping[str, float]]) -> None:
-        self._keep(self._kept.with_aliases(aliases))
-        self.models.aliases = {alias: dict(weights) for alias, weights in aliases.items()}
-
-    def _keep(self, kept: KeptModels) -> None:
-        """Record a change, on disk first. Raises Conflict if the file can't be written."""
-        try:
-            kept.write(self._file)
-        except OSError as error:
-            raise Conflict(f"nothing changed: can't write {self._file}: {error.strerror}") from None
-        self._kept = kept
 
     def _folder_of(self, name: str, version: int) -> Path:
         return self.settings.state / "adapters" / f"{name}@{version}"

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.errors import AdapterRejected, ClientError, StartupError
 from app.models.adapter_folder import find_below
 from app.models.adapters import Adapters
+from app.models.aliases import Aliases
 from app.observability import metrics
 
 logger = logging.getLogger("frontpage")
@@ -50,7 +51,7 @@ class Desired(BaseModel):
             raise StartupError(f"user_config: {field}: {first['msg']}") from None
 
 
-async def apply(desired: Desired, adapters: Adapters) -> list[str]:
+async def apply(desired: Desired, adapters: Adapters, aliases: Aliases) -> list[str]:
     """Load new adapters, change aliases, unload what is no longer declared; returns the problems.
 
     A change that fails leaves things as they were: if an adapter is rejected, its old version is
@@ -77,9 +78,9 @@ async def apply(desired: Desired, adapters: Adapters) -> list[str]:
     for alias, wanted in desired.aliases.items():
         weights = {name: weight for name, weight in wanted.weights.items() if weight > 0}
         if models.aliases.get(alias) != weights:
-            await attempt(f"alias {alias}", adapters.set_alias, alias, weights)
+            await attempt(f"alias {alias}", aliases.set, alias, weights)
     for alias in set(models.aliases) - set(desired.aliases) - set(settings.aliases):
-        await attempt(f"alias {alias}", adapters.remove_alias, alias)
+        await attempt(f"alias {alias}", aliases.remove, alias)
     loaded = {model.name for model in models if model.version}
     for name in loaded - set(settings.adapters) - set(desired.adapters):
         await attempt(f"adapter {name}", adapters.unload, name)

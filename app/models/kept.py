@@ -1,12 +1,13 @@
 """The adapters loaded and aliases set while serving, which are kept across restarts."""
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from app.errors import StartupError
+from app.errors import Conflict, StartupError
 
 Weights = Mapping[str, float]
 
@@ -61,3 +62,24 @@ class KeptModels(BaseModel):
 
     def with_aliases(self, aliases: Mapping[str, Weights]) -> Self:
         return self.model_copy(update={"aliases": aliases})
+
+
+class KeptFile:
+    """registry.json and what it holds now. Whoever changes it holds `changing` for so long."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.content = KeptModels()
+        self.changing = asyncio.Lock()
+
+    def read(self) -> None:
+        """Raises StartupError."""
+        self.content = KeptModels.read(self.file)
+
+    def keep(self, content: KeptModels) -> None:
+        """Record a change, on disk first. Raises Conflict if the file can't be written."""
+        try:
+            content.write(self.file)
+        except OSError as error:
+            raise Conflict(f"nothing changed: can't write {self.file}: {error.strerror}") from None
+        self.content = content

@@ -12,7 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import DeadlineExceeded, EngineUnavailable, Overloaded, ServiceError
 from app.http.errors import respond
-from app.http.middleware import ID_HEADER, MILLISECONDS, TIMEOUT_HEADER, choose_id
+from app.http.middleware.context import ID_HEADER, choose_id
+from app.http.middleware.deadline import MILLISECONDS, TIMEOUT_HEADER
 
 logger = logging.getLogger("frontpage")
 RAY_TIMEOUT_HEADER = "x-request-timeout-seconds"

@@ -78,7 +78,9 @@ class Replica:
         from app.observability import metrics
 
         try:
-            problems = await apply(Desired.read(user_config), self.service.adapters)
+            problems = await apply(
+                Desired.read(user_config), self.service.adapters, self.service.aliases
+            )
         except StartupError as error:
             metrics.ADAPTER_LOADS.labels("rejected").inc()
             problems = [str(error)]

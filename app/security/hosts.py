@@ -7,7 +7,8 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.http.errors import ForeignHost
-from app.http.middleware import ID_HEADER, TIMEOUT_HEADER
+from app.http.middleware.context import ID_HEADER
+from app.http.middleware.deadline import TIMEOUT_HEADER
 from app.settings import Settings
 
 logger = logging.getLogger("frontpage")

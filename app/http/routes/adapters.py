@@ -1,44 +1,11 @@
-"""Routes that list and change adapters and aliases while the service runs."""
+"""Routes that list, load and unload adapters while the service runs."""
 
-from typing import Annotated
+from fastapi import APIRouter
 
-from fastapi import APIRouter, Depends
+from app.http.dependencies import CHANGE_ERRORS, ChangeableDep, ServiceDep
+from app.http.schemas import Adapter, AdapterList, AdapterRequest, Removed
 
-from app.errors import Conflict
-from app.http.dependencies import ERRORS, ServiceDep
-from app.http.schemas import (
-    Adapter,
-    AdapterList,
-    AdapterRequest,
-    Alias,
-    AliasList,
-    AliasRequest,
-    ErrorResponse,
-    Removed,
-)
-from app.models.adapters import Adapters
-
-router = APIRouter(
-    tags=["adapters"],
-    responses={
-        **ERRORS,
-        404: {"model": ErrorResponse, "description": "There is no such adapter, alias or model."},
-        409: {
-            "model": ErrorResponse,
-            "description": "The change conflicts with the settings or with what is served now.",
-        },
-    },
-)
-
-
-def changeable(service: ServiceDep) -> Adapters:
-    """The adapters, to change them. Raises Conflict if they can't be changed over HTTP."""
-    if service.changes_refused is not None:
-        raise Conflict(service.changes_refused)
-    return service.adapters
-
-
-AdaptersDep = Annotated[Adapters, Depends(changeable)]
+router = APIRouter(tags=["adapters"], responses=CHANGE_ERRORS)
 
 
 @router.get("/adapters")
@@ -59,43 +26,18 @@ async def list_adapters(service: ServiceDep) -> AdapterList:
 
 
 @router.post("/adapters", status_code=201)
-async def load_adapter(body: AdapterRequest, adapters: AdaptersDep) -> Adapter:
+async def load_adapter(body: AdapterRequest, service: ChangeableDep) -> Adapter:
     """Check a LoRA adapter, load it, verify that it changes a score, then serve it under its name.
 
     If any of these steps fails, nothing changes. If the name is already served, this loads its next
     version: new requests use that version, and requests in progress finish with the old one.
     """
-    m = await adapters.load(body.name, body.path)
+    m = await service.adapters.load(body.name, body.path)
     return Adapter(name=m.name, version=m.version, source=str(m.source), status="serving")
 
 
 @router.delete("/adapters/{name}")
-async def unload_adapter(name: str, adapters: AdaptersDep) -> Removed:
+async def unload_adapter(name: str, service: ChangeableDep) -> Removed:
     """Unload an adapter once its requests have finished. Refused while an alias names it."""
-    await adapters.unload(name)
+    await service.adapters.unload(name)
     return Removed(removed=name)
-
-
-@router.get("/aliases")
-async def list_aliases(service: ServiceDep) -> AliasList:
-    """List the aliases and the weights of their models."""
-    aliases = service.models.aliases
-    return AliasList(aliases=[Alias(alias=name, weights=w) for name, w in aliases.items()])
-
-
-@router.put("/aliases/{alias}")
-async def set_alias(alias: str, body: AliasRequest, adapters: AdaptersDep) -> Alias:
-    """Create or change an alias, effective from the next request.
-
-    An alias with several models is an experiment: a `reader_id` always gets the same model. The
-    alias `default` answers requests that name no model.
-    """
-    await adapters.set_alias(alias, body.weights)
-    return Alias(alias=alias, weights=adapters.models.aliases[alias])
-
-
-@router.delete("/aliases/{alias}")
-async def remove_alias(alias: str, adapters: AdaptersDep) -> Removed:
-    """Remove an alias. Requests that still name it get a 404."""
-    await adapters.remove_alias(alias)
-    return Removed(removed=alias)

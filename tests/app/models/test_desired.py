@@ -9,8 +9,9 @@ import pytest
 from app.engine.fake import FakeEngine
 from app.errors import StartupError
 from app.main import create_app
-from app.models.adapters import Adapters
-from app.models.desired import Desired, apply
+from app.models import desired
+from app.models.desired import Desired
+from app.service import Service
 from app.settings import Settings
 from tests.support.adapter_folders import write_adapter
 from tests.support.models import SMOLLM2
@@ -35,7 +36,7 @@ def declared(adapters: dict[str, str], **aliases: dict[str, float]) -> Desired:
 
 
 @pytest.fixture
-async def adapters(tmp_path: Path) -> AsyncIterator[Adapters]:
+async def service(tmp_path: Path) -> AsyncIterator[Service]:
     root = tmp_path / "adapters"
     for name in ("one", "two"):
         write_adapter(root / name)
@@ -44,35 +45,39 @@ async def adapters(tmp_path: Path) -> AsyncIterator[Adapters]:
         FakeEngine(),
     )
     async with app.router.lifespan_context(app):
-        yield app.state.service.adapters
+        yield app.state.service
 
 
-def served(adapters: Adapters) -> dict[str, str]:
-    return {model.name: model.source.name for model in adapters.models if model.version}
+def served(service: Service) -> dict[str, str]:
+    return {model.name: model.source.name for model in service.models if model.version}
 
 
-async def test_what_is_declared_is_served_and_what_is_not_is_gone(adapters: Adapters) -> None:
-    assert await apply(declared({"news": "one"}, default={"news": 1}), adapters) == []
-    assert served(adapters) == {"news": "one"}
-    assert adapters.models.choose(None, "r").model.name == "news"
+async def apply(given: Desired, service: Service) -> list[str]:
+    return await desired.apply(given, service.adapters, service.aliases)
+
+
+async def test_what_is_declared_is_served_and_what_is_not_is_gone(service: Service) -> None:
+    assert await apply(declared({"news": "one"}, default={"news": 1}), service) == []
+    assert served(service) == {"news": "one"}
+    assert service.models.choose(None, "r").model.name == "news"
     both = declared({"news": "two", "old": "one"}, test={"news": 1, "old": 1})
-    assert await apply(both, adapters) == []
-    assert served(adapters) == {"news": "two", "old": "one"}
-    assert adapters.models.get("news").version == 2
-    assert set(adapters.models.aliases) == {"test"}
-    again = adapters.models.get("news")
-    assert await apply(both, adapters) == []
-    assert adapters.models.get("news") is again, "loaded again though nothing changed"
-    assert await apply(declared({}), adapters) == []
-    assert served(adapters) == {}
+    assert await apply(both, service) == []
+    assert served(service) == {"news": "two", "old": "one"}
+    assert service.models.get("news").version == 2
+    assert set(service.models.aliases) == {"test"}
+    again = service.models.get("news")
+    assert await apply(both, service) == []
+    assert service.models.get("news") is again, "loaded again though nothing changed"
+    assert await apply(declared({}), service) == []
+    assert served(service) == {}
 
 
-async def test_what_fails_leaves_the_old_serving(adapters: Adapters) -> None:
-    await apply(declared({"news": "one"}, default={"news": 1}), adapters)
+async def test_what_fails_leaves_the_old_serving(service: Service) -> None:
+    await apply(declared({"news": "one"}, default={"news": 1}), service)
     [adapter, alias, _] = await apply(
-        declared({"missing": "three"}, default={"missing": 1}), adapters
+        declared({"missing": "three"}, default={"missing": 1}), service
     )
     assert "adapter missing" in adapter
     assert "alias default" in alias
-    assert served(adapters) == {"news": "one"}
-    assert adapters.models.choose(None, "r").model.name == "news"
+    assert served(service) == {"news": "one"}
+    assert service.models.choose(None, "r").model.name == "news"

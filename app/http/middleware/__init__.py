@@ -1,0 +1,1 @@
+"""Pure ASGI middleware, because Starlette's BaseHTTPMiddleware hides disconnects from handlers."""

@@ -1,0 +1,34 @@
+"""Requests that make the engine work, counted and refused before their bodies are read."""
+
+import asyncio
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.admission import Admission
+from app.errors import EngineUnavailable, Overloaded
+from app.http.errors import respond
+from app.http.policy import is_work
+
+
+class Admit:
+    """Counts the requests that make the engine work, and refuses those beyond the limits before
+    their bodies are read."""
+
+    def __init__(self, app: ASGIApp, admission: Admission) -> None:
+        self.app = app
+        self.admission = admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not is_work(scope):
+            return await self.app(scope, receive, send)
+        try:
+            with self.admission.request():
+                await self.app(scope, receive, send)
+        except Overloaded as error:  # raised by admission; the application answers its own errors
+            await respond(error, scope["state"]["request_id"])(scope, receive, send)
+        except asyncio.CancelledError:  # uvicorn cancels requests at the end of the drain
+            if not self.admission.draining.is_set() or scope["state"]["is_answering"]:
+                raise
+            stopped = EngineUnavailable("the service has stopped; try another instance")
+            await respond(stopped, scope["state"]["request_id"])(scope, receive, send)
+        return None

@@ -1,0 +1,33 @@
+"""Routes that list and change aliases while the service runs."""
+
+from fastapi import APIRouter
+
+from app.http.dependencies import CHANGE_ERRORS, ChangeableDep, ServiceDep
+from app.http.schemas import Alias, AliasList, AliasRequest, Removed
+
+router = APIRouter(tags=["adapters"], responses=CHANGE_ERRORS)
+
+
+@router.get("/aliases")
+async def list_aliases(service: ServiceDep) -> AliasList:
+    """List the aliases and the weights of their models."""
+    aliases = service.models.aliases
+    return AliasList(aliases=[Alias(alias=name, weights=w) for name, w in aliases.items()])
+
+
+@router.put("/aliases/{alias}")
+async def set_alias(alias: str, body: AliasRequest, service: ChangeableDep) -> Alias:
+    """Create or change an alias, effective from the next request.
+
+    An alias with several models is an experiment: a `reader_id` always gets the same model. The
+    alias `default` answers requests that name no model.
+    """
+    await service.aliases.set(alias, body.weights)
+    return Alias(alias=alias, weights=service.models.aliases[alias])
+
+
+@router.delete("/aliases/{alias}")
+async def remove_alias(alias: str, service: ChangeableDep) -> Removed:
+    """Remove an alias. Requests that still name it get a 404."""
+    await service.aliases.remove(alias)
+    return Removed(removed=alias)
