@@ -81,4 +81,6 @@ def test_the_recommender_knows_no_web_framework() -> None:
 def test_training_uses_only_scoring_and_engines_of_the_service() -> None:
     for file in sorted((ROOT / "training").rglob("*.py")):
         own = {name for name in imports(file) if name.startswith("app.")}
-        assert all(name.startswith(("app.scoring", "app.engine")) for name in own), file
+        assert all(name.startswith(("app.scoring", "app.engine", "app.files")) for name in own), (
+            file
+        )
