@@ -9,7 +9,7 @@ MODEL := models/news-smollm2
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format load limit openapi lock demo packages packages-dev
+.PHONY: help serve test coverage check format load limit openapi lock demo packages packages-dev
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,10 +21,15 @@ test: packages-dev $(MODEL)/config.json ## set up what is missing and run all te
 	$(RUN) -m pytest
 	@echo "==> all tests passed; next: make serve, or make check before a commit"
 
-check: packages-dev ## lint, formatting and strict types
+coverage: packages-dev $(MODEL)/config.json ## run all tests and list the lines of app/ and training/ that none ran
+	$(RUN) -m pytest --cov
+
+check: packages-dev ## lint, formatting, strict types, and whether all that is imported is declared
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/deptry .
+	.venv/bin/deptry . --exclude '\.venv' --ignore DEP002,DEP004 # tests and tools too, which may use what is for developers
 
 format: packages-dev ## format and mend what the linter can
 	.venv/bin/ruff check --fix .
@@ -39,7 +44,7 @@ limit: packages-dev $(MODEL)/config.json ## how near to the hardware's limit the
 openapi: packages-dev $(MODEL)/config.json ## write docs/openapi.json, docs/api.md and the table of settings
 	$(RUN) -m tools.openapi docs/openapi.json
 	$(RUN) -m tools.api_doc docs/api.md
-	$(RUN) -m tools.settings_table docs/operations.md
+	$(RUN) -m tools.settings_table docs/operations/settings.md
 
 lock: packages-dev ## resolve pyproject.toml's pins again into requirements/*.txt
 	$(RUN) requirements/lock.py

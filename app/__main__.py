@@ -65,8 +65,7 @@ async def serve(settings: Settings) -> int:
             log_level="warning",
             access_log=False,
         )
-        state = app.state
-        server = Server(config, state.engine, state.admission, settings.drain_s)
+        server = Server(config, app.state.service)
         await server.run_until_end()
     return 1 if server.engine_died else 0
 

@@ -1,34 +1,44 @@
-"""The use case: model name → profile → prompts → engine → calibrated answers."""
+"""The use case: model → profile → prompts → engine → calibrated predictions."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.admission import Admission
-from app.engine.base import Engine
-from app.errors import Unprocessable
+from app.engine.base import Engine, LabelScore
 from app.models.registry import Choice, ModelRegistry, ServedModel
 from app.observability import metrics
 from app.observability.tracing import note, span
-from app.scoring.calibration import Answer, answer
+from app.scoring.calibration import Prediction, predict
 from app.scoring.prompt import Prompt, PromptTooLong
 from app.scoring.wording import Reader, Story
 
-MANY = 32
-"""Targets whose prompts are built in a thread, so that they don't hold up other requests."""
+Pair = tuple[Reader, Sequence[Story]]
+"""A reader, and the stories to predict for them."""
+
+MAX_INLINE_TARGETS = 32
+"""With more targets, prompts are built in a thread, so that they don't hold up other requests."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """One answer a target, in order; token counts are sums over all of them. alias: by which the
-    model was asked for."""
+class Predictions:
+    """items: one a target, in the order asked. alias: the one by which the model was asked for.
+    prompt_tokens, cached_tokens: sums over all targets."""
 
     model: str
     alias: str | None
-    answers: list[Answer]
-    history_used: list[int]
+    items: list[Prediction]
     prompt_tokens: int
     cached_tokens: int
+
+
+class StoryTooLong(ValueError):
+    """A target does not fit into the model's length. pair, target: which one."""
+
+    def __init__(self, message: str, pair: int, target: int) -> None:
+        super().__init__(message)
+        self.pair = pair
+        self.target = target
 
 
 class Recommender:
@@ -37,63 +47,72 @@ class Recommender:
         self.models = models
         self.admission = admission
 
-    async def judge(
-        self,
-        choice: Choice,
-        pairs: Sequence[tuple[Reader, Sequence[Story]]],
-        request_id: str,
-        field: Callable[[int, int], str],
-    ) -> Judged:
+    async def predict(self, choice: Choice, pairs: Sequence[Pair], request_id: str) -> Predictions:
         """The probability that each reader clicks each of their targets, in order.
 
-        field: (pair, target) → the request's field, for errors. Raises Unprocessable for a target
-        that does not fit, Overloaded, EngineUnavailable.
+        Raises StoryTooLong, Overloaded, EngineUnavailable.
         """
         model = choice.model
         with self.models.at_work(model):
             with span("prompt", model=model.name):
-                if sum(len(targets) for _, targets in pairs) < MANY:
-                    prompts = self._prompts(model, pairs, field)
+                if sum(len(targets) for _, targets in pairs) < MAX_INLINE_TARGETS:
+                    prompts = self._prompts(model, pairs)
                 else:
-                    prompts = await asyncio.to_thread(self._prompts, model, pairs, field)
+                    prompts = await asyncio.to_thread(self._prompts, model, pairs)
             at_work = self.admission.work(cost(prompts))
             with at_work, span("engine", model=model.name, candidates=len(prompts)):
                 scores = await self.engine.score(prompts, model.labels, model.adapter, request_id)
         with span("answer", model=model.name) as answering:
-            judged = Judged(
-                model.name,
-                choice.alias,
-                [answer(score.log_yes, score.log_no, model.prompts.profile) for score in scores],
-                [prompt.history_used for prompt in prompts],
-                sum(score.prompt_tokens for score in scores),
-                sum(score.cached_tokens for score in scores),
-            )
+            predictions = calibrate(choice, prompts, scores)
             note(
                 answering,
-                prompt_tokens=judged.prompt_tokens,
-                cached_tokens=judged.cached_tokens,
+                prompt_tokens=predictions.prompt_tokens,
+                cached_tokens=predictions.cached_tokens,
             )
-            metrics.observe_answers(judged)
+            observe(predictions)
         metrics.QUEUE.labels(model.name).observe(max(score.queue_s for score in scores))
-        return judged
+        return predictions
 
-    def _prompts(
-        self,
-        model: ServedModel,
-        pairs: Sequence[tuple[Reader, Sequence[Story]]],
-        field: Callable[[int, int], str],
-    ) -> list[Prompt]:
+    def _prompts(self, model: ServedModel, pairs: Sequence[Pair]) -> list[Prompt]:
         limit = self.engine.max_prompt_tokens
         prompts: list[Prompt] = []
         for number, (reader, targets) in enumerate(pairs):
             try:
                 prompts += model.prompts.build(reader, targets, limit)
             except PromptTooLong as error:
-                raise Unprocessable(str(error), field(number, error.index)) from None
+                raise StoryTooLong(str(error), number, error.index) from None
         return prompts
 
 
 def cost(prompts: Sequence[Prompt]) -> int:
-    """Tokens to compute at most: a prefix that prompts share counts once."""
+    """How many tokens to compute at most: a prefix that prompts share counts once."""
     prefixes = {id(prompt.prefix): len(prompt.prefix) for prompt in prompts}
     return sum(prefixes.values()) + sum(len(prompt.tail) for prompt in prompts)
+
+
+def calibrate(
+    choice: Choice, prompts: Sequence[Prompt], scores: Sequence[LabelScore]
+) -> Predictions:
+    profile = choice.model.prompts.profile
+    return Predictions(
+        choice.model.name,
+        choice.alias,
+        [
+            predict(score.log_yes, score.log_no, profile, prompt.history_used)
+            for prompt, score in zip(prompts, scores, strict=True)
+        ],
+        sum(score.prompt_tokens for score in scores),
+        sum(score.cached_tokens for score in scores),
+    )
+
+
+def observe(predictions: Predictions) -> None:
+    """Into the metrics."""
+    model = predictions.model
+    metrics.STORIES.labels(model).inc(len(predictions.items))
+    metrics.PROMPT_TOKENS.labels(model).inc(predictions.prompt_tokens)
+    metrics.CACHED_TOKENS.labels(model).inc(predictions.cached_tokens)
+    mass, probability = metrics.LABEL_MASS.labels(model), metrics.PROBABILITY.labels(model)
+    for prediction in predictions.items:
+        mass.observe(prediction.label_mass)
+        probability.observe(prediction.probability)

@@ -8,10 +8,9 @@ from types import FrameType
 
 import uvicorn
 
-from app.admission import Admission
-from app.engine.base import Engine
 from app.errors import EngineUnavailable
 from app.observability import metrics
+from app.service import Service
 
 logger = logging.getLogger("frontpage")
 WATCH_S = 0.1
@@ -24,14 +23,12 @@ class Server(uvicorn.Server):
     """The first SIGTERM or SIGINT drains: new work is refused, /ready fails, what is in flight ends
     within `drain_s`. A second one ends at once."""
 
-    def __init__(
-        self, config: uvicorn.Config, engine: Engine, admission: Admission, drain_s: float
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
         config.timeout_graceful_shutdown = 1  # after our own drain
         super().__init__(config)
-        self.engine = engine
-        self.admission = admission
-        self.drain_s = drain_s
+        self.engine = service.engine
+        self.admission = service.admission
+        self.drain_s = service.settings.drain_s
         self.engine_died = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -1,9 +1,9 @@
 """Everything that can be set, in one frozen object.
 
-From environment variables (`FRONTPAGE_PORT=9000`, nested with two underscores:
-`FRONTPAGE_ENGINE__MAX_MODEL_LEN=4096`). Below them, from the files in a folder named by
-`FRONTPAGE_SECRETS`, each called like a variable (`frontpage_api_keys`). Below these, from a JSON
-file named by `FRONTPAGE_CONFIG`.
+Environment variables come first (`FRONTPAGE_PORT=9000`, nested with two underscores:
+`FRONTPAGE_ENGINE__MAX_MODEL_LEN=4096`). What they leave open is read from the files in the folder
+named by `FRONTPAGE_SECRETS`, each called like a variable (`frontpage_api_keys`), and after that
+from the JSON file named by `FRONTPAGE_CONFIG`.
 """
 
 import json
@@ -21,44 +21,55 @@ from pydantic_settings import (
 )
 
 from app.errors import StartupError
-from app.http.schemas import MAX_CANDIDATES, MAX_PAIRS, MAX_STORIES, MAX_TITLE_CHARS
+
+MAX_CANDIDATES = 1000
+MAX_PAIRS = 1000
+MAX_STORIES = 1000
+MAX_TITLE_CHARS = 10_000
+"""The highest that the limits below can be set to, and what the API's description says."""
 
 
 class Limits(BaseModel):
-    """What one request may ask for."""
+    """How much one request may ask for, and all requests together."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_body_bytes: int = Field(4 << 20, gt=0, description="a larger body is a 413")
+    max_body_bytes: int = Field(4 << 20, gt=0, description="A larger body is answered with 413.")
     max_candidates: int = Field(MAX_CANDIDATES, gt=0, le=MAX_CANDIDATES)
     max_pairs: int = Field(MAX_PAIRS, gt=0, le=MAX_PAIRS)
     max_stories: int = Field(
-        MAX_STORIES, gt=0, le=MAX_STORIES, description="in each of a reader's lists"
+        MAX_STORIES, gt=0, le=MAX_STORIES, description="In each of a reader's lists."
     )
     max_title_chars: int = Field(MAX_TITLE_CHARS, gt=0, le=MAX_TITLE_CHARS)
     max_pending_requests: int = Field(
-        1000, gt=0, description="requests at work at once; one more is a 503"
+        1000, gt=0, description="Requests in progress at once. Further ones are answered with 503."
     )
     max_pending_tokens: int | None = Field(
         None,
         gt=0,
-        description="prompt tokens to compute, at work at once, from which on a request is a 503;"
-        " default: two of the engine's steps",
+        description="Prompt tokens in progress at once. When so many are pending, further requests"
+        " are"
+        " answered with 503. Default: as many as two engine steps compute.",
     )
     timeout_ms: int = Field(
-        30_000, gt=0, description="a request without X-Request-Timeout-Ms ends in a 504 after this"
+        30_000,
+        gt=0,
+        description="Deadline of a request without X-Request-Timeout-Ms. Past it, the answer is"
+        " 504.",
     )
 
 
 class ApiKey(BaseModel):
-    """`python -m app.security NAME` makes one; only the key's hash is kept here."""
+    """`python -m app.security NAME` makes one. Only the key's hash is kept here."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(min_length=1, max_length=64, description="for the access log")
+    name: str = Field(min_length=1, max_length=64, description="Name in the access log.")
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     scopes: frozenset[Literal["predict", "admin"]] = frozenset({"predict"})
-    requests_per_minute: int | None = Field(None, gt=0, description="a 429 beyond; default: none")
+    requests_per_minute: int | None = Field(
+        None, gt=0, description="Beyond it, the answer is 429. Default: no limit."
+    )
 
 
 class Settings(BaseSettings):
@@ -70,56 +81,86 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    host: str = Field("127.0.0.1", description="without API keys always 127.0.0.1")
-    port: int = Field(8000, ge=0, le=65535)
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on. Without API keys it is always 127.0.0.1."
+    )
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     api_keys: tuple[ApiKey, ...] = Field(
-        (), description="a JSON list; without any, everyone on this machine may do everything"
+        (), description="A JSON list. Without keys, anyone on this machine may do anything."
     )
-    cors_origins: tuple[str, ...] = Field((), description="a JSON list; none by default")
+    cors_origins: tuple[str, ...] = Field(
+        (), description="Origins whose pages may call the service: a JSON list."
+    )
     trace_endpoint: str | None = Field(
-        None, description="OTLP over HTTP, such as http://localhost:4318/v1/traces; default: none"
+        None,
+        description="OTLP over HTTP, for example http://localhost:4318/v1/traces. Default: no"
+        " traces.",
     )
     drain_s: float = Field(
-        30.0, ge=0, description="after SIGTERM, how long what is in flight may take"
+        30.0, ge=0, description="How many seconds in-flight requests have to finish after SIGTERM."
     )
 
     model: Path = Field(
         Path("models/news-smollm2"),
-        description="folder of the base model, or of a merged one",
+        description="Folder of the base model or of a merged model.",
     )
-    model_name: str | None = Field(None, description="its name in the API; default: the folder's")
-    adapters: dict[str, Path] = Field({}, description="name → folder of a PEFT LoRA adapter")
+    model_name: str | None = Field(
+        None, description="The model's name in the API. Default: the folder's name."
+    )
+    adapters: dict[str, Path] = Field({}, description="Folders of PEFT LoRA adapters by name.")
     merged: bool = Field(
-        False, description="serve the only adapter merged into the base: faster, without the base"
+        False,
+        description="Serve the only adapter merged into the base model: faster, but the base model"
+        " itself"
+        " is not served.",
     )
     state: Path = Field(
-        Path("state"), description="folder for what is kept: loaded adapters, aliases, feedback"
+        Path("state"),
+        description="Folder for what outlives a restart: loaded adapters, aliases, feedback.",
     )
     adapter_root: Path | None = Field(
-        None, description="adapters below it can be loaded while serving; default: none can"
+        None,
+        description="Folder below which adapters can be loaded while serving. Default: none can.",
     )
     max_adapters: int = Field(
-        4, gt=0, description="loaded while serving, at once; takes memory from the start"
+        4,
+        gt=0,
+        description="How many adapters can be loaded while serving, at once. Their memory is"
+        " reserved at the"
+        " start.",
     )
-    max_adapter_rank: int = Field(16, gt=0, le=512, description="likewise")
+    max_adapter_rank: int = Field(
+        16,
+        gt=0,
+        le=512,
+        description="The highest rank of an adapter loaded while serving. Its memory is reserved"
+        " too.",
+    )
     aliases: dict[str, dict[str, float]] = Field(
-        {}, description='name → weights of models, such as {"default": {"base": 10, "news": 90}}'
+        {},
+        description='Weights of models by alias, for example {"default": {"base": 10, "news":'
+        " 90}}.",
     )
-    feedback_days: float = Field(30.0, gt=0, description="how long answers wait for a click")
-    feedback_answers: int = Field(1_000_000, ge=0, description="kept at most; 0: no feedback")
+    feedback_days: float = Field(
+        30.0, gt=0, description="How many days answers are kept for feedback."
+    )
+    feedback_answers: int = Field(
+        1_000_000, ge=0, description="How many answers are kept at most. 0 turns feedback off."
+    )
     default_model: str | None = Field(
-        None, description="answers requests that name no model; default: the base or merged model"
+        None,
+        description="The model for requests that name none. Default: the base or merged model.",
     )
     engine: dict[str, Any] = Field(
-        {}, description="options passed to vLLM's AsyncEngineArgs under vLLM's own names"
+        {}, description="Options passed to vLLM's AsyncEngineArgs under vLLM's own names."
     )
     limits: Limits = Limits()
 
     @property
     def room_for_adapters(self) -> int:
-        """How many adapters can be served at once."""
+        """The number of adapters that can be served at once."""
         return len(self.adapters) + (self.max_adapters if self.adapter_root is not None else 0)
 
     @property

@@ -1,8 +1,8 @@
-"""Build the CPU image, bring the stack up, use it, break it, stop it: `make demo`.
+"""Build the CPU image, start the stack, use it, break it and stop it: `make demo`.
 
-Needs Docker with Compose and nothing else. Each line says what was shown and how long it took; the
-first thing that is not as it should be ends it with exit code 1 and the service's last lines. What
-it made is removed at the end, but for the images. docker-compose.yml's variables hold here too.
+Needs only Docker with Compose. Each line says what was shown and how long it took. It stops at the
+first failure with exit code 1 and the last lines of the service's log. At the end everything it
+created is removed, except for the images. The variables of docker-compose.yml apply here too.
 """
 
 import base64
@@ -35,16 +35,20 @@ print(engine.name(), engine.pid)
 
 
 class Failed(Exception):
-    """Something is not as it should be."""
+    """The stack did not do what was expected. The message says how."""
 
 
 def expect(condition: object, complaint: object) -> None:
+    """Raises Failed with the complaint unless the condition is true."""
     if not condition:
         raise Failed(complaint)
 
 
 def call(*command: str, **more: str) -> str:
-    """What the command prints. Raises Failed with the end of that if its exit code is not 0."""
+    """Run a command and return its output. Raises Failed with the last of it if it fails.
+
+    more: variables to add to its environment.
+    """
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -61,6 +65,7 @@ def call(*command: str, **more: str) -> str:
 
 
 def works(*command: str) -> bool:
+    """Whether the command exists and succeeds."""
     return (
         shutil.which(command[0]) is not None
         and not subprocess.run(command, capture_output=True, check=False).returncode
@@ -68,7 +73,10 @@ def works(*command: str) -> bool:
 
 
 def wait_for(what: str, check: Callable[[], Any], seconds: float) -> Any:
-    """What `check` gives once that is true; a refused connection is not yet."""
+    """Call `check` until its result is true, and return that; a refused connection is not an error.
+
+    Raises Failed once `seconds` have passed.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -77,7 +85,7 @@ def wait_for(what: str, check: Callable[[], Any], seconds: float) -> Any:
         except (OSError, ValueError):
             pass
         time.sleep(0.2)
-    raise Failed(f"{what}: not within {seconds:.0f} s")
+    raise Failed(f"{what}: did not happen within {seconds:.0f} s")
 
 
 def free_port() -> str:
@@ -87,7 +95,7 @@ def free_port() -> str:
 
 
 def ask(url: str, body: object = None, authorization: str = "") -> tuple[int, Any]:
-    """Status and JSON of an answer."""
+    """Send a request, a POST if there is a body; returns (status, JSON)."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     if authorization:
@@ -100,6 +108,11 @@ def ask(url: str, body: object = None, authorization: str = "") -> tuple[int, An
 
 
 class Demonstration:
+    """The steps of the demonstration. Each returns a line for the reader or raises Failed.
+
+    secrets: the folder for the keys.
+    """
+
     def __init__(self, secrets: Path) -> None:
         self.secrets = secrets
         docker_compose = works("docker", "compose", "version")
@@ -150,7 +163,7 @@ class Demonstration:
         return f"ready, as user {self.inspect('.Config.User')}; {self.memory()}"
 
     def wait_until_ready(self) -> None:
-        wait_for("ready", lambda: ask(f"{self.service}/ready")[0] == 200, 300)
+        wait_for("readiness", lambda: ask(f"{self.service}/ready")[0] == 200, 300)
 
     def memory(self) -> str:
         container = self.compose("ps", "--quiet", "frontpage")
@@ -191,8 +204,8 @@ class Demonstration:
             "config",
             "/etc/prometheus/prometheus.yml",
         )
-        wait_for("Prometheus's target is up", self.target_is_up, 60)
-        rules = wait_for("rules are evaluated", self.evaluated_rules, 60)
+        wait_for("scrape of the service", self.target_is_up, 60)
+        rules = wait_for("evaluation of the rules", self.evaluated_rules, 60)
         return f"Prometheus: target up, {len(rules)} alert rules without error, none fires"
 
     def target_is_up(self) -> bool:
@@ -200,7 +213,10 @@ class Demonstration:
         return [target["health"] for target in targets] == ["up"]
 
     def evaluated_rules(self) -> list[Any]:
-        """Nothing before all were evaluated. Raises Failed for one that is broken or fires."""
+        """All rules, or none until every one was evaluated.
+
+        Raises Failed if one is broken or firing.
+        """
         groups = ask(f"{self.prometheus}/rules")[1]["data"]["groups"]
         rules = [rule for group in groups for rule in group["rules"]]
         broken = [rule["name"] for rule in rules if rule["health"] == "err"]
@@ -222,24 +238,24 @@ class Demonstration:
     def load(self) -> str:
         table = self.compose("run", "--rm", "load", *LOAD.split())
         line = next(line.split() for line in table.splitlines() if "Aggregated" in line)
-        rules = wait_for("rules are evaluated", self.evaluated_rules, 30)
+        rules = wait_for("evaluation of the rules", self.evaluated_rules, 30)
         expect(rules, "no rules")
         return f"Locust for 30 s: {line[1]} answers, {line[2]} failures; no alert fires"
 
     def kill_engine(self) -> str:
         engine = self.compose("exec", "-T", "frontpage", "python", "-c", KILL_ENGINE)
-        wait_for("/health fails", lambda: ask(f"{self.service}/health")[0] == 503, 5)
+        wait_for("failure of /health", lambda: ask(f"{self.service}/health")[0] == 503, 5)
         status, answer = self.post("/predict", READER | {"target": "Microsoft"})
         expect((status, answer["error"]["code"]) == (503, "engine_unavailable"), answer)
-        wait_for("a restart", lambda: self.inspect(".RestartCount") == "1", 60)
+        wait_for("restart", lambda: self.inspect(".RestartCount") == "1", 60)
         self.wait_until_ready()
         status, answer = self.post("/predict", READER | {"target": "Microsoft"})
         expect(status == 200 and abs(answer["probability"] - self.probability) < 1e-4, answer)
-        wait_for("Prometheus's target is up", self.target_is_up, 60)
+        wait_for("scrape of the service", self.target_is_up, 60)
         return f"{engine} killed: 503, then restarted and ready; /predict answers as before"
 
     def drain(self) -> str:
-        """Stop while a long request is at work."""
+        """Stop the service while it works on a long request."""
         answers: list[tuple[int, Any]] = []
         body = READER | {"candidates": [f"Story {number} of the day" for number in range(100)]}
         request = threading.Thread(target=lambda: answers.append(self.post("/rank", body)))
@@ -247,12 +263,12 @@ class Demonstration:
         time.sleep(0.5)
         stopping = threading.Thread(target=self.compose, args=("stop", "frontpage"))
         stopping.start()
-        wait_for("/ready fails", lambda: ask(f"{self.service}/ready")[0] == 503, 5)
+        wait_for("failure of /ready", lambda: ask(f"{self.service}/ready")[0] == 503, 5)
         status, refused = self.post("/predict", {"target": "a"})
         expect(status == 503, refused)
         request.join()
         stopping.join()
-        expect(answers and answers[0][0] == 200, f"the request at work: {answers}")
+        expect(answers and answers[0][0] == 200, f"the request in flight: {answers}")
         expect(self.inspect(".State.ExitCode") == "0", "the exit code is not 0")
         return "stopped: 503 for new work, 200 for the /rank at work, then exit code 0"
 
@@ -262,7 +278,7 @@ class Demonstration:
 
 def main() -> int:
     if not works("docker", "info"):
-        print("failed: Docker's engine does not answer", file=sys.stderr)
+        print("failed: the Docker daemon does not answer", file=sys.stderr)
         return 1
     folder = Path(tempfile.mkdtemp(prefix="frontpage-demo-"))
     demonstration = Demonstration(folder / "secrets")

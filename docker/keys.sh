@@ -1,13 +1,13 @@
 #!/bin/sh
-# keys.sh [FOLDER] — make the keys that docker-compose.yml needs, once, with the image frontpage:cpu.
+# keys.sh [FOLDER] — create the keys that docker-compose.yml needs, once, with the image frontpage:cpu.
 #
-# In FOLDER (default: docker/secrets): what the service knows of three keys, and the keys themselves
-# for Prometheus, a client and an administrator; Grafana's password, whose user is admin. Only you
-# can enter the folder; the files in it can be read by any user inside a container that is given one.
+# Writes to FOLDER (default: docker/secrets) three keys, for Prometheus, a client and an administrator;
+# what the service must know of them; and the password of Grafana's user admin. Only you can enter the
+# folder. The files in it are readable by every user inside a container that is given one.
 set -eu
 folder=${1:-$(dirname "$0")/secrets}
 if [ -e "$folder/frontpage_api_keys" ]; then
-    echo "keys.sh: $folder holds keys already" >&2
+    echo "keys.sh: $folder already holds keys" >&2
     exit 1
 fi
 mkdir -p "$folder"

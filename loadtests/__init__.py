@@ -1,1 +1,1 @@
-"""Load tests, started from the repository's root as `python -m loadtests.NAME`."""
+"""Load tests, run from the repository root as `python -m loadtests.NAME`."""

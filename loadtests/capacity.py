@@ -1,7 +1,9 @@
-"""python -m loadtests.capacity: how many GPUs a news site needs, and what they cost.
+"""Estimate how many GPUs a news site needs and what they cost.
 
-From one measured figure, candidates a second of one GPU, and assumptions about the site; each is an
-option. Prints a Markdown table.
+  python -m loadtests.capacity --rate 1593
+
+The estimate follows from one measured figure, the candidates a GPU scores per second, and from
+assumptions about the site, each of which is an option. Prints a Markdown table.
 """
 
 import argparse
@@ -15,9 +17,13 @@ HOUR_S = 3_600
 
 @dataclass(frozen=True)
 class Assumptions:
-    """rate: candidates a second of one GPU, measured. candidates: stories judged for one view.
-    peak: busiest hour over the day's mean. load: share of its rate that a GPU is planned for.
-    spare: share of GPUs beyond that, for failures and updates. price: of a GPU hour."""
+    """What is known and assumed about the site and its GPUs.
+
+    rate: measured candidates per second of one GPU. candidates: stories scored per page view.
+    peak: traffic of the busiest hour divided by the day's mean. load: share of its rate at which a
+    GPU is planned to run. spare: extra GPUs for failures and updates, as a share. price: of one GPU
+    hour, in any currency.
+    """
 
     rate: float
     candidates: int
@@ -29,8 +35,11 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class Site:
-    """What so many page views a day need. scaled_hours: GPU hours a day where the number of
-    replicas follows the traffic exactly; fixed_hours: where it stays at the peak's."""
+    """What a site with `views` page views a day needs.
+
+    scaled_hours: GPU hours a day if the number of replicas follows the traffic exactly.
+    fixed_hours: GPU hours a day if it stays at what the peak needs.
+    """
 
     views: float
     mean_per_s: float
@@ -43,12 +52,12 @@ class Site:
 
 
 def hours_per_million(rate: float) -> float:
-    """GPU hours for a million candidates, at full rate."""
+    """GPU hours needed to score a million candidates at full rate."""
     return 1e6 / rate / HOUR_S
 
 
 def plan(views: float, given: Assumptions) -> Site:
-    """views: a day. At least two replicas, so that one may fail."""
+    """Plan for `views` page views a day, with at least two replicas so that one may fail."""
     mean = views * given.candidates / DAY_S
     peak = mean * given.peak
     planned = given.rate * given.load
@@ -60,6 +69,7 @@ def plan(views: float, given: Assumptions) -> Site:
 
 
 def table(sites: Sequence[Site]) -> str:
+    """A Markdown table with one row per site."""
     head = ("views a day", "candidates/s", "at the peak", "GPUs", "GPU hours a day", "cost a day")
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     lines += [
@@ -72,19 +82,31 @@ def table(sites: Sequence[Site]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m loadtests.capacity", description=__doc__)
-    parser.add_argument("--rate", type=float, required=True, help="candidates/s of one GPU")
-    parser.add_argument("--views", type=float, nargs="+", default=[1e6, 1e7, 5e7, 1e8])
-    parser.add_argument("--candidates", type=int, default=50, help="judged for one page view")
-    parser.add_argument("--peak", type=float, default=3.0, help="busiest hour over the mean")
-    parser.add_argument("--load", type=float, default=0.6, help="share of the rate to plan for")
-    parser.add_argument("--spare", type=float, default=0.1, help="more GPUs, as a share")
-    parser.add_argument("--price", type=float, default=3.0, help="of a GPU hour")
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.capacity",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--rate", type=float, required=True, help="candidates per second of one GPU"
+    )
+    parser.add_argument(
+        "--views", type=float, nargs="+", default=[1e6, 1e7, 5e7, 1e8], help="page views a day"
+    )
+    parser.add_argument("--candidates", type=int, default=50, help="stories scored per page view")
+    parser.add_argument(
+        "--peak", type=float, default=3.0, help="traffic of the busiest hour divided by the mean"
+    )
+    parser.add_argument(
+        "--load", type=float, default=0.6, help="share of the rate at which a GPU is planned to run"
+    )
+    parser.add_argument("--spare", type=float, default=0.1, help="extra GPUs, as a share")
+    parser.add_argument("--price", type=float, default=3.0, help="price of a GPU hour")
     options = parser.parse_args()
     names = ("rate", "candidates", "peak", "load", "spare", "price")
     for name in names:
         if getattr(options, name) <= 0 and name != "spare":
-            parser.error(f"--{name}: must be above 0")
+            parser.error(f"--{name} must be above 0")
     given = Assumptions(**{name: getattr(options, name) for name in names})
     hours = hours_per_million(given.rate)
     print(f"A million candidates: {hours:.2f} GPU hours at full rate, {hours / given.load:.2f}")

@@ -1,12 +1,13 @@
-"""Locust's users of /predict, /rank and chat.
+"""Locust users that send /predict, /rank and chat requests.
 
   python -m locust -f loadtests/locustfile.py -H http://localhost:8000 --class-picker
   python -m locust -f loadtests/locustfile.py -H http://localhost:8000 --headless \\
       --users 8 --spawn-rate 8 --run-time 60s RankUser
 
-Closed load: each user asks again once it is answered, so a slow service is asked less often.
-Open load (--rate): requests are due at random times drawn beforehand, whatever has been answered.
-A request's time counts from when it was due: a stall is felt by all who would have come meanwhile.
+In a closed load each user sends its next request once the last one is answered, so a slow service
+receives fewer requests. In an open load (--rate) requests are due at random times drawn beforehand,
+regardless of what has been answered. Latency counts from when a request was due: if the service
+stalls, every request that was due meanwhile shows it.
 """
 
 import json
@@ -22,20 +23,22 @@ from locust import FastHttpUser, constant, events, task
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadtests.traffic import EXAMPLE, Request, Traffic
+from loadtests.traffic import EXAMPLE_MIND, Request, Traffic
 
-REFUSED = 503
+REFUSED_STATUS = 503
 
 
 class FrontpageUser(FastHttpUser):  # type: ignore[misc]
+    """Sends requests of one kind. What all users share is set on this class before the test."""
+
     abstract = True
     wait_time = constant(0)
-    concurrency = 100_000  # connections: an open load must not wait for a free one
+    concurrency = 100_000  # connections; an open load must never wait for a free one
     kind: ClassVar[str]
     traffic: ClassVar[Traffic]
     headers: ClassVar[dict[str, str]]
     begun: ClassVar[float]
-    arrivals: ClassVar[Iterator[float] | None]  # when requests are due; None: a closed load
+    arrivals: ClassVar[Iterator[float] | None]  # when requests are due; None in a closed load
     samples: ClassVar[TextIO | None] = None
 
     def on_start(self) -> None:
@@ -53,10 +56,10 @@ class FrontpageUser(FastHttpUser):  # type: ignore[misc]
             gevent.sleep(max(0.0, due - time.perf_counter()))
             self.under_way.spawn(self.send, due)
         else:
-            gevent.sleep(0.05)  # all are sent
+            gevent.sleep(0.05)  # all requests have been sent
 
     def send(self, due: float) -> None:
-        """due: on perf_counter's clock."""
+        """Send one request. due: when it should have been sent, by time.perf_counter()."""
         request, sent = self.make(), time.perf_counter()
         with self.client.post(
             request.path, data=request.body, headers=self.headers, catch_response=True
@@ -87,9 +90,9 @@ class ChatUser(FrontpageUser):
 
 
 def describe(response: Any) -> str:
-    """One line; without the request's id, so that Locust counts equal errors together."""
-    if response.status_code == REFUSED:
-        return f"refused ({REFUSED})"
+    """One line without the request ID, so that Locust counts equal errors together."""
+    if response.status_code == REFUSED_STATUS:
+        return f"refused ({REFUSED_STATUS})"
     if not response.status_code:
         return f"no answer: {response.error!r}"[:200]
     try:
@@ -99,23 +102,39 @@ def describe(response: Any) -> str:
 
 
 def add_arguments(parser: ArgumentParser, **_: Any) -> None:
-    add: Any = parser.add_argument  # Locust's own takes more than argparse's
-    add("--rate", type=float, default=0, help="open load: requests a second; needs --run-time")
+    add: Any = parser.add_argument  # Locust's parser takes more arguments than argparse's
+    add(
+        "--rate",
+        type=float,
+        default=0,
+        help="send an open load of this many requests per second; needs --run-time",
+    )
     add("--api-key", env_var="OPENAI_API_KEY", help="sent as a Bearer token", is_secret=True)
     hidden = {"include_in_web_ui": False}
-    add("--model", default="", help="names of models, with commas; a reader keeps one", **hidden)
-    add("--mind", default=str(EXAMPLE), help="a MIND folder, for its titles", **hidden)
-    add("--readers", type=int, default=1000, help="how many there are", **hidden)
-    add("--seed", type=int, default=0, help="readers and requests follow from it", **hidden)
-    add("--part", type=int, default=0, help="other requests of the same readers", **hidden)
-    add("--timeout", type=float, default=60, help="seconds to wait for an answer", **hidden)
-    add("--samples", metavar="FILE", help="write a line of JSON for each request", **hidden)
+    add(
+        "--model",
+        default="",
+        help="comma-separated model names; each reader keeps to one",
+        **hidden,
+    )
+    add("--mind", default=str(EXAMPLE_MIND), help="MIND folder to take titles from", **hidden)
+    add("--readers", type=int, default=1000, help="number of readers", **hidden)
+    add("--seed", type=int, default=0, help="determines readers and requests", **hidden)
+    add(
+        "--part",
+        type=int,
+        default=0,
+        help="selects another sequence of requests by the same readers",
+        **hidden,
+    )
+    add("--timeout", type=float, default=60, help="seconds to wait for a response", **hidden)
+    add("--samples", metavar="FILE", help="file for one line of JSON per request", **hidden)
 
 
 def prepare(environment: Environment, **_: Any) -> None:
     options: Any = environment.parsed_options
     if options.rate and isinstance(environment.runner, (MasterRunner, WorkerRunner)):
-        raise SystemExit("--rate: an open load is sent by one process")
+        raise SystemExit("--rate: an open load must be sent by a single process")
     models = [name for name in options.model.split(",") if name]
     user = FrontpageUser
     mind, counts = Path(options.mind), (options.readers, models, options.seed, options.part)
@@ -127,8 +146,8 @@ def prepare(environment: Environment, **_: Any) -> None:
     if options.api_key:
         user.headers["Authorization"] = f"Bearer {options.api_key}"
     user.network_timeout = options.timeout
-    environment.stop_timeout = options.timeout + 5  # what is under way at the end counts too
-    # Else the run time, which is set next, counts from before all this and ends too early.
+    environment.stop_timeout = options.timeout + 5  # requests in flight at the end count too
+    # Otherwise the run time, which is set next, would count from before this work and end early.
     gevent.get_hub().loop.update_now()
 
 
@@ -145,8 +164,11 @@ def begin(environment: Environment, **_: Any) -> None:
 
 
 def draw_arrivals(rate: float, seconds: float, part: int) -> Iterator[float]:
-    """A Poisson process given its count, so that the rate asked for is exactly kept: times drawn
-    evenly from the whole period, in order."""
+    """Times at which requests are due, by time.perf_counter().
+
+    This is a Poisson process conditioned on its count, so that the rate is met exactly: the times
+    are drawn uniformly from the whole period and sorted.
+    """
     random, begun = Random(f"arrivals {part}"), FrontpageUser.begun
     return iter(sorted(begun + random.uniform(0, seconds) for _ in range(round(rate * seconds))))
 

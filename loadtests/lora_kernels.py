@@ -1,13 +1,13 @@
-"""Finds the shapes of blocks with which vLLM's LoRA kernels run fastest on this GPU.
+"""Find the block sizes with which vLLM's LoRA kernels run fastest on this GPU.
 
   python -m loadtests.lora_kernels --model models/base
 
-vLLM reads them from a folder (VLLM_TUNED_CONFIG_FOLDER; its README_TUNING.md has the format) and
-has none of its own: its defaults suit no GPU in particular. The service gives vLLM
-app/engine/lora_kernels/, where this command writes; a GPU that has no file there gets the defaults.
-For the matrices of --model, on two adapters in one step, each candidate is timed and its
-result compared with the plain product; one that differs is left out. What the files have of other
-models and ranks stays. Prints what was won; a rank takes about two minutes.
+vLLM reads block sizes from a folder (VLLM_TUNED_CONFIG_FOLDER; its README_TUNING.md describes the
+format) but ships none: its defaults are not tuned for any GPU. The service points vLLM at
+app/engine/lora_kernels/, where this command writes. A GPU without a file there gets the defaults.
+Each candidate is timed on the matrices of --model with two adapters in one step. Its result is
+compared with the plain product, and the candidate is dropped if they differ. Entries in the files
+for other models and ranks are kept. Prints the gains. A rank takes about two minutes.
 """
 
 import argparse
@@ -26,23 +26,23 @@ from app.engine.lora import LORA_KERNELS, lora_kernels_file
 from training.folders import write_whole
 
 SHRINK, EXPAND = "SHRINK", "EXPAND_TRUE"
-"""The kernels, as vLLM names their files: x A into the rank, and that times B added to y."""
-STEPS = ((256,), (2048, 8192))
-"""Tokens a step; those together get one choice, so that fewer kernels are compiled in serving."""
+"""The kernels, as vLLM names their files: shrink computes x A, expand adds that times B to y."""
+STEP_SIZES = ((256,), (2048, 8192))
+"""Tokens per step. Sizes in one group share their blocks, so that fewer kernels are compiled."""
 ADAPTERS = 2
-ROOM = str(ADAPTERS + 1)
-"""Under which vLLM finds it; of another number of adapters' files it takes the nearest: this."""
-NUMBERS_A_THREAD = 128
-"""More sums than that do not fit its registers."""
-RUN = 346
-"""Tokens in a row of one adapter: about a reader's prompt."""
+ADAPTER_KEY = str(ADAPTERS + 1)
+"""The key in the files. vLLM takes the nearest one for any number of adapters, so this one."""
+MAX_SUMS_PER_THREAD = 128
+"""More do not fit a thread's registers."""
+ADAPTER_RUN_TOKENS = 346
+"""How many consecutive tokens use the same adapter: about a reader's prompt."""
 
 Blocks = dict[str, int | None]
 
 
 @dataclass(frozen=True)
 class Product:
-    """One call of a kernel: from `width` (shrink) or the rank (expand) to outputs side by side."""
+    """One kernel call, from `width` (shrink) or the rank (expand) to outputs side by side."""
 
     kernel: str
     width: int
@@ -51,14 +51,14 @@ class Product:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """Where vLLM looks it up, beside the tokens: slices, inner and outer size."""
+        """By what vLLM looks it up in addition to the tokens: slices, inner and outer size."""
         inner, outer = self.width, self.rank
         if self.kernel == EXPAND:
             inner, outer = self.rank, max(self.outputs)
         return str(len(self.outputs)), str(inner), str(outer)
 
     def bytes_moved(self, tokens: int) -> int:
-        """At least: activations once a slice, or the outputs read and written."""
+        """The minimum: activations once per slice, or the outputs read and written."""
         moved = 2 * sum(self.outputs) if self.kernel == EXPAND else self.width * len(self.outputs)
         return 2 * tokens * moved
 
@@ -68,7 +68,7 @@ def main() -> int:
     import torch
 
     if not torch.cuda.is_available():
-        print("error: needs a GPU: on a processor vLLM uses other kernels", file=sys.stderr)
+        print("error: this needs a GPU; on a CPU vLLM uses other kernels", file=sys.stderr)
         return 2
     if not (options.model / "config.json").is_file():
         print(f"error: --model: no config.json in {options.model}", file=sys.stderr)
@@ -82,28 +82,33 @@ def main() -> int:
         wanted = products(options.model, rank)
         compile_all(wanted, options.processes)
         for product in wanted:
-            for steps in STEPS:
-                blocks, rows = best(product, steps)
-                for tokens, plain, tuned in rows:
-                    speed = product.bytes_moved(tokens) / tuned / 1e3
-                    cells = (product.kernel, rank, *product.key, tokens)
-                    print(f"| {' | '.join(map(str, cells))} ", end="")
-                    print(f"| {plain:.1f} | {tuned:.1f} | {speed:.0f} |", flush=True)
-                slices, inner, outer = product.key
-                by_tokens = found[product.kernel].setdefault(slices, {})
-                for tokens in steps:
-                    sizes = by_tokens.setdefault(str(tokens), {}).setdefault(inner, {})
-                    sizes[outer] = blocks
+            for steps in STEP_SIZES:
+                tune(product, steps, found[product.kernel])
         for kernel, file in files.items():
-            text = json.dumps({ROOM: found[kernel]}, indent=1)
+            text = json.dumps({ADAPTER_KEY: found[kernel]}, indent=1)
             write_whole(file, text + "\n")
     print(f"written: {', '.join(map(str, files.values()))}", file=sys.stderr)
     return 0
 
 
+def tune(product: Product, steps: tuple[int, ...], found: dict[str, Any]) -> None:
+    """Find the best blocks for these steps, print the gains, and add the blocks to `found`."""
+    blocks, rows = best(product, steps)
+    for tokens, plain, tuned in rows:
+        speed = product.bytes_moved(tokens) / tuned / 1e3
+        cells = (product.kernel, product.rank, *product.key, tokens)
+        print(f"| {' | '.join(map(str, cells))} ", end="")
+        print(f"| {plain:.1f} | {tuned:.1f} | {speed:.0f} |", flush=True)
+    slices, inner, outer = product.key
+    by_tokens = found.setdefault(slices, {})
+    for tokens in steps:
+        sizes = by_tokens.setdefault(str(tokens), {}).setdefault(inner, {})
+        sizes[outer] = blocks
+
+
 def read_found(file: Path) -> dict[str, Any]:
-    """What the file has for ROOM: slices, tokens, inner size, outer size, blocks."""
-    return dict(json.loads(file.read_bytes())[ROOM]) if file.is_file() else {}
+    """The file's blocks by slices, tokens, inner size and outer size; empty without a file."""
+    return dict(json.loads(file.read_bytes())[ADAPTER_KEY]) if file.is_file() else {}
 
 
 def parse() -> argparse.Namespace:
@@ -113,14 +118,16 @@ def parse() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", type=Path, required=True, help="folder with a config.json")
-    parser.add_argument("--ranks", type=int, nargs="+", default=[8, 16, 64])
-    parser.add_argument("--processes", type=int, default=8, help="that compile kernels")
-    parser.add_argument("--out", type=Path, default=LORA_KERNELS, help="folder")
+    parser.add_argument(
+        "--ranks", type=int, nargs="+", default=[8, 16, 64], help="LoRA ranks (default: 8 16 64)"
+    )
+    parser.add_argument("--processes", type=int, default=8, help="processes that compile kernels")
+    parser.add_argument("--out", type=Path, default=LORA_KERNELS, help="folder to write to")
     return parser.parse_args()
 
 
 def products(model: Path, rank: int) -> list[Product]:
-    """Those of a layer whose seven matrices are adapted, as vLLM merges them; none twice."""
+    """The distinct products of a layer whose seven matrices are adapted, merged as in vLLM."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(model)
@@ -138,11 +145,12 @@ def products(model: Path, rank: int) -> list[Product]:
 
 
 def candidates(product: Product) -> Iterator[Blocks]:
+    """The blocks to try for a product."""
     outer = min(64, max(16, product.rank))
     if product.kernel == EXPAND:
         sizes = itertools.product((16, 32, 64, 128), (64, 128, 256, 512), (2, 4, 8), (1, 2))
         for m, n, warps, stages in sizes:
-            if 8 <= m * n / (32 * warps) <= NUMBERS_A_THREAD:
+            if 8 <= m * n / (32 * warps) <= MAX_SUMS_PER_THREAD:
                 yield as_blocks(m, n, min(32, outer), warps, stages)
         return
     ways = itertools.product((32, 64, 128), (64, 128, 256), (4, 8), (2, 3, 4), (1, 2, 4, 8))
@@ -163,7 +171,7 @@ def as_blocks(m: int, n: int, k: int, warps: int, stages: int) -> Blocks:
 
 
 def compile_all(wanted: list[Product], processes: int) -> None:
-    """Into Triton's cache on disk, by several processes: compiling takes longer than timing."""
+    """Fill Triton's cache on disk in parallel, since compiling takes longer than timing."""
     jobs = [(product, blocks) for product in wanted for blocks in candidates(product)]
     shares = [jobs[start::processes] for start in range(processes)]
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
@@ -178,9 +186,10 @@ def compile_share(jobs: list[tuple[Product, Blocks]]) -> None:
 
 
 def best(product: Product, steps: tuple[int, ...]) -> tuple[Blocks, list[tuple[int, float, float]]]:
-    """What takes least for these steps together, and per step: tokens, default and found, in µs.
+    """The fastest blocks for these steps, and for each step (tokens, default µs, found µs).
 
-    Each step's time counts as a part of the default's.
+    The fastest has the smallest sum of times, each relative to the default's time for that step.
+    Exits if no candidate computes the right result.
     """
     cases = [Case(product, tokens) for tokens in steps]
     plain = [case.microseconds(None) for case in cases]
@@ -199,18 +208,18 @@ def best(product: Product, steps: tuple[int, ...]) -> tuple[Blocks, list[tuple[i
 
 
 class Case:
-    """One product with its tensors, to be called with any blocks; None are vLLM's defaults."""
+    """One product with its tensors, to call with any blocks; None stands for vLLM's defaults."""
 
     def __init__(self, product: Product, tokens: int) -> None:
         import torch
         from vllm.lora.ops.triton_ops import lora_expand_op, lora_shrink_op, utils
         from vllm.lora.ops.triton_ops.lora_kernel_metadata import LoRAKernelMeta
 
-        utils._LORA_A_PTR_DICT.clear()  # by address, and addresses come again
+        utils._LORA_A_PTR_DICT.clear()  # keyed by address, and addresses are reused
         utils._LORA_B_PTR_DICT.clear()
         self.defaults = utils.get_lora_op_configs
         number = partial(torch.randn, dtype=torch.bfloat16, device="cuda")
-        of_token = torch.arange(tokens, device="cuda") // RUN % ADAPTERS
+        of_token = torch.arange(tokens, device="cuda") // ADAPTER_RUN_TOKENS % ADAPTERS
         meta = LoRAKernelMeta.make(ADAPTERS, tokens, "cuda")
         meta.prepare_tensors(of_token.int())
         rank, slices = product.rank, len(product.outputs)
@@ -242,7 +251,7 @@ class Case:
         self.kernel(*self.arguments)
 
     def right(self, blocks: Blocks) -> bool:
-        """Whether it runs (not if it needs more than the GPU has) and yields the plain product."""
+        """Whether the blocks fit the GPU and yield the plain product."""
         from triton.runtime.errors import OutOfResources
 
         self.y.zero_()
@@ -254,6 +263,7 @@ class Case:
         return bool(apart < 0.1 * self.plain.abs().mean())
 
     def microseconds(self, blocks: Blocks | None) -> float:
+        """Median time of a call."""
         from triton.testing import do_bench
 
         time = do_bench(partial(self.run, blocks), warmup=3, rep=15, return_mode="median")
@@ -261,7 +271,10 @@ class Case:
 
 
 def per_token(x: Any, weight: Any, of_token: Any) -> Any:
-    """x times each token's adapter's matrix in float32, (tokens, width) to (tokens, outputs)."""
+    """Multiply each token by its adapter's matrix in float32.
+
+    x: (tokens, width). Returns (tokens, outputs).
+    """
     import torch
 
     every = torch.stack([x.float() @ one.squeeze(0).float().T for one in weight])

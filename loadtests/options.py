@@ -1,4 +1,4 @@
-"""What an option's text may be, for argparse."""
+"""Converters from an option's text to its value, for argparse's `type`."""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def names(known: Collection[str]) -> Callable[[str], list[str]]:
-    """Some of the known ones, with commas."""
+    """A converter for a comma-separated list of names, each of which must be in `known`."""
 
     def read(text: str) -> list[str]:
         given = text.split(",")
@@ -19,6 +19,7 @@ def names(known: Collection[str]) -> Callable[[str], list[str]]:
 
 
 def json_object(text: str) -> dict[str, Any]:
+    """Raises ArgumentTypeError for anything but a JSON object."""
     try:
         given = json.loads(text)
     except ValueError as error:

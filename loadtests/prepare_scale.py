@@ -1,12 +1,12 @@
-"""How long, and in how much memory, prepare takes on an input of MIND-large's size.
+"""Measure the time and memory that `training prepare` needs for an input of MIND-large's size.
 
   python -m loadtests.prepare_scale --mind MIND/train
 
-The input is made from the given MIND folder by repeating it with new ids: stories twice or more
-often, readers with three impressions each as in MIND-large, times turned within their day. Each
-recipe runs in a process of its own. Beside them the original project's way, one row at a time
-(pandas' iterrows where --baseline-python has pandas, else the csv module), on a part of the rows;
-its whole time is that part's, scaled up. Prints a table and one line of JSON.
+The input is made by repeating the given MIND folder with new IDs: each story twice or more, three
+impressions per reader as in MIND-large, and times shifted within their day. Each recipe runs in its
+own process. For comparison, the original project's method, which handles one row at a time, runs on
+a share of the rows and its time is scaled up. It uses pandas' iterrows if --baseline-python has
+pandas and the csv module otherwise. Prints a table and one line of JSON.
 """
 
 import argparse
@@ -27,21 +27,27 @@ from typing import Any
 
 from loadtests.services import ROOT
 
-TIME = "%m/%d/%Y %I:%M:%S %p"
-VISITS = 3  # impressions of one reader
+TIME_FORMAT = "%m/%d/%Y %I:%M:%S %p"
+IMPRESSIONS_PER_READER = 3
 Sample = dict[str, str]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m loadtests.prepare_scale",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--mind", type=Path, required=True, help="a MIND folder")
-    parser.add_argument("--impressions", type=int, default=2_200_000)
-    parser.add_argument("--stories", type=int, default=101_000)
-    parser.add_argument("--baseline-share", type=float, default=0.05)
-    parser.add_argument("--baseline-python", default=sys.executable, help="one that has pandas")
-    parser.add_argument("--work", type=Path, help="where to put 3 GB; default: a temporary folder")
+    parser.add_argument("--mind", type=Path, required=True, help="MIND folder to repeat")
+    parser.add_argument("--impressions", type=int, default=2_200_000, help="how many to write")
+    parser.add_argument("--stories", type=int, default=101_000, help="least number of stories")
+    parser.add_argument(
+        "--baseline-share", type=float, default=0.05, help="share of the rows for the baseline"
+    )
+    parser.add_argument(
+        "--baseline-python", default=sys.executable, help="interpreter for the baseline"
+    )
+    parser.add_argument("--work", type=Path, help="folder for 3 GB (default: a temporary one)")
     parser.add_argument("--baseline", type=int, metavar="ROWS", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.baseline:
@@ -74,7 +80,7 @@ def measure(options: argparse.Namespace, work: Path) -> None:
 
 
 def run_measured(command: list[str]) -> dict[str, Any]:
-    """Wall and processor seconds and peak resident memory of one process."""
+    """Run a process and return its wall and CPU seconds and its peak resident memory."""
     started = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT)
     _, status, usage = os.wait4(process.pid, 0)
@@ -88,7 +94,7 @@ def run_measured(command: list[str]) -> dict[str, Any]:
 
 
 def repeat(source: Path, target: Path, impressions: int, stories: int) -> tuple[int, int]:
-    """Write `target` in MIND's layout; returns its (impressions, stories)."""
+    """Write the folder `target` in MIND's layout and return its (impressions, stories)."""
     target.mkdir()
     news = (source / "news.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
     copies = -(-stories // len(news))
@@ -100,13 +106,13 @@ def repeat(source: Path, target: Path, impressions: int, stories: int) -> tuple[
     variants = [
         [(turn(row[2], visit), *rename_stories(row, copy)) for row in rows]
         for copy in range(copies)
-        for visit in range(VISITS)
+        for visit in range(IMPRESSIONS_PER_READER)
     ]
     number = 0
     with (target / "behaviors.tsv").open("w", encoding="utf-8") as file:
         for block in range(-(-impressions // len(rows))):
             chosen = variants[block % len(variants)]
-            reader = block // VISITS
+            reader = block // IMPRESSIONS_PER_READER
             for (_, user, *_), (when, history, shown) in zip(rows, chosen, strict=True):
                 number += 1
                 file.write(f"{number}\t{user}R{reader}\t{when}\t{history}\t{shown}\n")
@@ -131,17 +137,17 @@ def suffix(copy: int) -> str:
 
 
 def turn(when: str, visit: int) -> str:
-    """Some hours later on the same day, past midnight its beginning."""
-    moment = datetime.strptime(when, TIME)
+    """The time `visit` times five hours later; past midnight it wraps around to the same day."""
+    moment = datetime.strptime(when, TIME_FORMAT)
     return (
         (moment + timedelta(hours=5 * visit))
         .replace(year=moment.year, month=moment.month, day=moment.day)
-        .strftime(TIME)
+        .strftime(TIME_FORMAT)
     )
 
 
 def prepare_by_row(mind: Path, work: Path, count: int) -> str:
-    """The original project's preparation of the first `count` rows; says by what."""
+    """Prepare the first `count` rows as the original project does; returns a line for the log."""
     has_pandas = find_spec("pandas") is not None
     titles = {row[0]: row[3] for row in read_rows(mind / "news.tsv", 8, None, has_pandas)}
     rows = read_rows(mind / "behaviors.tsv", 5, count, has_pandas)
@@ -157,7 +163,7 @@ def prepare_by_row(mind: Path, work: Path, count: int) -> str:
 
 def read_rows(file: Path, width: int, count: int | None, has_pandas: bool) -> Iterator[Any]:
     if has_pandas:
-        pandas = import_module("pandas")  # no dependency of the project
+        pandas = import_module("pandas")  # not a dependency of the project
         frame = pandas.read_csv(
             file, sep="\t", header=None, names=range(width), nrows=count, quoting=csv.QUOTE_NONE
         )
@@ -173,7 +179,7 @@ def read_rows(file: Path, width: int, count: int | None, has_pandas: bool) -> It
 
 
 def build_sample(history: str, shown: str, titles: dict[str, str]) -> Sample:
-    """As the original project's README has it."""
+    """One sample as in the original project's README."""
     clicked = [titles.get(story, "") for story in history.split()[-3:]]
     liked: list[str] = []
     disliked: list[str] = []

@@ -1,6 +1,7 @@
-"""Services and other processes that load tests start; the repository's root and their errors.
+"""Starting and stopping the services and other processes that load tests measure.
 
-Imports Python's own modules only: prepare_scale also runs in an interpreter without the project's.
+Imports only the standard library, because prepare_scale also runs in a Python interpreter that does
+not have the project's dependencies.
 """
 
 import os
@@ -15,19 +16,22 @@ from pathlib import Path
 from urllib.request import urlopen
 
 ROOT = Path(__file__).resolve().parents[1]
-READY_SECONDS = 900  # a large model, compiled
+READY_SECONDS = 900  # enough for a large model that is compiled at the start
 
 
 class LoadTestError(Exception):
-    """One line on what to change."""
+    """The load test cannot go on. The message is one line that says what to change."""
 
 
 @contextmanager
 def serving(
     words: Sequence[str], settings: Mapping[str, str], port: int, path: str, log: Path
 ) -> Iterator[tuple[str, int]]:
-    """`python -m …` once `path` answers: its URL and process id. settings: its whole environment.
-    Raises LoadTestError if it ends before, or takes too long."""
+    """Run `python -m WORDS` and yield its URL and process ID once `path` answers.
+
+    settings: the whole environment of the process. Raises LoadTestError if the process ends or
+    READY_SECONDS pass before it answers.
+    """
     url = f"http://127.0.0.1:{port}"
     with running(words, settings, log) as process:
         deadline = time.monotonic() + READY_SECONDS
@@ -52,7 +56,7 @@ def answers(url: str) -> bool:
 def running(
     words: Sequence[str], settings: Mapping[str, str], log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """In a group of its own, so that at the end its engine is gone as well."""
+    """Run `python -m WORDS` in its own process group, so that its engine can be killed too."""
     command = [sys.executable, "-m", *words]
     with (
         log.open("wb") as out,
@@ -71,7 +75,7 @@ def running(
 
 
 def clean_up_on_sigterm() -> None:
-    """End what was started, as Ctrl-C does."""
+    """Make SIGTERM unwind the stack as Ctrl-C does, so that the processes started are stopped."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
@@ -82,5 +86,6 @@ def free_port() -> int:
 
 
 def last_line(log: Path) -> str:
+    """The last line of the file that is not blank; empty if there is none."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return next((line for line in reversed(lines) if line.strip()), "")

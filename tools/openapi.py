@@ -1,4 +1,4 @@
-"""The service's OpenAPI description. `python -m tools.openapi FILE` writes it (`make openapi`)."""
+"""Writes the service's OpenAPI description: `python -m tools.openapi FILE` (`make openapi`)."""
 
 import json
 import sys
@@ -13,6 +13,7 @@ COMMITTED = ROOT / "docs" / "openapi.json"
 
 
 def description() -> str:
+    """The description as JSON, from an application on the fake engine."""
     app = create_app(Settings(model=ROOT / "models" / "smollm2-135m-instruct"), FakeEngine())
     return json.dumps(app.openapi(), indent=1, ensure_ascii=False) + "\n"
 

@@ -1,4 +1,4 @@
-"""README's picture: `python -m tools.picture URL FILE`, of a running service."""
+"""Takes the README's picture of a running service: `python -m tools.picture URL FILE`."""
 
 import asyncio
 import sys
@@ -12,6 +12,7 @@ WIDTH, HEIGHT = 1280, 1000
 
 
 async def take(url: str, file: str) -> None:
+    """Rank the example on the page at `url` and save a screenshot as a PNG file."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM)
         page = await browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})

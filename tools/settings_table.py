@@ -1,6 +1,6 @@
-"""The table of all settings in docs/operations.md, made from Settings.
+"""The table of all settings in docs/operations/settings.md, made from Settings.
 
-`python -m tools.settings_table docs/operations.md` writes it there.
+`python -m tools.settings_table docs/operations/settings.md` writes it there.
 """
 
 import json
@@ -12,8 +12,9 @@ from typing import Any
 from app.settings import ApiKey, Settings
 from tools.openapi import ROOT
 
-DOCUMENT = ROOT / "docs" / "operations.md"
-BEGIN = "<!-- settings: written by `python -m tools.settings_table docs/operations.md` -->\n"
+PAGE = "docs/operations/settings.md"
+DOCUMENT = ROOT / PAGE
+BEGIN = f"<!-- settings: written by `python -m tools.settings_table {PAGE}` -->\n"
 END = "<!-- settings: end -->"
 HEAD = "| {} | kind | default | |\n|---|---|---|---|\n"
 BOUNDS = {"minimum": "≥ ", "exclusiveMinimum": "> ", "maximum": "≤ "}

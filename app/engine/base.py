@@ -1,12 +1,9 @@
 """What the service needs of an engine, and the small types that go in and out of it."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-
-from starlette.requests import Request
-from starlette.responses import Response
 
 from app.scoring.prompt import Prompt
 
@@ -24,13 +21,19 @@ class LabelScore:
     queue_s: float = 0.0
 
 
-class OpenAIAPI(Protocol):
-    """OpenAI's routes on the same engine. `body` is the request's JSON, whose model is an adapter
-    as score() has it or the base model's name; the answer says the public name. Raises
-    ServiceError."""
+OpenAIAnswer = Mapping[str, Any] | AsyncIterator[str]
+"""A whole answer, ready for JSON; or, with `stream`, the lines of an event stream."""
 
-    async def chat(self, body: dict[str, Any], request: Request) -> Response: ...
-    async def complete(self, body: dict[str, Any], request: Request) -> Response: ...
+
+class OpenAIAPI(Protocol):
+    """OpenAI's routes on the same engine.
+
+    `body` is the request's JSON; its model is an adapter as score() has it, or the base model's
+    name. `headers` are the request's. The answer says the model's public name. Raises ServiceError.
+    """
+
+    async def chat(self, body: dict[str, Any], headers: Mapping[str, str]) -> OpenAIAnswer: ...
+    async def complete(self, body: dict[str, Any], headers: Mapping[str, str]) -> OpenAIAnswer: ...
 
 
 class Engine(Protocol):

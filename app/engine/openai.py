@@ -1,14 +1,12 @@
 """OpenAI's API by vLLM's own serving code: the only file that imports vLLM's OpenAI entrypoints."""
 
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Self
 
-from fastapi import Request
-from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import State
-from starlette.responses import Response
+from starlette.datastructures import Headers, State
+from starlette.requests import Request
 from vllm import exceptions
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
@@ -27,6 +25,7 @@ except ImportError:  # vLLM 0.26
     from vllm.entrypoints.openai.cli_args import make_arg_parser
     from vllm.entrypoints.openai.engine.protocol import ErrorResponse
 
+from app.engine.base import OpenAIAnswer
 from app.errors import (
     BadRequest,
     EngineUnavailable,
@@ -60,13 +59,13 @@ class VllmOpenAI:
         state.openai_serving_models.model_name = public_name(settings.base_name)
         return cls(state)
 
-    async def chat(self, body: dict[str, Any], request: Request) -> Response:
+    async def chat(self, body: dict[str, Any], headers: Mapping[str, str]) -> OpenAIAnswer:
         serving = self._state.openai_serving_chat.create_chat_completion
-        return await respond(serving, ChatCompletionRequest, body, request)
+        return await ask(serving, ChatCompletionRequest, body, headers)
 
-    async def complete(self, body: dict[str, Any], request: Request) -> Response:
+    async def complete(self, body: dict[str, Any], headers: Mapping[str, str]) -> OpenAIAnswer:
         serving = self._state.openai_serving_completion.create_completion
-        return await respond(serving, CompletionRequest, body, request)
+        return await ask(serving, CompletionRequest, body, headers)
 
 
 def public_name(base: str) -> Callable[[LoRARequest | None], str]:
@@ -88,15 +87,15 @@ def serving_arguments(settings: Settings) -> Namespace:
     return arguments
 
 
-async def respond(
-    serving: Any, schema: type[BaseModel], body: dict[str, Any], request: Request
-) -> Response:
+async def ask(
+    serving: Any, schema: type[BaseModel], body: dict[str, Any], headers: Mapping[str, str]
+) -> OpenAIAnswer:
     """vLLM's answer as it is, its errors as ours."""
     if current_platform.is_cpu() and body.get("seed") is not None:
         # 0.32: "CPU Generator does not use offset" ends the engine when a prompt is read in parts.
         raise BadRequest("seed: vLLM does not support it on a CPU", "seed")
     try:
-        answer = await serving(schema.model_validate(body), request)
+        answer = await serving(schema.model_validate(body), as_request(headers))
     except ValidationError as error:
         raise from_validation(error.errors(), BadRequest) from None
     except (EngineDeadError, EngineGenerateError) as error:
@@ -107,8 +106,14 @@ async def respond(
     if isinstance(answer, ErrorResponse):
         raise as_service_error(answer)
     if isinstance(answer, BaseModel):
-        return JSONResponse(answer.model_dump())
-    return StreamingResponse(answer, media_type="text/event-stream")
+        return answer.model_dump()
+    stream: AsyncIterator[str] = answer
+    return stream
+
+
+def as_request(headers: Mapping[str, str]) -> Request:
+    """What vLLM reads of a request: its headers, and a place for notes of its own."""
+    return Request({"type": "http", "headers": Headers(headers).raw})
 
 
 def as_service_error(answer: Any) -> ServiceError:

@@ -1,5 +1,6 @@
 """vLLM's AsyncLLM as an Engine: the only file that imports vLLM's engine. For vLLM 0.26 to 0.32."""
 
+import asyncio
 import dataclasses
 import difflib
 import itertools
@@ -83,7 +84,11 @@ class VllmEngine:
         except (ValueError, TypeError, RuntimeError, OSError) as error:
             # pydantic and vLLM give many lines; the first that says something is the cause.
             raise StartupError(f"the engine did not start: {first_line(error)}") from error
-        self._openai = await VllmOpenAI.create(self._llm, settings, self._loras)
+        try:
+            self._openai = await VllmOpenAI.create(self._llm, settings, self._loras)
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         if self._llm is not None:
@@ -105,6 +110,9 @@ class VllmEngine:
             added = await self.llm.add_lora(request)
         except EngineDeadError as error:
             raise EngineUnavailable("the engine has died") from error
+        except asyncio.CancelledError:  # the engine goes on with it, and would keep it
+            await self.llm.remove_lora(request.lora_int_id)
+            raise
         except Exception as error:  # vLLM names no type for a bad adapter
             raise AdapterRejected(f"adapter {name}: {first_line(error)}") from error
         if not added:

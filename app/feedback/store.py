@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from app.errors import ClientError, NotFound, ServiceError, StartupError
+from app.errors import ClientError, FeedbackUnavailable, NotFound, StartupError
 from app.feedback.experiments import ModelFigures, read_report
 from app.feedback.tables import INSERT, Given, join, open_store, trim
 from app.observability import metrics
@@ -38,15 +38,6 @@ LINGER_S = 0.05
 IDLE_S = 60.0
 """Without traffic, old answers are deleted this often."""
 NOT_NOW = "feedback can't be kept at the moment"
-
-
-class FeedbackUnavailable(ServiceError):
-    """The disk is full, slow or gone; predictions go on."""
-
-    status = 503
-    type = "service_unavailable"
-    code = "feedback_unavailable"
-    retry_after_s = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +123,7 @@ class FeedbackStore:
     async def record(self, answer_id: str, index: int, clicked: bool) -> str:
         """Join feedback to the story at that place in the answer's request; gives the model's name.
 
-        Raises NotFound, Unprocessable for a story that was not shown, FeedbackUnavailable.
+        Raises NotFound, InvalidValue for a story that was not shown, FeedbackUnavailable.
         """
         self._check_on()
         if self._writer is None or self._queue.qsize() >= QUEUED:

@@ -11,7 +11,7 @@ from array import array
 from pathlib import Path
 from typing import NamedTuple
 
-from app.errors import ClientError, NotFound, Unprocessable
+from app.errors import ClientError, InvalidValue, NotFound
 
 VERSION = 1
 SCHEMA = f"""
@@ -102,7 +102,7 @@ def join(
     number, model, blob = found
     indices = array("H", blob)
     if index not in indices:
-        return Unprocessable(f"index: the answer holds no story {index}", "index")
+        return InvalidValue(f"index: the answer holds no story {index}", "index")
     connection.execute(
         "INSERT INTO feedback VALUES (?, ?, ?)"
         " ON CONFLICT (answer, position) DO UPDATE SET clicked = excluded.clicked",

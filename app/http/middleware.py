@@ -8,20 +8,19 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from uuid import uuid4
 
-from starlette._utils import get_route_path  # what the router matches: root_path and all
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.admission import Admission
 from app.errors import (
     BadRequest,
-    BodyTooLarge,
     DeadlineExceeded,
     EngineUnavailable,
     Overloaded,
     ServiceError,
-    respond,
 )
+from app.http.errors import BodyTooLarge, respond
+from app.http.policy import is_work
 from app.observability import metrics
 from app.observability.logs import CURRENT_REQUEST
 
@@ -29,7 +28,6 @@ access = logging.getLogger("frontpage.access")
 logger = logging.getLogger("frontpage")
 ID_HEADER = "x-request-id"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-WORK = {"/predict", "/predict/batch", "/rank", "/v1/chat/completions", "/v1/completions"}
 TIMEOUT_HEADER = "x-request-timeout-ms"
 MILLISECONDS = re.compile(r"[1-9][0-9]{0,7}")
 CLIENT_LEFT = 499  # nginx's code, for logs and metrics only
@@ -180,10 +178,6 @@ class Deadline:
                 late = DeadlineExceeded(f"not answered within {milliseconds} ms")
                 await respond(late, scope["state"]["request_id"])(scope, receive, send)
         return None
-
-
-def is_work(scope: Scope) -> bool:
-    return scope["type"] == "http" and scope["method"] == "POST" and get_route_path(scope) in WORK
 
 
 class CancelOnDisconnect:

@@ -1,14 +1,14 @@
-"""The wire types of our own routes and of the list of models. Chat and completions use vLLM's;
-/experiments has its own (app/feedback/experiments.py)."""
+"""The wire types of our own routes and of the list of models.
+
+Chat and completions use vLLM's; those of /experiments are in app/feedback/experiments.py.
+"""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
-MAX_CANDIDATES = 1000
-MAX_PAIRS = 1000
-MAX_STORIES = 1000
-MAX_TITLE_CHARS = 10_000
+from app.models.desired import AliasWeights
+from app.settings import MAX_CANDIDATES, MAX_PAIRS, MAX_STORIES, MAX_TITLE_CHARS
 
 EXAMPLE_READER: dict[str, JsonValue] = {
     "history": ["Tesla unveils a cheaper electric car", "SpaceX lands its rocket again"],
@@ -23,13 +23,13 @@ EXAMPLE_TARGET: JsonValue = {
 
 
 class Wire(BaseModel):
-    """A field we do not know is an error: a misspelt one would otherwise pass silently."""
+    """Unknown fields are rejected: a misspelt one would otherwise pass silently."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Story(Wire):
-    """A news story; where only its title is known, the title alone may stand for it."""
+    """A news story. A plain string is read as its title."""
 
     id: str | None = Field(None, max_length=200)
     title: str = Field(min_length=1, max_length=MAX_TITLE_CHARS)
@@ -52,19 +52,28 @@ Stories = Annotated[list[AnyStory], Field(max_length=MAX_STORIES)]
 
 
 class ReaderFields(Wire):
-    """What is known of a reader. Each list has its oldest story first."""
+    """What is known about a reader. Each list starts with the oldest story."""
 
-    history: Stories = Field([], description="stories clicked so far")
-    liked: Stories = Field([], description="stories clicked when they were shown")
-    disliked: Stories = Field([], description="stories shown and not clicked")
+    history: Stories = Field([], description="Stories the reader has clicked so far.")
+    liked: Stories = Field([], description="Stories the reader clicked when they were shown.")
+    disliked: Stories = Field([], description="Stories shown to the reader and not clicked.")
 
 
 ModelName = Annotated[
-    str | None, Field(description="a name from /v1/models; default: the default one")
+    str | None,
+    Field(
+        description="A model or alias listed by `/v1/models`. If omitted, the default model"
+        " answers."
+    ),
 ]
 ReaderId = Annotated[
     str | None,
-    Field(max_length=200, description="of an alias's models, the same reader gets the same one"),
+    Field(
+        max_length=200,
+        description="Where an alias splits readers between models, the same reader always gets the"
+        " same"
+        " model.",
+    ),
 ]
 
 
@@ -94,7 +103,9 @@ class RankRequest(ReaderFields):
     model: ModelName = None
     reader_id: ReaderId = None
     candidates: list[AnyStory] = Field(min_length=1, max_length=MAX_CANDIDATES)
-    top_k: int | None = Field(None, ge=1, description="answer only with the best so many")
+    top_k: int | None = Field(
+        None, ge=1, description="Return only the `top_k` highest-ranked stories."
+    )
 
 
 class Pair(ReaderFields):
@@ -113,44 +124,48 @@ class BatchRequest(Wire):
 
 class Usage(BaseModel):
     prompt_tokens: int = Field(
-        description="all tokens of the prompts, shared ones counted each time"
+        description="Tokens of all prompts; tokens that prompts share are counted each time."
     )
-    cached_tokens: int = Field(description="of these, what came from the prefix cache")
+    cached_tokens: int = Field(description="How many of these came from the prefix cache.")
 
 
 class Envelope(BaseModel):
-    """What every answer of ours begins with."""
+    """What every answer begins with."""
 
-    id: str = Field(description="the request's id, also in the header x-request-id")
+    id: str = Field(description="The request's id, also in the header `x-request-id`.")
     model: str
     usage: Usage
     latency_ms: float
 
 
 class Judgement(BaseModel):
-    """What the model says of one story."""
+    """The prediction for one story."""
 
-    probability: float = Field(ge=0, le=1, description="calibrated probability of a click")
+    probability: float = Field(ge=0, le=1, description="Calibrated probability of a click.")
     label: Literal["Yes.", "No.", "Unknown"]
     label_mass: float = Field(
-        ge=0, le=1, description="probability of both labels together; small: another answer wanted"
+        ge=0,
+        le=1,
+        description="Total probability of the two labels. A low value means the model wanted to"
+        " answer"
+        " something else.",
     )
-    history_used: int = Field(description="how many stories of the history are in the prompt")
+    history_used: int = Field(description="How many stories of the history the prompt holds.")
 
 
 class Place(BaseModel):
-    id: str | None = Field(description="the candidate's own id, if it had one")
-    index: int = Field(description="the candidate's place in the request, from 0")
-    rank: int = Field(description="from 1, the most probable")
+    id: str | None = Field(description="The candidate's own id, if it had one.")
+    index: int = Field(description="The candidate's place in the request, counted from 0.")
+    rank: int = Field(description="Place in the ranking. 1 is the most probable click.")
 
 
 # Fields come in the order of the bases, from the last to the first.
 class PredictResponse(Judgement, Envelope):
-    """One story's answer."""
+    """The answer for one story."""
 
 
 class RankedStory(Judgement, Place):
-    """One candidate's answer."""
+    """The answer for one candidate."""
 
 
 class RankResponse(Envelope):
@@ -158,13 +173,13 @@ class RankResponse(Envelope):
 
 
 class BatchResponse(Envelope):
-    results: list[Judgement] = Field(description="one a pair, in the request's order")
+    results: list[Judgement] = Field(description="One result per pair, in the request's order.")
 
 
 class ErrorDetail(BaseModel):
     message: str
     type: str
-    param: str | None = Field(description="the field at fault")
+    param: str | None = Field(description="The field at fault.")
     code: str | None
     request_id: str
 
@@ -185,8 +200,14 @@ class AdapterRequest(Wire):
         json_schema_extra={"examples": [{"name": "news-v2", "path": "news-v2"}]},
     )
 
-    name: str = Field(max_length=64, description="becomes a model's name; the same again: replaced")
-    path: str = Field(max_length=1000, description="folder below the service's adapter_root")
+    name: str = Field(
+        max_length=64,
+        description="The name under which the adapter will be served. Loading a name again"
+        " replaces its adapter.",
+    )
+    path: str = Field(
+        max_length=1000, description="The adapter's folder, below the service's `adapter_root`."
+    )
 
 
 class Adapter(BaseModel):
@@ -206,8 +227,8 @@ class AliasRequest(Wire):
         json_schema_extra={"examples": [{"weights": {"news-smollm2": 10, "news-v2": 90}}]}
     )
 
-    weights: dict[str, Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]] = Field(
-        min_length=1, max_length=100, description="model → its share; one model: all of it"
+    weights: AliasWeights = Field(
+        description="Share of readers by model name. The shares need not add up to 1."
     )
 
 
@@ -229,12 +250,12 @@ class ModelCard(BaseModel):
     object: Literal["model"] = "model"
     created: int
     owned_by: Literal["frontpage"] = "frontpage"
-    parent: str | None = Field(None, description="of an adapter, its base")
+    parent: str | None = Field(None, description="The base model of an adapter.")
     max_model_len: int
 
 
 class ModelList(BaseModel):
-    """In OpenAI's shape; aliases are listed too."""
+    """In OpenAI's shape. Aliases are listed too."""
 
     object: Literal["list"] = "list"
     data: list[ModelCard]
@@ -245,9 +266,12 @@ class FeedbackRequest(Wire):
         json_schema_extra={"examples": [{"id": "8d9f2c7e", "index": 0, "clicked": True}]}
     )
 
-    id: str = Field(max_length=128, description="the answer's `id`")
+    id: str = Field(max_length=128, description="The `id` of the answer.")
     index: int = Field(
-        0, ge=0, lt=1 << 16, description="the story's place in the request; of /predict: 0"
+        0,
+        ge=0,
+        lt=1 << 16,
+        description="The story's place in the request, counted from 0. For /predict it is 0.",
     )
     clicked: bool
 
@@ -255,5 +279,5 @@ class FeedbackRequest(Wire):
 class FeedbackResponse(BaseModel):
     id: str
     index: int
-    model: str = Field(description="which gave the answer")
+    model: str = Field(description="The model that gave the answer.")
     clicked: bool

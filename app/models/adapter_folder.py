@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from app.engine.lora import LoraError, check_fit, read_lora
-from app.errors import AdapterRejected, Conflict, Unprocessable
+from app.errors import AdapterRejected, Conflict, InvalidValue
 from app.settings import Settings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -14,24 +14,24 @@ VOCABULARY = re.compile(r"(^|\.)(lm_head|embed_tokens)\.")
 
 
 def check_name(name: str, param: str = "name") -> None:
-    """Raises Unprocessable."""
+    """Raises InvalidValue."""
     if not NAME.fullmatch(name):
         rule = "up to 64 letters, digits, dots, dashes and underscores"
-        raise Unprocessable(f"{param}: {name!r} is not {rule}", param)
+        raise InvalidValue(f"{param}: {name!r} is not {rule}", param)
 
 
 def find_below(root: Path | None, path: str) -> Path:
-    """The folder `path` below `root`; no links, no `..`. Raises Conflict, Unprocessable."""
+    """The folder `path` below `root`; no links, no `..`. Raises Conflict, InvalidValue."""
     if root is None:
         raise Conflict("adapters can't be loaded while serving: adapter_root is not set")
     root = root.resolve()
     wanted = root / path
     if "\0" in path or ".." in wanted.parts or wanted == root or not wanted.is_relative_to(root):
-        raise Unprocessable(f"path: {path!r} is not below adapter_root", "path")
+        raise InvalidValue(f"path: {path!r} is not below adapter_root", "path")
     if wanted.resolve() != wanted:
-        raise Unprocessable(f"path: {path!r} leads through a link", "path")
+        raise InvalidValue(f"path: {path!r} leads through a link", "path")
     if not wanted.is_dir():
-        raise Unprocessable(f"path: there is no folder {path!r} below adapter_root", "path")
+        raise InvalidValue(f"path: there is no folder {path!r} below adapter_root", "path")
     return wanted
 
 

@@ -7,11 +7,19 @@ engine and its own copy of the files, so that no cached prefix of another can an
 import asyncio
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from app.engine.base import Engine
-from app.errors import AdapterRejected, Conflict, ModelNotFound, StartupError, Unprocessable
+from app.errors import (
+    AdapterRejected,
+    Conflict,
+    EngineUnavailable,
+    InvalidValue,
+    ModelNotFound,
+    StartupError,
+)
 from app.models.adapter_folder import check_adapter, check_name, copy_files, find_below
 from app.models.folders import read_prompts
 from app.models.kept import Kept, State
@@ -39,6 +47,7 @@ class Adapters:
         self._file = settings.state / "registry.json"
         self._state = State()
         self._changing = asyncio.Lock()
+        self._retiring: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Load the settings' adapters, then those kept from before; kept aliases go before the
@@ -62,47 +71,73 @@ class Adapters:
             if not any(name in self.models for name in weights):
                 raise StartupError(f"alias {alias!r}: none of {', '.join(weights)} is served")
 
+    async def stop(self) -> None:
+        """An old version that still waits for its requests is given up."""
+        if self._retiring is not None:
+            self._retiring.cancel()
+            with suppress(asyncio.CancelledError, EngineUnavailable):
+                await self._retiring
+
     def list_failed(self) -> list[tuple[str, Kept, str]]:
         """Name, where it came from, why it is not served."""
         kept = self._state.adapters
         return [(name, kept[name], error) for name, error in self.failed.items()]
 
     async def load(self, name: str, path: str) -> ServedModel:
-        """Raises Unprocessable, Conflict or AdapterRejected; then all is as it was before."""
+        """Load an adapter and serve it.
+
+        If the client leaves before it is published, all stays as it was; if it leaves afterwards,
+        the old version is retired all the same.
+
+        Raises InvalidValue, Conflict or AdapterRejected; then all is as it was before.
+        """
         check_name(name)
         async with self._changing:
+            await self._retired()
             source = find_below(self.settings.adapter_root, path)
             self._check_free(name)
             version = self._state.versions.get(name, 0) + 1
             folder = self._folder_of(name, version)
             try:
-                model = await self._load(name, version, source, folder)
+                model = await self._prepare(name, version, source, folder)
             except BaseException as error:  # a client that leaves, too
                 shutil.rmtree(folder, ignore_errors=True)
                 if isinstance(error, AdapterRejected):
                     metrics.ADAPTER_LOADS.labels("rejected").inc()
                 raise
+            # Nothing is awaited from here to the end of publishing: it happens whole or not at all.
+            old = self.models.get(name) if name in self.models else None
+            self.failed.pop(name, None)
+            self._publish(model)
             metrics.ADAPTER_LOADS.labels("loaded").inc()
+            if old is not None:
+                self._retire(old)
+                await self._retired()
             return model
 
     async def unload(self, name: str) -> None:
         """Raises ModelNotFound, or Conflict for a model that settings or an alias use."""
         async with self._changing:
+            await self._retired()
             old = None if name in self.failed else self.models.get(name, "name")
-            if name not in self._state.adapters:
+            kept = self._state.adapters.get(name)
+            if kept is None:
                 raise Conflict(f"{name} is set by the service's settings: change those", "name")
             users = [alias for alias, weights in self.models.aliases.items() if name in weights]
             if users:
                 raise Conflict(f"{name} is in use by {', '.join(users)}: move it first", "name")
             self._keep(self._state.without_adapter(name))
             self.failed.pop(name, None)
-            if old is not None:
+            if old is None:
+                shutil.rmtree(self._folder_of(name, kept.version), ignore_errors=True)
+            else:
                 self.models.remove(name)
-                await self._retire(old)
+                self._retire(old)
+                await self._retired()
 
     async def set_alias(self, alias: str, weights: Mapping[str, float]) -> None:
         """From the next request on; those at work end as they began. Raises ModelNotFound,
-        Conflict, Unprocessable."""
+        Conflict, InvalidValue."""
         check_name(alias, "alias")
         async with self._changing:
             if alias in self.models or alias in self.failed:
@@ -111,7 +146,7 @@ class Adapters:
                 self.models.get(name, f"weights.{name}")
             used = {name: weight for name, weight in weights.items() if weight > 0}
             if not used:
-                raise Unprocessable("weights: at least one must be above 0", "weights")
+                raise InvalidValue("weights: at least one must be above 0", "weights")
             self._set_aliases({**self.models.aliases, alias: used})
 
     async def remove_alias(self, alias: str) -> None:
@@ -124,23 +159,19 @@ class Adapters:
             aliases = self.models.aliases
             self._set_aliases({name: aliases[name] for name in aliases if name != alias})
 
-    async def _load(self, name: str, version: int, source: Path, folder: Path) -> ServedModel:
-        await asyncio.to_thread(copy_files, source, folder)
-        await asyncio.to_thread(
-            check_adapter, folder, self.settings, self.settings.max_adapter_rank
+    async def _prepare(self, name: str, version: int, source: Path, folder: Path) -> ServedModel:
+        """Copied, checked, in the engine and on record; all that is missing is to publish it."""
+        await to_its_end(asyncio.to_thread(copy_files, source, folder))
+        await to_its_end(
+            asyncio.to_thread(check_adapter, folder, self.settings, self.settings.max_adapter_rank)
         )
         model = ServedModel(name, version, folder, read_prompts(self._encoder, folder), source)
         await self._prove(model)
         try:
             self._keep(self._state.with_adapter(name, Kept(version=version, source=source)))
         except BaseException:
-            await self.engine.unload_adapter(str(model.adapter))
+            await to_its_end(self.engine.unload_adapter(str(model.adapter)))
             raise
-        old = self.models.get(name) if name in self.models else None
-        self.failed.pop(name, None)
-        self._publish(model)
-        if old is not None:
-            await self._retire(old)
         return model
 
     async def _bring_back(self, name: str, kept: Kept) -> None:
@@ -167,19 +198,36 @@ class Adapters:
             await self.engine.load_adapter(adapter, model.folder)
             await check_effect(self.engine, model)
         except BaseException:
-            await self.engine.unload_adapter(adapter)
+            await to_its_end(self.engine.unload_adapter(adapter))
             raise
 
     def _publish(self, model: ServedModel) -> None:
         self.models.put(model)
         metrics.ADAPTERS.labels(model.name, str(model.version)).set(1)
 
-    async def _retire(self, model: ServedModel) -> None:
-        """Out of the engine once no request uses it. Only kept ones are, never the settings'."""
+    def _retire(self, model: ServedModel) -> None:
+        """Take it out of the engine once no request uses it, and then its files away. That goes on
+        when the client that asked for it leaves. Only kept adapters retire, never the settings'."""
         metrics.ADAPTERS.remove(model.name, str(model.version))
-        await self.models.until_idle(model)
-        await self.engine.unload_adapter(str(model.adapter))
-        await asyncio.to_thread(shutil.rmtree, model.folder, ignore_errors=True)
+        self._retiring = asyncio.create_task(self._take_out(model))
+
+    async def _take_out(self, model: ServedModel) -> None:
+        try:
+            await self.models.until_idle(model)
+            await self.engine.unload_adapter(str(model.adapter))
+        finally:
+            shutil.rmtree(model.folder, ignore_errors=True)
+
+    async def _retired(self) -> None:
+        """Until the version that retires, if there is one, has left. So the engine never holds more
+        than one version beyond those that are served."""
+        retiring = self._retiring
+        if retiring is not None:
+            try:
+                await asyncio.shield(retiring)
+            finally:
+                if retiring.done():
+                    self._retiring = None
 
     def _check_free(self, name: str) -> None:
         if name == self.models.base.name or name in self.settings.adapters:
@@ -204,6 +252,16 @@ class Adapters:
 
     def _folder_of(self, name: str, version: int) -> Path:
         return self.settings.state / "adapters" / f"{name}@{version}"
+
+
+async def to_its_end(work: Awaitable[object]) -> None:
+    """Like `await`, but a cancellation only comes through once the work has ended."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 async def check_effect(engine: Engine, model: ServedModel) -> None:

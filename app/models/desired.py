@@ -6,12 +6,11 @@ there they are declared in one place, and each replica brings itself there.
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import AdapterRejected, ClientError, StartupError
-from app.http.schemas import AliasRequest
 from app.models.adapter_folder import find_below
 from app.models.adapters import Adapters
 from app.observability import metrics
@@ -19,13 +18,26 @@ from app.observability import metrics
 logger = logging.getLogger("frontpage")
 
 
-class Declared(BaseModel):
+AliasWeights = Annotated[
+    dict[str, Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]],
+    Field(min_length=1, max_length=100),
+]
+"""Model → its share of readers; the shares need not add up to anything."""
+
+
+class DesiredAlias(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weights: AliasWeights
+
+
+class Desired(BaseModel):
     """adapters: name → folder below adapter_root. aliases: as the body of PUT /aliases/{alias}."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     adapters: dict[str, str] = {}
-    aliases: dict[str, AliasRequest] = {}
+    aliases: dict[str, DesiredAlias] = {}
 
     @classmethod
     def read(cls, given: object) -> Self:
@@ -38,7 +50,7 @@ class Declared(BaseModel):
             raise StartupError(f"user_config: {field}: {first['msg']}") from None
 
 
-async def apply(declared: Declared, adapters: Adapters) -> list[str]:
+async def apply(desired: Desired, adapters: Adapters) -> list[str]:
     """Loads what is new, moves the aliases, unloads what is gone; returns what could not be done.
 
     What can't be done leaves all as it was: an adapter that is rejected leaves the old one serving,
@@ -60,15 +72,15 @@ async def apply(declared: Declared, adapters: Adapters) -> list[str]:
         if name not in models or models.get(name).source != source:
             await adapters.load(name, path)
 
-    for name, path in declared.adapters.items():
+    for name, path in desired.adapters.items():
         await attempt(f"adapter {name}", bring, name, path)
-    for alias, wanted in declared.aliases.items():
+    for alias, wanted in desired.aliases.items():
         weights = {name: weight for name, weight in wanted.weights.items() if weight > 0}
         if models.aliases.get(alias) != weights:
             await attempt(f"alias {alias}", adapters.set_alias, alias, weights)
-    for alias in set(models.aliases) - set(declared.aliases) - set(settings.aliases):
+    for alias in set(models.aliases) - set(desired.aliases) - set(settings.aliases):
         await attempt(f"alias {alias}", adapters.remove_alias, alias)
     loaded = {model.name for model in models if model.version}
-    for name in loaded - set(settings.adapters) - set(declared.adapters):
+    for name in loaded - set(settings.adapters) - set(desired.adapters):
         await attempt(f"adapter {name}", adapters.unload, name)
     return problems

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.errors import AdapterRejected, StartupError, Unprocessable
+from app.errors import AdapterRejected, InvalidValue, StartupError
 from app.models.adapter_folder import check_adapter, check_name
 from app.models.registry import ModelRegistry, ServedModel
 from app.scoring.encoder import Encoder
@@ -27,7 +27,7 @@ def read_models(settings: Settings) -> ModelRegistry:
             check_name(adapter)
             check_adapter(folder, settings)
             read_prompts(encoder, folder)
-    except (AdapterRejected, Unprocessable) as error:
+    except (AdapterRejected, InvalidValue) as error:
         raise StartupError(str(error)) from error
     default = settings.default_model or name
     known = {name, *settings.adapters, *settings.aliases}

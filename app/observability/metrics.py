@@ -3,12 +3,7 @@
 Labels are bounded: routes are templates, models are those served.
 """
 
-from typing import TYPE_CHECKING
-
 from prometheus_client import Counter, Gauge, Histogram
-
-if TYPE_CHECKING:
-    from app.recommender import Judged
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 NO_MODEL = ""
@@ -94,13 +89,3 @@ LOOP_LAG = Histogram(
 def observe_request(method: str, route: str, model: str, status: int, seconds: float) -> None:
     REQUESTS.labels(method, route, model, str(status)).inc()
     LATENCY.labels(route, model, str(status)).observe(seconds)
-
-
-def observe_answers(judged: "Judged") -> None:
-    STORIES.labels(judged.model).inc(len(judged.answers))
-    PROMPT_TOKENS.labels(judged.model).inc(judged.prompt_tokens)
-    CACHED_TOKENS.labels(judged.model).inc(judged.cached_tokens)
-    mass, probability = LABEL_MASS.labels(judged.model), PROBABILITY.labels(judged.model)
-    for answer in judged.answers:
-        mass.observe(answer.label_mass)
-        probability.observe(answer.probability)

@@ -9,15 +9,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, Tracer
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace import INVALID_SPAN, Span, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-UNTRACED = frozenset({"/health", "/ready", "/metrics"})  # asked for every few seconds
 TIMEOUT_S = 5.0  # of one export, and of a stop whose collector does not answer
-W3C = TraceContextTextMapPropagator()
 
 _tracer: Tracer | None = None
 
@@ -26,6 +21,11 @@ def use(tracer: Tracer | None) -> None:
     """Not OpenTelemetry's global provider: that can be set only once, and vLLM may set it."""
     global _tracer
     _tracer = tracer
+
+
+def tracer_in_use() -> Tracer | None:
+    """None while tracing is off."""
+    return _tracer
 
 
 @contextmanager
@@ -85,48 +85,3 @@ def exporting(endpoint: str | None) -> Iterator[None]:
         last.join(TIMEOUT_S)
         if last.is_alive():
             exporter.shutdown()  # type: ignore[no-untyped-call]
-
-
-class Tracing:
-    """Pure ASGI middleware: the span of a request, under the client's if it sends a traceparent."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if _tracer is None or scope["type"] != "http" or scope["path"] in UNTRACED:
-            return await self.app(scope, receive, send)
-        headers, method = Headers(scope=scope), scope["method"]
-        parent = W3C.extract({name: headers[name] for name in W3C.fields if name in headers})
-        with _tracer.start_as_current_span(
-            method,
-            parent,
-            SpanKind.SERVER,
-            {"http.request.method": method, "frontpage.request_id": scope["state"]["request_id"]},
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as current:
-
-            async def send_and_note(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    current.set_attribute("http.response.status_code", message["status"])
-                    if message["status"] >= 500:
-                        current.set_status(StatusCode.ERROR)
-                await send(message)
-
-            try:
-                with marking_errors(current):
-                    await self.app(scope, receive, send_and_note)
-            finally:
-                name_after_routing(current, scope)
-        return None
-
-
-def name_after_routing(current: Span, scope: Scope) -> None:
-    """The route's template is known only when the router has run, the model later still."""
-    if "route" in scope:
-        route = getattr(scope["route"], "path", "")
-        current.update_name(f"{scope['method']} {route}")
-        current.set_attribute("http.route", route)
-    if model := scope["state"].get("model"):
-        current.set_attribute("frontpage.model", model)

@@ -4,17 +4,11 @@ import { fetchFrom } from "./api.js";
 import { byId } from "./dom.js";
 import { count, duration, percent } from "./format.js";
 import { buckets, parseMetrics, quantile, total } from "./prometheus.js";
+import { WORK } from "./work.js";
 
 const EVERY_MS = 3000;
 const WINDOW_MS = 60_000;
 const SECONDS = "frontpage_request_seconds_bucket";
-const WORK = new Set([
-  "/predict",
-  "/predict/batch",
-  "/rank",
-  "/v1/chat/completions",
-  "/v1/completions",
-]);
 const NAMES = new Set([
   SECONDS,
   "frontpage_requests_total",

@@ -10,7 +10,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import DeadlineExceeded, EngineUnavailable, Overloaded, ServiceError, respond
+from app.errors import DeadlineExceeded, EngineUnavailable, Overloaded, ServiceError
+from app.http.errors import respond
 from app.http.middleware import ID_HEADER, MILLISECONDS, TIMEOUT_HEADER, choose_id
 
 logger = logging.getLogger("frontpage")

@@ -1,8 +1,8 @@
 """Frontpage on Ray Serve: the same application and engine, once in each replica of a deployment.
 
-`serve deploy deploy/ray/frontpage.yaml` starts it; docs/operations.md says how. Settings come from
-the environment, as for `python -m app`; adapters and aliases from the deployment's `user_config`,
-so that every replica has the same, also one that is started later.
+`serve deploy deploy/ray/frontpage.yaml` starts it; docs/operations/ray-serve.md says how. Settings
+come from the environment, as for `python -m app`; adapters and aliases from the deployment's
+`user_config`, so that every replica has the same, also one that is started later.
 """
 
 import asyncio
@@ -20,9 +20,14 @@ from app.engine.base import Engine
 from app.engine.environment import be_quiet
 from app.errors import EngineUnavailable, StartupError
 from app.observability import logs
+from app.service import Service
 from app.settings import Settings, read_settings
 
 logger = logging.getLogger("frontpage")
+CHANGES_REFUSED = (
+    "adapters and aliases are declared for all replicas: change user_config in the deployment's"
+    " file and run `serve deploy`"
+)
 METRICS_PORT = 9400
 """Of a machine's first replica; the others take the next free ones."""
 PORTS = 100
@@ -48,19 +53,17 @@ class Replica:
         from app.feedback.store import (
             FeedbackStore,  # the lines above set what vLLM reads when imported
         )
-        from app.http.routes.adapters import refuse_changes
         from app.main import create_app
         from app.models.merged import merge_if_asked
         from app.server import measure_lag
 
         shared = self.settings.state
         settings = merge_if_asked(self.settings.model_copy(update={"state": Path(self.own.name)}))
-        app = create_app(settings, self.engine)
-        app.state.feedback = FeedbackStore(
+        feedback = FeedbackStore(
             shared / "feedback.sqlite", settings.feedback_days, settings.feedback_answers
         )
-        refuse_changes(app)
-        self.state = app.state
+        app = create_app(settings, self.engine, feedback, changes_refused=CHANGES_REFUSED)
+        self.service: Service = app.state.service
         self.lag = asyncio.create_task(measure_lag())
         serve_metrics(settings)
         return app
@@ -71,11 +74,11 @@ class Replica:
         A new replica that can't have what is declared raises StartupError and does not start; one
         at work keeps what it has, and says so.
         """
-        from app.models.desired import Declared, apply
+        from app.models.desired import Desired, apply
         from app.observability import metrics
 
         try:
-            problems = await apply(Declared.read(user_config), self.state.adapters)
+            problems = await apply(Desired.read(user_config), self.service.adapters)
         except StartupError as error:
             metrics.ADAPTER_LOADS.labels("rejected").inc()
             problems = [str(error)]
@@ -90,7 +93,7 @@ class Replica:
         from app.observability import metrics
 
         try:
-            self.state.engine.check_health()
+            self.service.engine.check_health()
             metrics.ENGINE_UP.set(1)
         except EngineUnavailable:
             metrics.ENGINE_UP.set(0)

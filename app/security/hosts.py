@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from app.errors import ForeignHost
+from app.http.errors import ForeignHost
 from app.http.middleware import ID_HEADER, TIMEOUT_HEADER
 from app.settings import Settings
 

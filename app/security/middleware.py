@@ -10,26 +10,16 @@ import time
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
-from starlette._utils import get_route_path  # what the router matches: root_path and all
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import (
-    ClientError,
-    Forbidden,
-    ForeignHost,
-    RateLimited,
-    Unauthenticated,
-    respond,
-)
+from app.errors import ClientError
+from app.http.errors import Forbidden, ForeignHost, RateLimited, Unauthenticated, respond
+from app.http.policy import policy_for
 from app.observability import metrics
 from app.security.hosts import check_host
 from app.settings import ApiKey
 
-OPEN = frozenset({"/", "/health", "/ready"})
-PAGE = "/page/"
-ADMIN = ("adapters", "aliases", "experiments")
-RATE_LIMITED = ("predict", "rank", "v1")
 REASONS: dict[type[ClientError], str] = {
     Unauthenticated: "authentication",
     Forbidden: "scope",
@@ -67,17 +57,16 @@ class Security:
 
     def _admit(self, scope: Scope) -> None:
         scope["state"]["key"] = None
-        path = get_route_path(scope)
+        policy = policy_for(scope)
         if not self.keys:
             check_host(Headers(scope=scope).get("host", ""))
-        if not self.keys or path in OPEN or path.startswith(PAGE):
+        if not self.keys or policy.scope is None:
             return
         key = self._authenticate(Headers(scope=scope).getlist("authorization"))
         scope["state"]["key"] = key
-        needed = needed_scope(path)
-        if needed not in key.scopes and "admin" not in key.scopes:
-            raise Forbidden(f"this needs a key with the scope {needed!r}")
-        if first_part(path) in RATE_LIMITED:
+        if policy.scope not in key.scopes and "admin" not in key.scopes:
+            raise Forbidden(f"this needs a key with the scope {policy.scope!r}")
+        if policy.rate_limited:
             self._count(key)
 
     def _authenticate(self, sent: list[str]) -> ApiKey:
@@ -104,12 +93,3 @@ class Security:
         error = RateLimited(f"more than the {key.requests_per_minute} a minute that this key has")
         error.retry_after_s = max(1, math.ceil(again - time.time()))
         raise error
-
-
-def first_part(path: str) -> str:
-    """Read generously: what only looks like an administrator's path is guarded like one."""
-    return next((part for part in path.split("/") if part), "").casefold()
-
-
-def needed_scope(path: str) -> str:
-    return "admin" if first_part(path).startswith(ADMIN) else "predict"

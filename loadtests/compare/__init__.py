@@ -1,1 +1,1 @@
-"""Variants of a model or service side by side, under Locust's load."""
+"""Compares variants of a model or service under a load that Locust sends."""

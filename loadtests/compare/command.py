@@ -1,17 +1,17 @@
-"""Base, adapter and merged model side by side under the same load.
+"""Compare variants of a model or service, such as base, adapter and merged, under the same load.
 
   python -m loadtests.compare base=http://localhost:8000#qwen3-8b \\
       adapter=http://localhost:8000#news-v1 merged=http://localhost:8001 --rate 20
   python -m loadtests.compare base=models/qwen3-8b adapter=models/qwen3-8b+models/news-v1 \\
       merged=models/news-v1-merged --users 8 --objective merged:p95_ms=200
 
-A variant is NAME=URL#MODEL of a running service (several models with commas: each reader has one of
-them) or NAME=FOLDER+ADAPTER, for which a service is started. Variants take turns, round by round,
-with the same requests, so that a machine's drift meets all alike; ratios are to the first variant.
-An open load (--rate) fails below 0.98 of its rate unless --objective rate_share says otherwise.
+A variant is NAME=URL#MODEL for a running service or NAME=FOLDER+ADAPTER, for which a service is
+started. Several models separated by commas may follow the #; each reader keeps to one of them.
+Variants take turns, round by round, with the same requests, so that the machine's drift affects
+all of them alike. Ratios are relative to the first variant. An open load (--rate) fails below 0.98
+of its rate unless --objective rate_share says otherwise.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.compare import results
+from loadtests.compare.options import KINDS, Options, parse_options
 from loadtests.compare.results import Figures, Run
-from loadtests.options import names
 from loadtests.services import (
     ROOT,
     LoadTestError,
@@ -33,23 +33,24 @@ from loadtests.services import (
     last_line,
     serving,
 )
-from loadtests.traffic import EXAMPLE
 from training.folders import write_whole
 
-KINDS = {"predict": "PredictUser", "rank": "RankUser", "chat": "ChatUser"}
-OPEN_USERS = 10  # as many as Locust needs to mix the kinds by their weights
-RATE_SHARE = 0.98
+OPEN_LOAD_USERS = 10
+"""Locust needs this many users to mix the kinds of requests by their weights."""
+MIN_RATE_SHARE = 0.98
 
 
 @dataclass(frozen=True)
 class Variant:
+    """A service to send requests to. models: comma-separated; empty for its default model."""
+
     name: str
     url: str
     models: str
 
 
 def main() -> int:
-    options = parse()
+    options = parse_options(__doc__)
     clean_up_on_sigterm()
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -62,63 +63,11 @@ def main() -> int:
         return 2
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtests.compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("variants", nargs="+", type=named, metavar="NAME=URL#MODEL|NAME=FOLDER")
-    load = parser.add_mutually_exclusive_group(required=True)
-    load.add_argument("--rate", type=float, help="open load: requests a second")
-    load.add_argument("--users", type=int, help="closed load: requests under way at all times")
-    parser.add_argument(
-        "--kinds", type=names(KINDS), default="rank", help=f"with commas, of {', '.join(KINDS)}"
-    )
-    parser.add_argument("--seconds", type=int, default=30, help="of a variant's turn (default: 30)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each variant (default: 3)")
-    parser.add_argument("--warmup", type=int, default=5, help="seconds before, not counted")
-    figures = ", ".join((*results.AT_LEAST, *results.AT_MOST))
-    parser.add_argument(
-        "--objective",
-        action="append",
-        default=[],
-        type=objective,
-        metavar="[NAME:]FIGURE=LIMIT",
-        help=f"for each variant, or the one named; may be repeated. Figures: {figures}",
-    )
-    parser.add_argument("--mind", type=Path, default=EXAMPLE, help="a MIND folder, for its titles")
-    parser.add_argument("--readers", type=int, default=1000)
-    parser.add_argument("--timeout", type=float, default=60, help="seconds to wait for an answer")
-    parser.add_argument("--api-key", default=os.environ.get("OPENAI_API_KEY", ""))
-    parser.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder to write")
-    options = parser.parse_args()
-    variants = [name for name, _ in options.variants]
-    if len(set(variants)) < len(variants):
-        parser.error("two variants have the same name")
-    for (variant, _), _ in options.objective:
-        if variant not in ("", *variants):
-            parser.error(f"--objective: no variant {variant}")
-    return options
+def find(name: str, target: str, options: Options, stack: ExitStack) -> Variant:
+    """The variant that `target` stands for, after starting its service if that is a folder.
 
-
-def named(text: str) -> tuple[str, str]:
-    name, found, target = text.partition("=")
-    if not (name and found and target):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=URL#MODEL or NAME=FOLDER")
-    return name, target
-
-
-def objective(text: str) -> tuple[tuple[str, str], float]:
-    where, _, limit = text.rpartition("=")
-    variant, _, figure = where.rpartition(":")
-    if figure not in (*results.AT_LEAST, *results.AT_MOST):
-        raise argparse.ArgumentTypeError(f"no figure {figure!r}; see --help")
-    return (variant, figure), float(limit)
-
-
-def find(name: str, target: str, options: argparse.Namespace, stack: ExitStack) -> Variant:
-    """A variant that can be asked: its service is started if it is a folder."""
+    Raises LoadTestError if a folder is missing or the service does not start.
+    """
     if target.startswith(("http://", "https://")):
         url, _, models = target.partition("#")
         return Variant(name, url.rstrip("/"), models)
@@ -129,7 +78,7 @@ def find(name: str, target: str, options: argparse.Namespace, stack: ExitStack) 
             raise LoadTestError(f"no folder {folder}: a variant is NAME=URL#MODEL or NAME=FOLDER")
     port, share = free_port(), 0.9 / sum("://" not in each for _, each in options.variants)
     settings = {
-        "FRONTPAGE_ENGINE__GPU_MEMORY_UTILIZATION": f"{share:.2f}",  # unless os.environ has one
+        "FRONTPAGE_ENGINE__GPU_MEMORY_UTILIZATION": f"{share:.2f}",  # the environment may override
         **os.environ,
         "FRONTPAGE_PORT": str(port),
         "FRONTPAGE_MODEL": str(model.resolve()),
@@ -140,7 +89,11 @@ def find(name: str, target: str, options: argparse.Namespace, stack: ExitStack) 
     return Variant(name, url, ",".join(adapter.name for adapter in adapters))
 
 
-def take_turns(variants: list[Variant], options: argparse.Namespace) -> dict[str, list[Run]]:
+def take_turns(variants: list[Variant], options: Options) -> dict[str, list[Run]]:
+    """The counted turns of each variant, by its name. Round 0 is the warm-up.
+
+    Raises LoadTestError if a variant answers nothing in a turn.
+    """
     runs: dict[str, list[Run]] = {variant.name: [] for variant in variants}
     for number in range(0 if options.warmup else 1, options.rounds + 1):
         for variant in variants:
@@ -158,29 +111,15 @@ def take_turns(variants: list[Variant], options: argparse.Namespace) -> dict[str
     return runs
 
 
-def load(variant: Variant, number: int, seconds: int, options: argparse.Namespace) -> Run:
-    """One turn, by a Locust process of its own: its monkey-patching stays there."""
-    users = options.users or OPEN_USERS
+def load(variant: Variant, number: int, seconds: int, options: Options) -> Run:
+    """Run one turn in a Locust process, so that Locust's monkey-patching stays there.
+
+    number: of the round. Raises LoadTestError if Locust fails.
+    """
     log = options.out / "locust.log"
     with tempfile.TemporaryDirectory() as folder, log.open("wb") as out:
         samples = Path(folder) / "samples"
-        given = {
-            "host": variant.url,
-            "model": variant.models,
-            "rate": options.rate or 0,
-            "users": users,
-            "spawn-rate": users,
-            "run-time": seconds,
-            "part": number,
-            "samples": samples,
-            "mind": options.mind.resolve(),
-            "readers": options.readers,
-            "timeout": options.timeout,
-        }
-        command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless"]
-        command += ["--only-summary", "--exit-code-on-error", "0"]
-        command += [f"--{name}={value}" for name, value in given.items()]
-        command += [KINDS[kind] for kind in options.kinds]
+        command = locust_command(variant, number, seconds, samples, options)
         environment = {**os.environ, "OPENAI_API_KEY": options.api_key}
         done = subprocess.run(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
         if done.returncode:
@@ -188,17 +127,55 @@ def load(variant: Variant, number: int, seconds: int, options: argparse.Namespac
         return Run(seconds, round((options.rate or 0) * seconds), results.read_samples(samples))
 
 
-def report(runs: dict[str, list[Run]], options: argparse.Namespace) -> int:
-    """Print and write the figures; 1 if an objective is missed."""
+def locust_command(
+    variant: Variant, number: int, seconds: int, samples: Path, options: Options
+) -> list[str]:
+    users = options.users or OPEN_LOAD_USERS
+    given = {
+        "host": variant.url,
+        "model": variant.models,
+        "rate": options.rate or 0,
+        "users": users,
+        "spawn-rate": users,
+        "run-time": seconds,
+        "part": number,
+        "samples": samples,
+        "mind": options.mind.resolve(),
+        "readers": options.readers,
+        "timeout": options.timeout,
+    }
+    command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless"]
+    command += ["--only-summary", "--exit-code-on-error", "0"]
+    command += [f"--{name}={value}" for name, value in given.items()]
+    return command + [KINDS[kind] for kind in options.kinds]
+
+
+def report(runs: dict[str, list[Run]], options: Options) -> int:
+    """Print and write the figures; returns 1 if an objective is missed, else 0."""
     figures: dict[str, Figures] = {name: results.measure(turns) for name, turns in runs.items()}
     base = next(iter(figures.values()))
     for one in figures.values():
         results.add_ratios(one, base)
-    objectives = {("", "rate_share"): RATE_SHARE} if options.rate else {}
+    objectives = {("", "rate_share"): MIN_RATE_SHARE} if options.rate else {}
     missed = results.find_missed(objectives | dict(options.objective), figures)
-    ask = f"{options.rate:g} requests/s" if options.rate else f"{options.users} users"
-    title = f"{', '.join(options.kinds)}: {ask}, {options.rounds} rounds of {options.seconds} s"
-    written: dict[str, Any] = {
+    target = f"{options.rate:g} requests/s" if options.rate else f"{options.users} users"
+    title = f"{', '.join(options.kinds)}: {target}, {options.rounds} rounds of {options.seconds} s"
+    write_results(title, figures, runs, missed, options)
+    print(f"\n{title}\n\n{results.as_table(figures)}\n\nwritten into {options.out}")
+    for line in missed:
+        print(f"missed: {line}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+def write_results(
+    title: str,
+    figures: dict[str, Figures],
+    runs: dict[str, list[Run]],
+    missed: list[str],
+    options: Options,
+) -> None:
+    """Write compare.json and compare.svg."""
+    record: dict[str, Any] = {
         "load": title,
         "targets": dict(options.variants),
         "variants": {
@@ -211,12 +188,5 @@ def report(runs: dict[str, list[Run]], options: argparse.Namespace) -> int:
         },
         "missed": missed,
     }
-    for name, text in (
-        ("compare.json", json.dumps(written, indent=2) + "\n"),
-        ("compare.svg", results.draw(runs, title)),
-    ):
-        write_whole(options.out / name, text)
-    print(f"\n{title}\n\n{results.as_table(figures)}\n\nwritten into {options.out}")
-    for line in missed:
-        print(f"missed: {line}", file=sys.stderr)
-    return 1 if missed else 0
+    write_whole(options.out / "compare.json", json.dumps(record, indent=2) + "\n")
+    write_whole(options.out / "compare.svg", results.draw(runs, title))

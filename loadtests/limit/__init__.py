@@ -1,1 +1,1 @@
-"""The service, its parts and its peers against what the hardware allows."""
+"""Measures the service, its layers and its peers against what the hardware allows."""

@@ -1,4 +1,4 @@
-"""A closed load over HTTP: so many calls under way, the next one when one is answered."""
+"""A closed load over HTTP: a fixed number of requests in flight, each replaced when answered."""
 
 import asyncio
 import json
@@ -16,8 +16,8 @@ TIMEOUT = aiohttp.ClientTimeout(total=600)
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A call to make. read: from the answer's JSON to the fields of Call that it tells."""
+class Request:
+    """A request to send. read: extracts fields of Call from the JSON of the response."""
 
     path: str
     body: bytes
@@ -25,21 +25,21 @@ class Ask:
     read: Callable[[dict[str, Any]], dict[str, Any]]
 
 
-async def ask_closed(
-    url: str, asks: Iterator[Ask], at_once: int, seconds: float, least: int = 1
+async def send_closed(
+    url: str, requests: Iterator[Request], at_once: int, seconds: float, min_calls: int = 1
 ) -> list[Call]:
-    """Asks until `seconds` are over and `least` calls are sent, then waits for the last answers.
+    """Send requests for `seconds`, and at least `min_calls` of them; return the answered calls.
 
-    Raises LoadTestError for an answer that is not a 200: figures with failed calls would mislead.
+    Raises LoadTestError if a response is not a 200: figures that include failures would mislead.
     """
     calls: list[Call] = []
     sent, end = 0, perf_counter() + seconds
 
     async def work(session: aiohttp.ClientSession) -> None:
         nonlocal sent
-        while perf_counter() < end or sent < least:
+        while perf_counter() < end or sent < min_calls:
             sent += 1
-            calls.append(await call(session, url, next(asks)))
+            calls.append(await call(session, url, next(requests)))
 
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=TIMEOUT) as session:
@@ -52,16 +52,16 @@ async def ask_closed(
     return calls
 
 
-async def call(session: aiohttp.ClientSession, url: str, ask: Ask) -> Call:
+async def call(session: aiohttp.ClientSession, url: str, request: Request) -> Call:
     headers = {"Content-Type": "application/json"}
     sent = perf_counter()
     try:
-        async with session.post(url + ask.path, data=ask.body, headers=headers) as response:
+        async with session.post(url + request.path, data=request.body, headers=headers) as response:
             content = await response.read()
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise LoadTestError(f"{ask.path}: {type(error).__name__}: {error}") from None
+        raise LoadTestError(f"{request.path}: {type(error).__name__}: {error}") from None
     done = perf_counter()
     if response.status != 200:
         text = content.decode(errors="replace")[:300]
-        raise LoadTestError(f"{ask.path} answers {response.status}: {text}")
-    return Call(ask.stories, sent, done, **ask.read(json.loads(content)))
+        raise LoadTestError(f"{request.path} answers {response.status}: {text}")
+    return Call(request.stories, sent, done, **request.read(json.loads(content)))

@@ -1,6 +1,6 @@
-"""Engines without HTTP, for `loadtests.limit`: each in a process of its own, whose end frees all.
+"""Measures engines without HTTP, each in its own process so that its memory is freed at the end.
 
-`python -m loadtests.limit.engines PART SETUP FILE` writes a line of JSON a row into FILE.
+`python -m loadtests.limit.engines PART SETUP FILE` writes one line of JSON per row to FILE.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def run_offline(setup: Setup, write: Write) -> None:
-    """vLLM's LLM.generate as it is: one token, alone and with the labels' logprobs."""
+    """Measure plain LLM.generate of vLLM: one token, with and without the labels' logprobs."""
     from vllm import LLM, SamplingParams
     from vllm.inputs import TokensPrompt
 
@@ -70,7 +70,7 @@ def run_offline(setup: Setup, write: Write) -> None:
 
 
 def run_engine(setup: Setup, write: Write) -> None:
-    """The service's own engine layer, with as many calls under way as the service is sent."""
+    """Measure the service's engine layer with as many calls in flight as the service gets."""
     import uvloop
 
     from app.engine.vllm import VllmEngine
@@ -99,7 +99,10 @@ def run_engine(setup: Setup, write: Write) -> None:
         try:
             runner.run(engine.use_labels(labels))
 
-            for targets, shape in ((1, "predict"), *((one, f"rank {one}") for one in setup.ranked)):
+            for targets, shape in (
+                (1, "predict"),
+                *((one, f"rank {one}") for one in setup.rank_sizes),
+            ):
                 at_once = setup.at_once(targets)
 
                 def score(groups: Sequence[list[Prompt]], at_once: int = at_once) -> Call:
@@ -128,16 +131,16 @@ def run(
         asked = islice(workload.questions(name, targets), count)
         return score([workload.prompts(question, layout) for question in asked])
 
-    least = setup.at_once(targets)
+    round_size = setup.at_once(targets)
     try:
-        ask(f"{series} warm-up", least)
-        trial = ask(f"{series} trial", least)
-        # In whole rounds: a last one with fewer under way would count against the engine.
-        count = least * max(1, round(setup.seconds / (trial.done - trial.sent)))
+        ask(f"{series} warm-up", round_size)
+        trial = ask(f"{series} trial", round_size)
+        # Whole rounds only: a last round with fewer calls in flight would count against the engine.
+        count = round_size * max(1, round(setup.seconds / (trial.done - trial.sent)))
         figures = measure([ask(series, count)])
-    except Exception as error:  # whatever an engine raises, its row says it
+    except Exception as error:  # whatever an engine raises is reported in its row
         return Row(subject, shape, layout, error=f"{type(error).__name__}: {error}")
-    for name in ("p50_ms", "p95_ms"):  # of all together they would say nothing
+    for name in ("p50_ms", "p95_ms"):  # meaningless for one call that holds all questions
         del figures[name]
     return Row(subject, shape, layout, 0, figures | {"calls": count})
 

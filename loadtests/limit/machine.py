@@ -1,4 +1,4 @@
-"""A run of `loadtests.limit`: what its parts have in common, and what the machine allows."""
+"""The setup shared by all parts of `loadtests.limit`, and what the machine allows."""
 
 import os
 import platform
@@ -13,13 +13,19 @@ from loadtests.limit.speed import LIMIT, ORIGINAL, Row
 from loadtests.limit.workload import Workload, layer_weights
 from training.provenance import processor
 
-RANKED = (1, 10, 50, 200)
-IDLE = 100
+RANK_SIZES = (1, 10, 50, 200)
+"""Candidates per ranking under load."""
+IDLE_RANK_SIZE = 100
+"""Candidates of the ranking that an otherwise idle service answers."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What all parts of a run have in common. engine: vLLM's options, over the service's own."""
+    """What all parts of a run have in common.
+
+    model, mind: folders. history: titles per reader. seconds: length of one measurement.
+    concurrency: stories in flight. engine: options of vLLM that override the service's own.
+    """
 
     model: str
     mind: str
@@ -31,11 +37,11 @@ class Setup:
     reduced: bool = False
 
     @property
-    def ranked(self) -> tuple[int, ...]:
-        return (10,) if self.reduced else RANKED
+    def rank_sizes(self) -> tuple[int, ...]:
+        return (10,) if self.reduced else RANK_SIZES
 
     def at_once(self, targets: int) -> int:
-        """Calls of so many stories under way, so that about `concurrency` stories are."""
+        """How many calls with `targets` stories keep about `concurrency` stories in flight."""
         return max(2, self.concurrency // targets)
 
     def settings(self) -> Settings:
@@ -46,7 +52,7 @@ class Setup:
 
 
 def describe(setup: Setup) -> dict[str, Any]:
-    """The machine, what it allows, and the options that the service gives to vLLM."""
+    """Describe the machine, what it allows, and the options that the service passes to vLLM."""
     import torch
     import transformers
 
@@ -63,7 +69,7 @@ def describe(setup: Setup) -> dict[str, Any]:
         for layout in dict.fromkeys((setup.layout, ORIGINAL))
         for shape, targets in [
             ("predict", 1),
-            *((f"rank {targets}", targets) for targets in (*RANKED, IDLE)),
+            *((f"rank {targets}", targets) for targets in (*RANK_SIZES, IDLE_RANK_SIZE)),
         ]
     }
     return {
@@ -89,7 +95,7 @@ def describe(setup: Setup) -> dict[str, Any]:
 
 
 def matrix_product_rate() -> float:
-    """The median of many bfloat16 products of random matrices, TFLOP/s."""
+    """Median rate of many bfloat16 products of random matrices, in TFLOP/s."""
     import torch
 
     on_gpu = torch.cuda.is_available()
@@ -115,7 +121,10 @@ def matrix_product_rate() -> float:
 
 
 def limit_rows(about: dict[str, Any]) -> list[Row]:
-    """Stories a second that the matrix products alone would take."""
+    """Rows with the stories per second if only the matrix products took time.
+
+    about: what `describe` returned.
+    """
     limit = float(about["token_limit_per_s"])
     rows = []
     for name, tokens in about["needed_tokens_per_story"].items():

@@ -1,8 +1,8 @@
-"""What LLaMA-Factory's API does with transformers, and no more: one chat call after the other.
+"""A chat server on transformers that does only what LLaMA-Factory's API does.
 
-`python -m loadtests.limit.plain_server MODEL PORT [--dummy]`. A LoRA adapter is not loaded: for
-inference LLaMA-Factory merges it, and then it costs nothing. --dummy: random weights in
-config.json's shapes.
+`python -m loadtests.limit.plain_server MODEL PORT [--dummy]` answers one call after the other. It
+loads no LoRA adapter: LLaMA-Factory merges it for inference, after which it costs nothing. --dummy
+uses random weights in the shapes of config.json.
 """
 
 import argparse
@@ -17,6 +17,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 
 class Chat:
+    """A model that completes chats."""
+
     def __init__(self, folder: Path, dummy: bool) -> None:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
@@ -30,6 +32,7 @@ class Chat:
         self.model: Any = model.to(self.device).eval()
 
     def answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Answer one chat request in OpenAI's shape."""
         inputs = self.tokenizer.apply_chat_template(
             body["messages"],
             add_generation_prompt=True,

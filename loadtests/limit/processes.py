@@ -1,4 +1,4 @@
-"""Processes that `loadtests.limit` starts, one after the other: our service and its peers."""
+"""The processes that `loadtests.limit` starts one after the other: our service and its peers."""
 
 import json
 import os
@@ -12,12 +12,12 @@ from types import MappingProxyType
 from typing import Any
 
 from app.engine.environment import QUIET
-from loadtests.limit.asks import NAME
 from loadtests.limit.machine import Setup
+from loadtests.limit.requests import SERVED_NAME
 from loadtests.services import READY_SECONDS, LoadTestError, free_port, last_line, running, serving
 
-OPEN = {
-    # A closed load waits for its turn; what is refused, or how soon, is for other tests.
+NO_LIMITS = {
+    # A closed load waits for its turn. Refusals and deadlines are for other tests.
     "FRONTPAGE_LIMITS__MAX_PENDING_TOKENS": "1000000000",
     "FRONTPAGE_LIMITS__MAX_PENDING_REQUESTS": "1000000",
     "FRONTPAGE_LIMITS__TIMEOUT_MS": "600000",
@@ -28,12 +28,12 @@ OPEN = {
 def our_service(
     setup: Setup, folder: Path, more: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[tuple[str, int]]:
-    """more: of its settings."""
+    """Run our service; yields its URL and process ID. more: further settings, as variables."""
     port, state = free_port(), folder / "state"
     shutil.rmtree(state, ignore_errors=True)  # each run starts without kept answers
     settings = {
         **environment(),
-        **OPEN,
+        **NO_LIMITS,
         "FRONTPAGE_PORT": str(port),
         "FRONTPAGE_MODEL": setup.model,
         "FRONTPAGE_ENGINE": json.dumps(setup.engine),
@@ -48,10 +48,10 @@ def our_service(
 def vllm_server(
     setup: Setup, options: Mapping[str, Any], preload: str, folder: Path
 ) -> Iterator[tuple[str, int]]:
-    """vLLM's own server with the same options of the engine."""
+    """Run vLLM's own server with the same engine options. preload: value of LD_PRELOAD."""
     port = free_port()
     words = ["vllm.entrypoints.openai.api_server", "--model", setup.model, "--port", str(port)]
-    words += ["--host", "127.0.0.1", "--served-model-name", NAME]
+    words += ["--host", "127.0.0.1", "--served-model-name", SERVED_NAME]
     words += ["--enable-prompt-tokens-details", "--disable-uvicorn-access-log", *as_flags(options)]
     with serving(words, environment(preload), port, "/health", folder / "vllm.log") as served:
         yield served
@@ -59,6 +59,7 @@ def vllm_server(
 
 @contextmanager
 def plain_server(setup: Setup, preload: str, folder: Path) -> Iterator[tuple[str, int]]:
+    """Run the chat server on transformers. preload: value of LD_PRELOAD."""
     port = free_port()
     words = ["loadtests.limit.plain_server", setup.model, str(port)]
     words += ["--dummy"] if setup.engine.get("load_format") == "dummy" else []
@@ -68,7 +69,7 @@ def plain_server(setup: Setup, preload: str, folder: Path) -> Iterator[tuple[str
 
 
 def as_flags(options: Mapping[str, Any]) -> list[str]:
-    """vLLM's options as its command line takes them."""
+    """Options of vLLM in the form of its command line."""
     flags = []
     for name, value in options.items():
         word = name.replace("_", "-")
@@ -81,14 +82,16 @@ def as_flags(options: Mapping[str, Any]) -> list[str]:
 
 
 def environment(preload: str = "") -> dict[str, str]:
-    """Ours without its settings: a run is to mean the same everywhere."""
+    """Our environment without the service's settings, so that runs are comparable."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("FRONTPAGE_")}
     return {**QUIET, **own, **({"LD_PRELOAD": preload} if preload else {})}
 
 
 def run_worker(part: str, setup: Setup, folder: Path) -> Iterator[dict[str, Any]]:
-    """The records that a process of loadtests.limit.engines wrote. Raises LoadTestError after them
-    if it failed."""
+    """Run one part of loadtests.limit.engines in a process and yield the records that it wrote.
+
+    Raises LoadTestError after the last record if the process failed.
+    """
     file, log = folder / f"{part}.jsonl", folder / f"{part}.log"
     file.unlink(missing_ok=True)
     words = ["loadtests.limit.engines", part, json.dumps(asdict(setup)), str(file)]

@@ -1,4 +1,4 @@
-"""Calls → a row of figures; rows → a table and ratios."""
+"""Turns calls into a row of figures, and rows into a table and ratios."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -9,8 +9,12 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One answered call. Times: seconds of one clock. Tokens are sums over the call's stories;
-    None where the answer does not say."""
+    """One answered call.
+
+    sent, done: seconds on the same clock. Token counts are sums over the call's stories, and None
+    if the response does not report them. written: generated tokens. parsed: whether the generated
+    text is an answer.
+    """
 
     stories: int
     sent: float
@@ -23,7 +27,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement. at_once: calls under way; 0 is all of them. figures: empty with an error."""
+    """One measurement.
+
+    at_once: calls in flight; 0 means all of them. figures: empty if there is an error.
+    """
 
     subject: str
     shape: str
@@ -37,8 +44,10 @@ class Row:
         return self.subject, self.shape, self.layout
 
     def with_limits(self, token_limit: float | None, limits: dict[str, float]) -> "Row":
-        """Adds the shares of the limit. token_limit: tokens a second; limits: stories a second by
-        "shape layout"."""
+        """A copy with the shares of the limit added.
+
+        token_limit: tokens per second. limits: stories per second, by "shape layout".
+        """
         more: dict[str, float] = {}
         limit = limits.get(f"{self.shape.split(',')[0]} {self.layout}")
         if limit and "stories_per_s" in self.figures:
@@ -49,8 +58,11 @@ class Row:
 
 
 def measure(calls: Sequence[Call], cpu_seconds: float | None = None) -> dict[str, float]:
-    """Figures of one measurement, from its first send to its last answer. computed_tokens_per_s:
-    prompt tokens that did not come from a cache. cpu_seconds: of the server's own process."""
+    """Figures of one measurement, which lasts from its first send to its last answer.
+
+    computed_tokens_per_s counts the prompt tokens that did not come from a cache. cpu_seconds: CPU
+    time of the server's own process.
+    """
     stories = sum(call.stories for call in calls)
     seconds = max(call.done for call in calls) - min(call.sent for call in calls)
     took = [(call.done - call.sent) * 1000 for call in calls]
@@ -90,12 +102,12 @@ COLUMNS = (
     ("tokens written", "written_per_story", ".1f"),
     ("parsed", "parsed_share", ".0%"),
 )
-"""Heading, figure, format. Tokens and CPU time are for one story; "computed" is what did not come
-from a prefix cache; "of the limit" counts only the tokens that a story needs."""
+"""Heading, figure and format. Tokens and CPU time are per story. "computed" are the tokens that did
+not come from a prefix cache. "of the limit" counts only the tokens that a story needs."""
 
 
 def as_table(rows: Sequence[Row]) -> str:
-    """Markdown."""
+    """A Markdown table with one row per measurement."""
     heads = ["measured", "prompts", "layout", "at once", *(head for head, _, _ in COLUMNS)]
     lines = [heads, ["---"] * len(heads)]
     for row in rows:
@@ -142,11 +154,12 @@ RATIOS: dict[str, tuple[tuple[str, str, str], tuple[str, str, str]]] = {
     "http_predict_to_transformers": ((HTTP, "predict", OURS), (TRANSFORMERS, "predict", ORIGINAL)),
     "http_rank_50_to_transformers": ((HTTP, "rank 50", OURS), (TRANSFORMERS, "predict", ORIGINAL)),
 }
-"""Ratios of stories a second: "of" is a share that can't well be over 1, "to" a gain."""
+"""Ratios of stories per second. A name with "of" is a share that should not exceed 1; one with "to"
+is a speed-up."""
 
 
 def find_ratios(rows: Sequence[Row], layout: str) -> dict[str, float]:
-    """Those for which both rows are there."""
+    """The ratios for which both rows were measured."""
     rates = {row.key: row.figures["stories_per_s"] for row in rows if row.figures}
     found: dict[str, float] = {}
     for name, pair in RATIOS.items():
@@ -157,11 +170,11 @@ def find_ratios(rows: Sequence[Row], layout: str) -> dict[str, float]:
     return found
 
 
-OPTIONAL = ("figures", "error")
+OMITTED_IF_EMPTY = ("figures", "error")
 
 
 def as_record(row: Row) -> dict[str, Any]:
-    """JSON, from which Row(**record) comes again."""
+    """The row as JSON. Row(**record) restores it, with figures rounded."""
     record = asdict(row)
     record["figures"] = {name: round(value, 4) for name, value in row.figures.items()}
-    return {name: value for name, value in record.items() if value or name not in OPTIONAL}
+    return {name: value for name, value in record.items() if value or name not in OMITTED_IF_EMPTY}

@@ -1,8 +1,8 @@
-"""The questions of `loadtests.limit`, and what the hardware allows for them.
+"""The questions that `loadtests.limit` asks, and the tokens that they need at least.
 
-A question is a reader, who never comes twice, and the stories to judge for that reader. A series'
-name decides all of it: engines in different processes get the very same questions, and no prefix
-cache knows a series that its process has not been asked.
+A question is a reader, who never returns, and the stories to score for that reader. The name of a
+series determines its questions, so engines in different processes get identical ones, and a prefix
+cache knows nothing of a series until its process has been asked.
 """
 
 import json
@@ -19,8 +19,9 @@ from app.scoring.wording import Reader, Story, chat_messages
 from loadtests.services import LoadTestError
 from loadtests.traffic import read_stories
 
-UNCUT = 1 << 30
-NEEDED_READERS = 32  # whose mean is what a story needs
+NO_TOKEN_LIMIT = 1 << 30
+SAMPLED_READERS = 32
+"""How many readers the mean of the needed tokens is taken over."""
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -29,13 +30,21 @@ CHATML = (
 
 @dataclass(frozen=True, slots=True)
 class Question:
+    """A reader, and the stories to score for that reader."""
+
     reader: Reader
     targets: list[Story]
 
 
 class Workload:
+    """Questions, and the prompts that they become in each layout."""
+
     def __init__(self, model: Path, mind: Path, history: int) -> None:
-        """model: a folder with tokenizer.json; mind: one with news.tsv, else ValueError."""
+        """Prepare the stories and the prompts.
+
+        model: a folder with tokenizer.json. mind: a folder with news.tsv. history: titles per
+        reader. Raises ValueError if the stories cannot be read or are too few.
+        """
         self.stories = read_stories(mind, Random("limit"))
         self.history = history
         if len(self.stories) < history:
@@ -60,27 +69,31 @@ class Workload:
         self.unfilled = builders(dict.fromkeys(LAYOUTS, 1))
 
     def questions(self, series: str, targets: int) -> Iterator[Question]:
-        """Endless, with `targets` stories each. A reader has a history only, as in MIND."""
+        """Endless questions of `targets` stories. Readers have only a history, as in MIND."""
         random = Random(f"limit {series}")
         while True:
             reader = Reader(random.sample(self.stories, self.history))
             yield Question(reader, random.sample(self.stories, targets))
 
     def prompts(self, question: Question, layout: str) -> list[Prompt]:
-        return self.builders[layout].build(question.reader, question.targets, UNCUT)
+        return self.builders[layout].build(question.reader, question.targets, NO_TOKEN_LIMIT)
 
     def labels(self, layout: str) -> tuple[int, int]:
+        """Token IDs of (yes, no)."""
         return self.builders[layout].yes, self.builders[layout].no
 
     def messages(self, reader: Reader, target: Story, layout: str) -> list[dict[str, str]]:
         return chat_messages(self.builders[layout].profile, reader, target)
 
     def needed_tokens(self, targets: int, layout: str) -> float:
-        """What a story needs at least: its own tokens and its share of what only its reader's
-        stories share. What all readers share is computed once and for all."""
-        asked = islice(self.questions("needed", targets), NEEDED_READERS)
+        """The tokens that must be computed per story if readers come with `targets` stories each.
+
+        These are the story's own tokens and its share of its reader's prefix. What all readers
+        have in common does not count, since it is computed only once.
+        """
+        asked = islice(self.questions("needed", targets), SAMPLED_READERS)
         plain = self.unfilled[layout]
-        built = [plain.build(one.reader, one.targets, UNCUT) for one in asked]
+        built = [plain.build(one.reader, one.targets, NO_TOKEN_LIMIT) for one in asked]
         columns = zip(*(prompts[0].prefix for prompts in built), strict=False)
         shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
         own = sum(len(prompt.tail) for prompts in built for prompt in prompts)
@@ -92,9 +105,11 @@ class Workload:
 def prepare_model(
     model: Path, layout: str, history: int, folder: Path, prefix_multiple: int | None = None
 ) -> Path:
-    """A folder of links to the model's files, with the profile of this run, and with a chat
-    template where the model has none, which vLLM's chat needs. prefix_multiple: None is the
-    model's own."""
+    """Create a folder of links to the model's files, with the profile of this run; return its path.
+
+    If the model has no chat template, one is added, since vLLM's chat needs it. prefix_multiple:
+    None keeps the model's own. Raises LoadTestError if the model lacks a file.
+    """
     for name in ("config.json", "tokenizer.json"):
         if not (model / name).is_file():
             raise LoadTestError(f"--model: no {name} in {model}")
@@ -119,8 +134,11 @@ def prepare_model(
 
 
 def layer_weights(model: Path) -> int:
-    """How many numbers the matrices of the layers hold: all that a token is multiplied with, but
-    for the head, which only a prompt's last token meets. From config.json alone."""
+    """Count the weights in the matrices of the layers, from config.json alone.
+
+    Every token is multiplied by these. The head does not count: it is applied only to the last
+    token of a prompt.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -130,6 +148,7 @@ def layer_weights(model: Path) -> int:
 
 
 def count_weights(shapes: Iterable[tuple[str, Iterable[int]]]) -> int:
+    """Count the weights in the matrices of the layers. shapes: (name, shape) of each parameter."""
     total = 0
     for name, shape in shapes:
         sizes = tuple(shape)

@@ -1,1 +1,1 @@
-"""Ray Serve with several replicas: throughput, failures, updates."""
+"""Measures Ray Serve with several replicas: throughput, failures and updates under load."""

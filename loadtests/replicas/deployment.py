@@ -1,4 +1,4 @@
-"""The deployment at work on a Ray cluster of this machine, for loadtests.replicas and tests."""
+"""Runs the deployment on a Ray cluster of this machine, for loadtests.replicas and tests."""
 
 import asyncio
 import json
@@ -9,18 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from app.security.keys import new_key
-from loadtests.replicas.outcomes import Outcome, ReaderAsk, ask_of, send
+from loadtests.replicas.outcomes import Outcome, ReaderRequest, send, with_reader
 from loadtests.replicas.ray_cluster import Cluster, deployment_of, ray_cluster
 from loadtests.traffic import Traffic
 
-AFFINE = "ray.serve.experimental.consistent_hash_router:ConsistentHashRouter"
-PLAIN = "ray.serve._private.request_router:PowerOfTwoChoicesRequestRouter"
+AFFINITY_ROUTER = "ray.serve.experimental.consistent_hash_router:ConsistentHashRouter"
+LEAST_BUSY_ROUTER = "ray.serve._private.request_router:PowerOfTwoChoicesRequestRouter"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """at_once: requests under way for each replica. pool: different requests of the parts in which
-    each answer is compared with a quiet run's."""
+    """What to measure and with how much load.
+
+    adapter: LoRA folder of the model, for the part `adapter`. folder: for logs and state. seconds:
+    length of the measurement. at_once: requests in flight per replica. pool: number of different
+    requests in the parts that compare each answer with a quiet run's. cache_mib: KV cache of each
+    engine.
+    """
 
     model: Path
     adapter: Path | None
@@ -31,14 +36,18 @@ class Plan:
     pool: int = 40
     cache_mib: int = 256
 
-    def asks(self, count: int) -> list[ReaderAsk]:
+    def requests(self, count: int) -> list[ReaderRequest]:
         traffic = Traffic(readers=self.readers)
-        return [ask_of(traffic.predict()) for _ in range(count)]
+        return [with_reader(traffic.predict()) for _ in range(count)]
 
 
 @dataclass
 class Running:
-    """A deployment at work, and how to change it."""
+    """A running deployment.
+
+    key: an admin's key. settings: variables of the service. options: of the Ray deployment.
+    Change settings or options, then call `deploy`.
+    """
 
     cluster: Cluster
     key: str
@@ -46,22 +55,23 @@ class Running:
     options: dict[str, Any]
 
     def deploy(self) -> None:
+        """Deploy with the current settings and options. Raises LoadTestError."""
         port = int(self.cluster.url.rpartition(":")[2])
         self.cluster.deploy(deployment_of(self.settings, self.options, port))
 
     def load(
         self,
-        asks: Sequence[ReaderAsk],
+        requests: Sequence[ReaderRequest],
         at_once: int,
         during: Callable[[], None],
         affine: bool = True,
     ) -> list[Outcome]:
-        """Under load for as long as `during` takes, in a thread of its own."""
+        """Keep up the load while `during` runs in another thread; return all outcomes."""
 
         async def run() -> list[Outcome]:
             event = asyncio.create_task(asyncio.to_thread(during))
             sending = send(
-                self.cluster.url, self.key, asks, at_once, lambda _: event.done(), affine
+                self.cluster.url, self.key, requests, at_once, lambda _: event.done(), affine
             )
             outcomes = await sending
             await event
@@ -69,25 +79,34 @@ class Running:
 
         return asyncio.run(run())
 
-    def quiet(self, asks: Sequence[ReaderAsk]) -> list[Outcome]:
-        """Each ask once, two at a time."""
+    def quiet(self, requests: Sequence[ReaderRequest]) -> list[Outcome]:
+        """Send each request once, two at a time."""
         return asyncio.run(
-            send(self.cluster.url, self.key, asks, 2, lambda sent: sent >= len(asks))
+            send(self.cluster.url, self.key, requests, 2, lambda sent: sent >= len(requests))
         )
 
 
 @contextmanager
 def replicas(
-    plan: Plan, name: str, count: int, cores: int = 1, router: str = AFFINE, **settings: str
+    plan: Plan,
+    name: str,
+    count: int,
+    cores: int = 1,
+    router: str = AFFINITY_ROUTER,
+    **settings: str,
 ) -> Iterator[Running]:
-    """count: of replicas, running. cores: of each. settings: by their names as variables."""
+    """Run `count` replicas with `cores` cores each.
+
+    settings: of the service, named as its variables without FRONTPAGE_. Raises LoadTestError if
+    the replicas do not start.
+    """
     secret, key = new_key("load", "admin")
     environment = {
         "FRONTPAGE_API_KEYS": json.dumps([key.model_dump(mode="json", exclude_none=True)]),
         "FRONTPAGE_MODEL": str(plan.model.resolve()),
         "FRONTPAGE_STATE": str((plan.folder / f"state-{name}").resolve()),
         "FRONTPAGE_LIMITS__MAX_PENDING_TOKENS": "1000000",
-        # Ray gives OMP_NUM_THREADS by num_cpus; bound, all replicas would take the same cores.
+        # Ray sets OMP_NUM_THREADS from num_cpus. Bound threads would all share the same cores.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         **{f"FRONTPAGE_{name}": value for name, value in settings.items()},
     }

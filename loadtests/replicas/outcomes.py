@@ -1,4 +1,4 @@
-"""A closed load on replicas, in which requests may fail: what became of each, and was it right."""
+"""Sends a closed load in which requests may fail, and tells right outcomes from wrong ones."""
 
 import asyncio
 import hashlib
@@ -13,16 +13,16 @@ import aiohttp
 
 from loadtests.traffic import Request
 
-HANGS_S = 60.0
-"""Without an answer for so long, a request hangs: the service's own deadline is 30 s."""
-TOLERANCE = 1e-4
-"""Of a probability: batches of other sizes round otherwise."""
-SESSION = "X-Session-Id"
+HANG_AFTER_S = 60.0
+"""A request without an answer for this long hangs. The service's own deadline is 30 s."""
+PROBABILITY_TOLERANCE = 1e-4
+"""Batch size changes rounding."""
+SESSION_HEADER = "X-Session-Id"
 
 
 @dataclass(frozen=True, slots=True)
-class ReaderAsk:
-    """reader: says who asks, the same for all requests of a reader."""
+class ReaderRequest:
+    """A request and an ID of the reader it is for."""
 
     path: str
     body: bytes
@@ -31,7 +31,11 @@ class ReaderAsk:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """number: of the request. status: 0 without an answer. code: of an error in our shape."""
+    """What became of one request.
+
+    number: index of the request. status: 0 if there was no response. sent, done: seconds by
+    time.perf_counter(). code: of an error in the service's shape. detail: of any other error.
+    """
 
     number: int
     status: int
@@ -46,35 +50,39 @@ class Outcome:
 
 
 Truth = Mapping[tuple[int, str], tuple[float, ...]]
-"""Probabilities of a quiet run, by a request's number and the model that answered."""
+"""Probabilities from a quiet run, by the request's number and the model that answered."""
 
 
-def ask_of(request: Request) -> ReaderAsk:
+def with_reader(request: Request) -> ReaderRequest:
+    """Add the reader's ID, a hash of history and preferences."""
     fields = json.loads(request.body)
     reader = {name: fields[name] for name in ("history", "liked", "disliked")}
     digest = hashlib.blake2b(json.dumps(reader).encode(), digest_size=8).hexdigest()
-    return ReaderAsk(request.path, request.body, digest)
+    return ReaderRequest(request.path, request.body, digest)
 
 
 async def send(
     url: str,
     key: str,
-    asks: Sequence[ReaderAsk],
+    requests: Sequence[ReaderRequest],
     at_once: int,
     stop: Callable[[int], bool],
     affine: bool = True,
 ) -> list[Outcome]:
-    """Sends the asks in order, again from the first after the last, until stop(number sent)."""
+    """Send the requests in order, over and over, until `stop` is true of the number sent.
+
+    affine: whether to send a session header, so that each reader keeps to one replica.
+    """
     outcomes: list[Outcome] = []
     sent = 0
-    timeout = aiohttp.ClientTimeout(total=HANGS_S)
+    timeout = aiohttp.ClientTimeout(total=HANG_AFTER_S)
     authorization = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
     async def work(session: aiohttp.ClientSession) -> None:
         nonlocal sent
         while not stop(sent):
-            number, sent = sent % len(asks), sent + 1
-            outcomes.append(await send_one(session, url, number, asks[number], affine))
+            number, sent = sent % len(requests), sent + 1
+            outcomes.append(await send_one(session, url, number, requests[number], affine))
 
     connector = aiohttp.TCPConnector(limit=0)
     async with (
@@ -89,12 +97,12 @@ async def send(
 
 
 async def send_one(
-    session: aiohttp.ClientSession, url: str, number: int, ask: ReaderAsk, affine: bool
+    session: aiohttp.ClientSession, url: str, number: int, request: ReaderRequest, affine: bool
 ) -> Outcome:
-    headers = {SESSION: ask.reader} if affine else {}
+    headers = {SESSION_HEADER: request.reader} if affine else {}
     sent = time.perf_counter()
     try:
-        async with session.post(url + ask.path, data=ask.body, headers=headers) as response:
+        async with session.post(url + request.path, data=request.body, headers=headers) as response:
             content = await response.read()
     except (aiohttp.ClientError, TimeoutError) as error:
         detail = type(error).__name__
@@ -120,29 +128,36 @@ async def send_one(
 
 
 def truth_of(outcomes: Sequence[Outcome]) -> dict[tuple[int, str], tuple[float, ...]]:
+    """The truth that a quiet run's answers establish."""
     return {(one.number, one.model): one.probabilities for one in outcomes if one.status == 200}
 
 
-def judge(outcome: Outcome, truth: Truth) -> str:
-    """right, wrong, unknown (an answer that the quiet run has not), refused (a 503 in our shape),
-    hangs, or failed."""
+def classify(outcome: Outcome, truth: Truth) -> str:
+    """One of right, wrong, unknown, refused, hangs and failed.
+
+    An answer that the quiet run lacks is unknown. Refused means a 503 in the service's shape.
+    """
     if outcome.status == 200 and outcome.probabilities:
         known = truth.get((outcome.number, outcome.model))
         if known is None:
             return "unknown"
-        return "right" if distance(outcome.probabilities, known) <= TOLERANCE else "wrong"
+        return (
+            "right" if distance(outcome.probabilities, known) <= PROBABILITY_TOLERANCE else "wrong"
+        )
     if outcome.status == 503 and outcome.code:
         return "refused"
-    return "hangs" if outcome.done - outcome.sent >= HANGS_S else "failed"
+    return "hangs" if outcome.done - outcome.sent >= HANG_AFTER_S else "failed"
 
 
 def distance(found: Sequence[float], known: Sequence[float]) -> float:
+    """The largest difference; infinite if the lengths differ."""
     if len(found) != len(known):
         return math.inf
     return max(abs(one - other) for one, other in zip(found, known, strict=True))
 
 
 def tally(outcomes: Sequence[Outcome], truth: Truth) -> dict[str, int]:
+    """How many outcomes are of each class."""
     names = ("right", "refused", "wrong", "unknown", "hangs", "failed")
-    counted = Counter(judge(one, truth) for one in outcomes)
+    counted = Counter(classify(one, truth) for one in outcomes)
     return {name: counted[name] for name in names}

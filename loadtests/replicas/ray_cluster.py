@@ -1,4 +1,4 @@
-"""A Ray cluster on this machine, for as long as a measurement or a test lasts."""
+"""A temporary Ray cluster on this machine, for a measurement or a test."""
 
 import json
 import os
@@ -20,13 +20,15 @@ import yaml
 from loadtests.services import READY_SECONDS, ROOT, LoadTestError, free_port, last_line
 
 CONFIG = ROOT / "deploy" / "ray" / "frontpage.yaml"
-OBJECT_STORE_BYTES = 80_000_000  # Ray's least: no object of ours goes there
-API = "/api/serve/applications/"
+OBJECT_STORE_BYTES = 80_000_000  # Ray's minimum; the service stores no objects
+SERVE_API = "/api/serve/applications/"
 CALLBACK = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "app.ray.proxy:middlewares"}
 
 
 @dataclass(frozen=True)
 class Replica:
+    """A replica as Ray's REST API describes it. started: seconds since 1970."""
+
     id: str
     state: str
     pid: int
@@ -36,7 +38,7 @@ class Replica:
         return psutil.Process(self.pid)
 
     def engine(self) -> psutil.Process:
-        """The process of its engine. Raises LoadTestError."""
+        """The engine's process. Raises LoadTestError if there is none."""
         for child in self.process().children(recursive=True):
             if "EngineCor" in child.name() or "EngineCor" in " ".join(child.cmdline()):
                 return child
@@ -45,7 +47,7 @@ class Replica:
 
 @dataclass(frozen=True)
 class Cluster:
-    """url: of Ray's HTTP proxy. dashboard: of its REST API."""
+    """url: of Ray's HTTP proxy. dashboard: URL of its REST API. folder: for its temporary files."""
 
     url: str
     dashboard: str
@@ -53,15 +55,16 @@ class Cluster:
     folder: Path
 
     def deploy(self, config: Mapping[str, Any]) -> None:
-        """What `serve deploy` does; returns before it is done. Raises LoadTestError."""
+        """Start a deployment, as `serve deploy` does, without waiting. Raises LoadTestError."""
         self._call("PUT", json.dumps(config).encode())
 
     def details(self) -> dict[str, Any]:
+        """The application's state from the REST API. Raises LoadTestError."""
         found: dict[str, Any] = self._call("GET").get("applications", {}).get("frontpage", {})
         return found
 
     def replicas(self) -> list[Replica]:
-        """Those that run."""
+        """The running replicas. Raises LoadTestError."""
         deployment = self.details().get("deployments", {}).get("Frontpage", {})
         return [
             Replica(one["replica_id"], one["state"], one["pid"] or 0, one["start_time_s"] or 0.0)
@@ -70,7 +73,10 @@ class Cluster:
         ]
 
     def wait_until_running(self, count: int, seconds: float = READY_SECONDS) -> None:
-        """Until so many replicas run as last deployed. Raises LoadTestError."""
+        """Wait until `count` replicas of the latest deployment run.
+
+        Raises LoadTestError if the deployment fails or `seconds` pass.
+        """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             details = self.details()
@@ -82,11 +88,11 @@ class Cluster:
                 break
             time.sleep(0.3)
         found = deployment.get("message") or details.get("message")
-        raise LoadTestError(f"the replicas do not run: {found}; see {self.folder}")
+        raise LoadTestError(f"the replicas did not start: {found}; see {self.folder}")
 
     def _call(self, method: str, body: bytes | None = None) -> dict[str, Any]:
         headers = {"Content-Type": "application/json"}
-        request = Request(self.dashboard + API, body, headers, method=method)
+        request = Request(self.dashboard + SERVE_API, body, headers, method=method)
         try:
             with urlopen(request, timeout=60) as answer:
                 text = answer.read()
@@ -101,7 +107,7 @@ class Cluster:
 def deployment_of(
     settings: Mapping[str, str], options: Mapping[str, Any], port: int, **application: Any
 ) -> dict[str, Any]:
-    """The repository's deployment with other settings and options; None takes an option away."""
+    """The repository's deployment with other settings and options; None removes an option."""
     config: dict[str, Any] = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
     config["proxy_location"] = "HeadOnly"
     config["http_options"] |= {"host": "127.0.0.1", "port": port}
@@ -116,7 +122,7 @@ def deployment_of(
 
 @contextmanager
 def ray_cluster(log: Path, processors: int) -> Iterator[Cluster]:
-    """processors: how many Ray may give away. Raises LoadTestError."""
+    """Run a cluster whose tasks may use `processors` cores. Raises LoadTestError."""
     ports = {
         name: free_port() for name in ("port", "dashboard-port", "dashboard-agent-listen-port")
     }
@@ -147,6 +153,7 @@ def ray_cluster(log: Path, processors: int) -> Iterator[Cluster]:
 
 
 def wait_until_answering(cluster: Cluster, log: Path) -> None:
+    """Raises LoadTestError if Ray ends or does not answer in time."""
     deadline = time.monotonic() + 90
     while cluster.head.poll() is None and time.monotonic() < deadline:
         try:
@@ -155,11 +162,11 @@ def wait_until_answering(cluster: Cluster, log: Path) -> None:
             time.sleep(0.3)
         else:
             return
-    raise LoadTestError(f"Ray did not start; see {log}, which ends {last_line(log)!r}")
+    raise LoadTestError(f"Ray did not start; see {log}, which ends with {last_line(log)!r}")
 
 
 def stop(head: subprocess.Popen[bytes]) -> None:
-    """Ends Ray and all that it started. At once: asked politely, it waits for half a minute."""
+    """Kill Ray and every process it started. A graceful stop would take half a minute."""
     started = psutil.Process(head.pid).children(recursive=True) if head.poll() is None else []
     for process in started:
         with suppress(psutil.NoSuchProcess):

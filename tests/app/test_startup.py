@@ -169,4 +169,4 @@ def test_a_folder_without_tokenizer(tmp_path: Path) -> None:
     shutil.copy(SMOLLM2 / "config.json", tmp_path)
     code, stderr = start(model=str(tmp_path))
     assert code == 1
-    assert "error: " in error_line(stderr)
+    assert "holds no tokenizer.json, which the service needs" in error_line(stderr)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from loadtests.replicas.command import wait_until
 from loadtests.replicas.deployment import Plan, Running, replicas
 from loadtests.replicas.outcomes import tally, truth_of
+from loadtests.replicas.parts import wait_until
 from tests.support.fake_replicas import counted
 from tests.support.models import make_lora, make_tiny_qwen3
 
@@ -50,8 +50,8 @@ def test_chat_streams_through_ray_and_ends_when_its_client_leaves(running: Runni
 
 
 def test_an_adapter_reaches_all_replicas_under_load(running: Running, plan: Plan) -> None:
-    asks = plan.asks(plan.pool)
-    truth = truth_of(running.quiet(asks))
+    requests = plan.requests(plan.pool)
+    truth = truth_of(running.quiet(requests))
 
     def declare() -> None:
         aliases = {"default": {"weights": {"rolled": 1}}}
@@ -61,8 +61,8 @@ def test_an_adapter_reaches_all_replicas_under_load(running: Running, plan: Plan
         running.cluster.wait_until_running(2, 60)
         time.sleep(1)
 
-    outcomes = running.load(asks, 4, declare)
-    after = running.quiet(asks)
+    outcomes = running.load(requests, 4, declare)
+    after = running.quiet(requests)
     assert {one.model for one in after} == {"rolled"}
     found = tally(outcomes, truth | truth_of(after))
     assert found["right"] == len(outcomes) > 20, found
@@ -70,8 +70,8 @@ def test_an_adapter_reaches_all_replicas_under_load(running: Running, plan: Plan
 
 
 def test_a_dead_engine_costs_clean_503s_and_its_replica(running: Running, plan: Plan) -> None:
-    asks = plan.asks(plan.pool)
-    truth = truth_of(running.quiet(asks))
+    requests = plan.requests(plan.pool)
+    truth = truth_of(running.quiet(requests))
     victim = running.cluster.replicas()[0]
 
     def kill() -> None:
@@ -80,7 +80,7 @@ def test_a_dead_engine_costs_clean_503s_and_its_replica(running: Running, plan: 
         wait_until(lambda: victim.id not in [one.id for one in running.cluster.replicas()], 20)
         time.sleep(1)
 
-    outcomes = running.load(asks, 4, kill)
+    outcomes = running.load(requests, 4, kill)
     found = tally(outcomes, truth)
     assert found["right"] + found["refused"] == len(outcomes), found
     assert found["right"] > 20

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.limit.workload import Workload, prepare_model
-from loadtests.traffic import EXAMPLE
+from loadtests.traffic import EXAMPLE_MIND
 from tests.support.models import SMOLLM2
 
 
@@ -16,4 +16,4 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def workload(model: Path) -> Workload:
-    return Workload(model, EXAMPLE, 20)
+    return Workload(model, EXAMPLE_MIND, 20)

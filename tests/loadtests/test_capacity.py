@@ -1,3 +1,5 @@
+"""How many GPUs loadtests.capacity plans for a site, and the tables in the documentation."""
+
 import re
 
 import pytest
@@ -27,7 +29,7 @@ def test_hours_for_a_million() -> None:
 
 
 def test_the_documents_tables_are_computed() -> None:
-    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "operations" / "capacity-planning.md").read_text(encoding="utf-8")
     rates = [float(rate) for rate in re.findall(r"loadtests\.capacity --rate ([0-9.]+)", text)]
     assert rates
     for rate in rates:

@@ -16,7 +16,7 @@ from loadtests import lora_kernels
 from loadtests.lora_kernels import (
     EXPAND,
     SHRINK,
-    STEPS,
+    STEP_SIZES,
     Product,
     best,
     candidates,
@@ -192,9 +192,9 @@ def test_what_the_command_writes_is_what_vllm_reads(
         assert lora_kernels.main() == 0
         shown = capsys.readouterr()
         assert shown.err == f"written: {out}/{NAME}_SHRINK.json, {out}/{NAME}_EXPAND_TRUE.json\n"
-        assert len(shown.out.splitlines()) == 2 + len(ranks) * 7 * sum(map(len, STEPS))
+        assert len(shown.out.splitlines()) == 2 + len(ranks) * 7 * sum(map(len, STEP_SIZES))
     monkeypatch.setenv(FOLDER, str(out))
-    assert len(chosen) == 3 * 7 * sum(map(len, STEPS))
+    assert len(chosen) == 3 * 7 * sum(map(len, STEP_SIZES))
     for (product, tokens), blocks in chosen.items():
         assert read(product, tokens) == blocks
 

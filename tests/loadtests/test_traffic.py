@@ -1,3 +1,5 @@
+"""The requests that loadtests.traffic makes."""
+
 import json
 import re
 from collections import Counter, defaultdict
@@ -11,7 +13,7 @@ from app.scoring.encoder import Encoder
 from app.scoring.profile import Profile
 from app.scoring.prompt import PromptBuilder
 from app.scoring.wording import Reader, Story
-from loadtests.traffic import EXAMPLE, Traffic
+from loadtests.traffic import EXAMPLE_MIND, Traffic
 
 
 def reader_of(body: bytes) -> bytes:
@@ -105,4 +107,4 @@ def test_titles_come_from_any_mind_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="10 titles; at least 18"):
         Traffic(tmp_path)
     with pytest.raises(ValueError, match=r"no MIND folder: news\.tsv"):
-        Traffic(EXAMPLE / "none")
+        Traffic(EXAMPLE_MIND / "none")

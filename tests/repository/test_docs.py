@@ -28,7 +28,7 @@ from training.tuning.config import FinetuneConfig
 
 DOCUMENTS = sorted(
     file
-    for pattern in ("README*.md", "CONTRIBUTING.md", "docs/*.md", "adapters/*/README.md")
+    for pattern in ("*.md", "docs/**/*.md", "adapters/*/README.md", "examples/*.md")
     for file in ROOT.glob(pattern)
 )
 FENCE = re.compile(r"^[ ]*```(.*?)\n(.*?)^[ ]*```$", re.S | re.M)

@@ -1,13 +1,53 @@
-"""Imports point one way:
-main → routes → {recommender, adapters} → {models, scoring, engine.base}."""
+"""Imports point one way, also those that are only for types."""
 
 import ast
+import subprocess
+import sys
+from collections.abc import Iterable
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 from tests.support.models import ROOT
 
+MAY_IMPORT = {
+    "errors": set[str](),
+    "files": set[str](),
+    "scoring": set[str](),
+    "settings": {"errors"},
+    "observability": {"settings"},
+    "admission": {"errors", "observability"},
+    "engine": {"errors", "files", "scoring", "settings"},
+    "feedback": {"errors", "observability"},
+    "models": {"engine", "errors", "files", "observability", "scoring", "settings"},
+    "recommender": {"admission", "engine", "models", "observability", "scoring"},
+    "service": {
+        *("admission", "engine", "errors", "feedback", "models", "observability", "recommender"),
+        "settings",
+    },
+    "http": {
+        *("admission", "engine", "errors", "feedback", "models", "observability", "recommender"),
+        *("scoring", "service", "settings"),
+    },
+    "security": {"errors", "http", "observability", "settings"},
+    "server": {"errors", "observability", "service"},
+}
+"""Package or module of app/ → what else of app/ it may import. The programs, which put the parts
+together, may import all: __main__, main, ray."""
+
+PROGRAMS = {"__main__", "main", "ray"}
 ENGINES = {"app.engine.vllm", "app.engine.openai", "app.engine.fake", "app.engine.label_head"}
 WEB = {"fastapi", "starlette", "uvicorn"}
+
+
+def modules(package: str) -> dict[str, Path]:
+    """Name → file of each module of a top-level package."""
+    files = sorted((ROOT / package).rglob("*.py"))
+    return {
+        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
+        for file in files
+    }
 
 
 def imports(file: Path) -> set[str]:
@@ -23,64 +63,93 @@ def imports(file: Path) -> set[str]:
     return found
 
 
-def roots(modules: set[str]) -> set[str]:
-    return {module.split(".")[0] for module in modules}
+def roots(names: Iterable[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
 
 
-def app_files(folder: str = "") -> list[Path]:
-    return sorted((ROOT / "app" / folder).rglob("*.py"))
+APP = modules("app")
+IMPORTS = {name: imports(file) for name, file in APP.items()}
 
 
-def test_the_service_never_imports_training() -> None:
-    for file in app_files():
-        assert "training" not in roots(imports(file)), file
+def part(module: str) -> str:
+    """app.http.routes.rank → http"""
+    return module.split(".")[1]
+
+
+@pytest.mark.parametrize("name", [name for name in APP if name != "app"])
+def test_parts_of_the_service_import_only_what_they_may(name: str) -> None:
+    if part(name) in PROGRAMS:
+        return
+    found = {part(other) for other in IMPORTS[name] if other.startswith("app.")}
+    assert found - {part(name)} <= MAY_IMPORT[part(name)], name
+
+
+def test_what_parts_may_import_is_no_circle_and_all_of_it_is_used() -> None:
+    order = list(TopologicalSorter(MAY_IMPORT).static_order())
+    assert order.index("recommender") > order.index("engine")
+    for name, allowed in MAY_IMPORT.items():
+        used = {
+            part(other)
+            for module, found in IMPORTS.items()
+            if module != "app" and part(module) == name
+            for other in found
+            if other.startswith("app.")
+        }
+        assert used >= allowed, f"{name} does not import {allowed - used}"
+
+
+@pytest.mark.parametrize("package", ["app", "training", "loadtests"])
+def test_modules_import_each_other_in_no_circle(package: str) -> None:
+    known = modules(package)
+    graph = {name: imports(file) & known.keys() - {name} for name, file in known.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_the_top_level_of_the_service_is_small() -> None:
+    assert len(list((ROOT / "app").glob("*.py"))) <= 10
+
+
+def test_the_service_imports_no_other_package_of_ours() -> None:
+    for name, found in IMPORTS.items():
+        assert not roots(found) & {"training", "loadtests", "tests", "tools"}, name
 
 
 def test_scoring_is_pure() -> None:
-    for file in app_files("scoring"):
-        found = imports(file)
-        assert not roots(found) & (WEB | {"vllm", "torch", "transformers"}), file
-        own = {name for name in found if name.startswith("app")}
-        assert all(name.startswith("app.scoring") for name in own), file
+    for name in APP:
+        if name.startswith("app.scoring"):
+            assert not roots(IMPORTS[name]) & (WEB | {"vllm", "torch", "transformers"}), name
 
 
-def test_only_the_engine_imports_vllm() -> None:
-    users = {file.name for file in app_files() if "vllm" in roots(imports(file))}
-    assert users == {"vllm.py", "openai.py"}
+def test_only_two_modules_of_the_engine_import_vllm() -> None:
+    users = {name for name, found in IMPORTS.items() if "vllm" in roots(found)}
+    assert users == {"app.engine.vllm", "app.engine.openai"}
 
 
 def test_only_main_knows_the_engines() -> None:
-    for file in app_files():
-        if file.parent.name != "engine" and file.name != "main.py":
-            assert not imports(file) & ENGINES, file
+    users = {name for name, found in IMPORTS.items() if found & ENGINES}
+    assert {name for name in users if part(name) != "engine"} == {"app.main"}
 
 
-def test_only_the_programs_and_routes_know_routes() -> None:
-    programs = {ROOT / "app" / f"{name}.py" for name in ("main", "ray/replica", "__main__")}
-    for file in {*app_files()} - programs - {*app_files("http")}:
-        found = {name for name in imports(file) if name.startswith(("app.http.routes", "app.main"))}
-        assert not found, file
+def test_http_knows_only_what_an_engine_is() -> None:
+    for name in APP:
+        if name.startswith("app.http"):
+            engine = {other for other in IMPORTS[name] if other.startswith("app.engine.")}
+            assert all(other.startswith("app.engine.base") for other in engine), name
 
 
-def test_routes_reach_the_engine_through_the_recommender() -> None:
-    for file in app_files("http"):
-        found = {name for name in imports(file) if name.startswith("app.engine")}
-        assert found <= {"app.engine.base", "app.engine.base.OpenAIAPI"}, file
+def test_the_use_case_loads_no_web_framework() -> None:
+    """Transitively, by what Python has loaded afterwards."""
+    use_case = "app.service, app.recommender, app.feedback.store, app.models.desired"
+    script = f"import sys, {use_case}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = roots(done.stdout.split())
+    assert {"app", "pydantic"} <= loaded
+    assert not loaded & WEB
 
 
-def test_the_recommender_knows_no_web_framework() -> None:
-    for name in (
-        "recommender.py",
-        "observability/metrics.py",
-        "observability/progress.py",
-        "models/registry.py",
-    ):
-        assert not roots(imports(ROOT / "app" / name)) & WEB, name
-
-
-def test_training_uses_only_scoring_and_engines_of_the_service() -> None:
-    for file in sorted((ROOT / "training").rglob("*.py")):
-        own = {name for name in imports(file) if name.startswith("app.")}
-        assert all(name.startswith(("app.scoring", "app.engine", "app.files")) for name in own), (
-            file
-        )
+def test_training_uses_only_scoring_engines_and_files_of_the_service() -> None:
+    for name, file in modules("training").items():
+        own = {other for other in imports(file) if other.startswith("app.")}
+        assert {part(other) for other in own} <= {"scoring", "engine", "files"}, name

@@ -1,4 +1,4 @@
-"""docs/operations.md lists every setting as it is."""
+"""docs/operations/settings.md lists every setting as it is."""
 
 import pytest
 
@@ -20,11 +20,11 @@ def test_the_table_has_every_setting_once() -> None:
 
 def test_rows_give_kind_bounds_default_and_text() -> None:
     for row in (
-        "| `port` | integer ≥ 0, ≤ 65535 | `8000` |  |\n",
+        "| `port` | integer ≥ 0, ≤ 65535 | `8000` | Port to listen on. |\n",
         "| `log_format` | `text`, `json` | `text` |  |\n",
-        "| `name` | string | required | for the access log |\n",
+        "| `name` | string | required | Name in the access log. |\n",
         "| `limits.timeout_ms` | integer > 0 | `30000` |"
-        " a request without X-Request-Timeout-Ms ends in a 504 after this |\n",
+        " Deadline of a request without X-Request-Timeout-Ms. Past it, the answer is 504. |\n",
     ):
         assert row in table()
 

@@ -1,4 +1,4 @@
-"""Rows of loadtests.limit, for tests."""
+"""Builds rows of loadtests.limit for tests."""
 
 from loadtests.limit.speed import Row
 

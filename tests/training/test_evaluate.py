@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from app.scoring.calibration import answer
+from app.scoring.calibration import predict
 from app.scoring.profile import Profile
 from tests.support.evaluate_runs import PROFILE, QUICK
 from training.__main__ import main
@@ -35,7 +35,7 @@ def plain_probability(folder: Path, rows: list[Impression]) -> list[np.ndarray[A
                     .logits[0, 0]
                     .log_softmax(-1)
                 )
-            given = answer(float(logs[builder.yes]), float(logs[builder.no]), builder.profile)
+            given = predict(float(logs[builder.yes]), float(logs[builder.no]), builder.profile)
             chances.append(given.probability)
         found.append(np.array(chances))
     return found

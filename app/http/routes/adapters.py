@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends
 
 from app.errors import Conflict
-from app.http.dependencies import ERRORS
+from app.http.dependencies import ERRORS, ServiceDep
 from app.http.schemas import (
     Adapter,
     AdapterList,
@@ -28,27 +28,29 @@ router = APIRouter(
 )
 
 
-def adapters(request: Request) -> Adapters:
-    found: Adapters = request.app.state.adapters
-    return found
+def changeable(service: ServiceDep) -> Adapters:
+    """Raises Conflict where adapters and aliases can't be changed over HTTP."""
+    if service.changes_refused is not None:
+        raise Conflict(service.changes_refused)
+    return service.adapters
 
 
-AdaptersDep = Annotated[Adapters, Depends(adapters)]
+AdaptersDep = Annotated[Adapters, Depends(changeable)]
 
 
 @router.get("/adapters")
-async def list_adapters(adapters: AdaptersDep) -> AdapterList:
+async def list_adapters(service: ServiceDep) -> AdapterList:
     """Those that are served, and those kept from before that could not be loaded."""
     serving = [
         Adapter(name=m.name, version=m.version, source=str(m.source), status="serving")
-        for m in adapters.models
+        for m in service.models
         if m.version
     ]
     failed = [
         Adapter(
             name=name, version=kept.version, source=str(kept.source), status="failed", error=error
         )
-        for name, kept, error in adapters.list_failed()
+        for name, kept, error in service.adapters.list_failed()
     ]
     return AdapterList(adapters=serving + failed)
 
@@ -72,9 +74,9 @@ async def unload_adapter(name: str, adapters: AdaptersDep) -> Removed:
 
 
 @router.get("/aliases")
-async def list_aliases(adapters: AdaptersDep) -> AliasList:
+async def list_aliases(service: ServiceDep) -> AliasList:
     """Names that stand for models, with their weights."""
-    aliases = adapters.models.aliases
+    aliases = service.models.aliases
     return AliasList(aliases=[Alias(alias=name, weights=w) for name, w in aliases.items()])
 
 
@@ -91,17 +93,3 @@ async def remove_alias(alias: str, adapters: AdaptersDep) -> Removed:
     """Requests that still use it get a 404."""
     await adapters.remove_alias(alias)
     return Removed(removed=alias)
-
-
-def refuse_changes(app: FastAPI) -> None:
-    """/adapters and /aliases only tell what is there: a change would reach one of many replicas."""
-
-    def only_read(request: Request) -> Adapters:
-        if request.method != "GET":
-            raise Conflict(
-                "adapters and aliases are declared for all replicas: change user_config in the"
-                " deployment's file and run `serve deploy`"
-            )
-        return adapters(request)
-
-    app.dependency_overrides[adapters] = only_read

@@ -2,11 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query
 
 from app.feedback.experiments import ExperimentsResponse
-from app.feedback.store import FeedbackStore
-from app.http.dependencies import ERRORS
+from app.http.dependencies import ERRORS, ServiceDep
 from app.http.schemas import (
     ErrorResponse,
     FeedbackRequest,
@@ -23,29 +22,21 @@ router = APIRouter(
 )
 
 
-def feedback(request: Request) -> FeedbackStore:
-    found: FeedbackStore = request.app.state.feedback
-    return found
-
-
-FeedbackDep = Annotated[FeedbackStore, Depends(feedback)]
-
-
 @router.post("/feedback")
-async def give_feedback(body: FeedbackRequest, feedback: FeedbackDep) -> FeedbackResponse:
+async def give_feedback(body: FeedbackRequest, service: ServiceDep) -> FeedbackResponse:
     """Whether a story of an answer was clicked; the last feedback for a story counts.
 
     Of an answer of /rank with any feedback, the stories without count as not clicked. So send one
     `"clicked": false` for an answer that was shown and ignored, and ask with `top_k` for what is
     shown.
     """
-    model = await feedback.record(body.id, body.index, body.clicked)
+    model = await service.feedback.record(body.id, body.index, body.clicked)
     return FeedbackResponse(id=body.id, index=body.index, model=model, clicked=body.clicked)
 
 
 @router.get("/experiments")
 async def experiments(
-    feedback: FeedbackDep,
+    service: ServiceDep,
     days: Annotated[
         float | None,
         Query(gt=0, le=36500, description="only answers of the last days; default: all kept"),
@@ -56,4 +47,4 @@ async def experiments(
     Models differ if their intervals do not overlap. A model asked for through an alias has figures
     of its own for it: compare those of one alias, whose readers were split by chance.
     """
-    return ExperimentsResponse(models=await feedback.report(days))
+    return ExperimentsResponse(models=await service.feedback.report(days))

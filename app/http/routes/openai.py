@@ -2,29 +2,28 @@
 list of models by ours."""
 
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from app.admission import Admission
-from app.engine.base import OpenAIAPI
+from app.engine.base import OpenAIAnswer, OpenAIAPI
 from app.errors import BadRequest, NotFound
-from app.http.dependencies import choose
+from app.http.dependencies import ServiceDep, choose
 from app.http.schemas import ErrorResponse, ModelCard, ModelList
-from app.models.registry import ModelRegistry
+from app.service import Service
 
 router = APIRouter(
     prefix="/v1",
     tags=["OpenAI"],
     responses={
-        400: {"model": ErrorResponse, "description": "A field is wrong; `param` names it"},
+        400: {"model": ErrorResponse, "description": "A field is invalid; `param` names it"},
         404: {"model": ErrorResponse, "description": "No such model"},
         413: {"model": ErrorResponse, "description": "The body is too large"},
         503: {"model": ErrorResponse, "description": "Overloaded, or the engine can't answer"},
-        504: {"model": ErrorResponse, "description": "The request's time was over"},
+        504: {"model": ErrorResponse, "description": "The request ran out of time"},
     },
 )
 CHAT = {
@@ -34,43 +33,57 @@ CHAT = {
     "temperature": 0.01,
 }
 COMPLETION = {"model": "news-smollm2", "prompt": "The news today:", "max_tokens": 10}
-
-
-Serve = Callable[[dict[str, Any], Request], Awaitable[Response]]
 STARTED = int(time.time())
 
 
-def openai(request: Request) -> OpenAIAPI:
-    api: OpenAIAPI | None = request.app.state.engine.openai
+def openai(service: ServiceDep) -> OpenAIAPI:
+    api = service.engine.openai
     if api is None:
         raise NotFound("this engine has no OpenAI API")
     return api
 
 
+async def hold() -> AsyncIterator[ExitStack]:
+    """What is held while a request is answered. It is given back once the answer has been sent, and
+    just as well when the request ends before its first byte."""
+    with ExitStack() as held:
+        yield held
+
+
 OpenAIDep = Annotated[OpenAIAPI, Depends(openai)]
+HoldDep = Annotated[ExitStack, Depends(hold)]
 
 
 @router.post("/chat/completions", response_model=None)
 async def chat_completions(
-    request: Request, api: OpenAIDep, body: Annotated[dict[str, Any], Body(examples=[CHAT])]
+    request: Request,
+    service: ServiceDep,
+    api: OpenAIDep,
+    held: HoldDep,
+    body: Annotated[dict[str, Any], Body(examples=[CHAT])],
 ) -> Response:
     """OpenAI's chat completions, `stream` included. https://platform.openai.com/docs/api-reference"""
-    return await answer(api.chat, body, request)
+    accepted = accept(body, request, service, held)
+    return respond(await api.chat(accepted, request.headers))
 
 
 @router.post("/completions", response_model=None)
 async def completions(
-    request: Request, api: OpenAIDep, body: Annotated[dict[str, Any], Body(examples=[COMPLETION])]
+    request: Request,
+    service: ServiceDep,
+    api: OpenAIDep,
+    held: HoldDep,
+    body: Annotated[dict[str, Any], Body(examples=[COMPLETION])],
 ) -> Response:
     """OpenAI's completions, `stream` included."""
-    return await answer(api.complete, body, request)
+    accepted = accept(body, request, service, held)
+    return respond(await api.complete(accepted, request.headers))
 
 
 @router.get("/models")
-async def models(request: Request) -> ModelList:
+async def models(service: ServiceDep) -> ModelList:
     """The base or merged model, its adapters and the aliases, by the names that requests use."""
-    served: ModelRegistry = request.app.state.models
-    length = request.app.state.engine.max_prompt_tokens + 1
+    served, length = service.models, service.engine.max_prompt_tokens + 1
     parents = {m.name: served.base.name if m.version else None for m in served}
     names = parents | dict.fromkeys(served.aliases)
     return ModelList(
@@ -81,28 +94,25 @@ async def models(request: Request) -> ModelList:
     )
 
 
-async def answer(serve: Serve, body: dict[str, Any], request: Request) -> Response:
-    """By the model that the body's names; OpenAI's `user` says the reader. Counted as work for as
-    long as the answer streams."""
+def accept(
+    body: dict[str, Any], request: Request, service: Service, held: ExitStack
+) -> dict[str, Any]:
+    """The body as the engine gets it, once the model that it names is held and its tokens are
+    counted. OpenAI's `user` names the reader. Raises BadRequest, ModelNotFound, Overloaded."""
     name, user = body.get("model"), body.get("user")
     for field, value in (("model", name), ("user", user)):
         if value is not None and not isinstance(value, str):
             raise BadRequest(f"{field} must be a text", field)
-    model = choose(request, name, user).model
-    admission: Admission = request.app.state.admission
-    with ExitStack() as stack:
-        stack.enter_context(request.app.state.models.at_work(model))
-        stack.enter_context(admission.work(estimate(body)))
-        response = await serve({**body, "model": model.adapter or model.name}, request)
-        if isinstance(response, StreamingResponse):
-            response.body_iterator = held(response.body_iterator, stack.pop_all())
-    return response
+    model = choose(request, service, name, user).model
+    held.enter_context(service.models.at_work(model))
+    held.enter_context(service.admission.work(estimate(body)))
+    return {**body, "model": model.adapter or model.name}
 
 
-async def held(chunks: AsyncIterable[Any], stack: ExitStack) -> AsyncIterator[Any]:
-    with stack:
-        async for chunk in chunks:
-            yield chunk
+def respond(answer: OpenAIAnswer) -> Response:
+    if isinstance(answer, Mapping):
+        return JSONResponse(answer)
+    return StreamingResponse(answer, media_type="text/event-stream")
 
 
 def estimate(body: dict[str, Any]) -> int:

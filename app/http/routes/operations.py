@@ -1,9 +1,10 @@
 """Health, readiness, metrics."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from app.http.dependencies import ServiceDep
 from app.http.schemas import ErrorResponse, Health
 
 router = APIRouter(
@@ -13,16 +14,16 @@ router = APIRouter(
 
 
 @router.get("/health")
-async def health(request: Request) -> Health:
+async def health(service: ServiceDep) -> Health:
     """The process answers and its engine is alive."""
-    request.app.state.engine.check_health()
+    service.engine.check_health()
     return Health(status="ok")
 
 
 @router.get("/ready")
-async def ready(request: Request) -> Health:
+async def ready(service: ServiceDep) -> Health:
     """The model is loaded and has given a score, and the engine is alive."""
-    request.app.state.check_ready()
+    service.check_ready()
     return Health(status="ok")
 
 

@@ -1,5 +1,6 @@
 """The try-it page at `/` and its files: plain HTML, CSS and JavaScript, as they are on disk."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 
 from app.errors import NotFound
+from app.http.policy import WORK_PATHS
 
 FOLDER = Path(__file__).parents[2] / "page"
 START = "index.html"
@@ -37,6 +39,13 @@ files = PageFiles(directory=FOLDER)
 @router.api_route("/", methods=["GET", "HEAD"])
 async def start(request: Request) -> Response:
     return await files.get_response(START, request.scope)
+
+
+@router.api_route("/page/work.js", methods=["GET", "HEAD"])
+async def work_paths() -> Response:
+    """Which routes the page's live figures count, from the table of paths."""
+    script = f"export const WORK = new Set({json.dumps(WORK_PATHS)});\n"
+    return Response(script, media_type="text/javascript", headers=HEADERS)
 
 
 @router.api_route("/page/{name}", methods=["GET", "HEAD"])

@@ -2,59 +2,52 @@
 
 from fastapi import APIRouter, Request
 
-from app.errors import Unprocessable
-from app.http.dependencies import (
-    ERRORS,
-    LimitsDep,
-    RecommenderDep,
-    choose,
-    judgement,
-    latency_ms,
-    reader,
-    story,
-    usage,
-)
+from app.errors import InvalidValue
+from app.http.conversion import judgement, reader, story, usage
+from app.http.dependencies import ERRORS, ServiceDep, choose, latency_ms
 from app.http.schemas import BatchRequest, BatchResponse, PredictRequest, PredictResponse
-from app.recommender import Judged
+from app.recommender import Predictions, StoryTooLong
+from app.service import Service
 
 router = APIRouter(tags=["predictions"], responses=ERRORS)
 
 
-def keep(request: Request, judged: Judged) -> None:
+def keep(service: Service, request_id: str, predictions: Predictions) -> None:
     """For feedback: each story stands alone."""
-    probabilities = [answer.probability for answer in judged.answers]
-    request.app.state.feedback.keep(
-        request.state.request_id, judged.model, judged.alias, probabilities
-    )
+    probabilities = [prediction.probability for prediction in predictions.items]
+    service.feedback.keep(request_id, predictions.model, predictions.alias, probabilities)
 
 
 @router.post("/predict")
-async def predict(
-    body: PredictRequest, request: Request, recommender: RecommenderDep, limits: LimitsDep
-) -> PredictResponse:
+async def predict(body: PredictRequest, request: Request, service: ServiceDep) -> PredictResponse:
     """The probability that a reader clicks one story."""
-    request_id = request.state.request_id
+    limits, request_id = service.settings.limits, request.state.request_id
     pairs = [(reader(body, limits), [story(body.target, limits, "target")])]
-    judged = await recommender.judge(
-        choose(request, body.model, body.reader_id), pairs, request_id, lambda _pair, _: "target"
-    )
-    keep(request, judged)
+    choice = choose(request, service, body.model, body.reader_id)
+    try:
+        predictions = await service.recommender.predict(choice, pairs, request_id)
+    except StoryTooLong as error:
+        raise InvalidValue(str(error), "target") from None
+    keep(service, request_id, predictions)
+    [prediction] = predictions.items
     return PredictResponse(
         id=request_id,
-        model=judged.model,
-        usage=usage(judged),
+        model=predictions.model,
+        usage=usage(predictions),
         latency_ms=latency_ms(request),
-        **judgement(judged, 0).model_dump(),
+        probability=prediction.probability,
+        label=prediction.label,
+        label_mass=prediction.label_mass,
+        history_used=prediction.history_used,
     )
 
 
 @router.post("/predict/batch")
-async def predict_batch(
-    body: BatchRequest, request: Request, recommender: RecommenderDep, limits: LimitsDep
-) -> BatchResponse:
+async def predict_batch(body: BatchRequest, request: Request, service: ServiceDep) -> BatchResponse:
     """Many independent pairs of a reader and a story at once."""
+    limits, request_id = service.settings.limits, request.state.request_id
     if len(body.pairs) > limits.max_pairs:
-        raise Unprocessable(f"pairs: at most {limits.max_pairs} here", "pairs")
+        raise InvalidValue(f"pairs: at most {limits.max_pairs} here", "pairs")
     pairs = [
         (
             reader(pair, limits, f"pairs.{number}."),
@@ -62,17 +55,16 @@ async def predict_batch(
         )
         for number, pair in enumerate(body.pairs)
     ]
-    judged = await recommender.judge(
-        choose(request, body.model, body.reader_id),
-        pairs,
-        request.state.request_id,
-        lambda pair, _: f"pairs.{pair}.target",
-    )
-    keep(request, judged)
+    choice = choose(request, service, body.model, body.reader_id)
+    try:
+        predictions = await service.recommender.predict(choice, pairs, request_id)
+    except StoryTooLong as error:
+        raise InvalidValue(str(error), f"pairs.{error.pair}.target") from None
+    keep(service, request_id, predictions)
     return BatchResponse(
-        id=request.state.request_id,
-        model=judged.model,
-        results=[judgement(judged, index) for index in range(len(pairs))],
-        usage=usage(judged),
+        id=request_id,
+        model=predictions.model,
+        results=[judgement(prediction) for prediction in predictions.items],
+        usage=usage(predictions),
         latency_ms=latency_ms(request),
     )

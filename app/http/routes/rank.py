@@ -2,60 +2,45 @@
 
 from fastapi import APIRouter, Request
 
-from app.errors import Unprocessable
-from app.http.dependencies import (
-    ERRORS,
-    LimitsDep,
-    RecommenderDep,
-    choose,
-    judgement,
-    latency_ms,
-    reader,
-    story,
-    usage,
-)
-from app.http.schemas import RankedStory, RankRequest, RankResponse
+from app.errors import InvalidValue
+from app.http.conversion import ranked_story, reader, story, usage
+from app.http.dependencies import ERRORS, ServiceDep, choose, latency_ms
+from app.http.schemas import RankRequest, RankResponse
 from app.observability import metrics
+from app.recommender import StoryTooLong
 from app.scoring.ranking import order
 
 router = APIRouter(tags=["predictions"], responses=ERRORS)
 
 
 @router.post("/rank")
-async def rank(
-    body: RankRequest, request: Request, recommender: RecommenderDep, limits: LimitsDep
-) -> RankResponse:
+async def rank(body: RankRequest, request: Request, service: ServiceDep) -> RankResponse:
     """One reader's candidates, the most probable click first; equal ones keep their order."""
+    limits, request_id = service.settings.limits, request.state.request_id
     if len(body.candidates) > limits.max_candidates:
-        raise Unprocessable(f"candidates: at most {limits.max_candidates} here", "candidates")
+        raise InvalidValue(f"candidates: at most {limits.max_candidates} here", "candidates")
     targets = [
         story(candidate, limits, f"candidates.{number}")
         for number, candidate in enumerate(body.candidates)
     ]
-    judged = await recommender.judge(
-        choose(request, body.model, body.reader_id),
-        [(reader(body, limits), targets)],
-        request.state.request_id,
-        lambda _, target: f"candidates.{target}",
-    )
-    metrics.CANDIDATES.labels(judged.model).observe(len(targets))
-    probabilities = [answer.probability for answer in judged.answers]
+    choice = choose(request, service, body.model, body.reader_id)
+    try:
+        predictions = await service.recommender.predict(
+            choice, [(reader(body, limits), targets)], request_id
+        )
+    except StoryTooLong as error:
+        raise InvalidValue(str(error), f"candidates.{error.target}") from None
+    metrics.CANDIDATES.labels(predictions.model).observe(len(targets))
+    probabilities = [prediction.probability for prediction in predictions.items]
     ranked = order(probabilities, body.top_k)
-    request.app.state.feedback.keep(
-        request.state.request_id, judged.model, judged.alias, probabilities, ranked
-    )
+    service.feedback.keep(request_id, predictions.model, predictions.alias, probabilities, ranked)
     return RankResponse(
-        id=request.state.request_id,
-        model=judged.model,
+        id=request_id,
+        model=predictions.model,
         results=[
-            RankedStory(
-                id=body.candidates[index].id,
-                index=index,
-                rank=place,
-                **judgement(judged, index).model_dump(),
-            )
+            ranked_story(predictions.items[index], body.candidates[index], index, place)
             for place, index in enumerate(ranked, start=1)
         ],
-        usage=usage(judged),
+        usage=usage(predictions),
         latency_ms=latency_ms(request),
     )

@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.errors import StartupError
-from app.feedback.store import FeedbackStore, FeedbackUnavailable
+from app.errors import FeedbackUnavailable, StartupError
+from app.feedback.store import FeedbackStore
 from app.settings import Settings
 from tests.support.feedback_calls import (
     click,

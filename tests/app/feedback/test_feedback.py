@@ -91,7 +91,7 @@ async def test_an_id_names_its_newest_answer(client: httpx.AsyncClient, settings
 async def test_models_and_aliases_have_figures_of_their_own(
     client: httpx.AsyncClient, app: FastAPI
 ) -> None:
-    store: FeedbackStore = app.state.feedback
+    store: FeedbackStore = app.state.service.feedback
     for number, (model, alias) in enumerate([("a", None), ("a", "x"), ("b", "x"), ("b", "x")]):
         store.keep(str(number), model, alias, [0.5])
         await click(client, str(number))

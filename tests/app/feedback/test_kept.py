@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from app.errors import NotFound, StartupError
+from app.errors import FeedbackUnavailable, NotFound, StartupError
 from app.feedback import tables
-from app.feedback.store import FeedbackStore, FeedbackUnavailable
+from app.feedback.store import FeedbackStore
 from tests.support.feedback_calls import (
     DAY,
     click,

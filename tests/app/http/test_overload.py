@@ -29,13 +29,13 @@ TARGET = {"target": "Tesla unveils a car"}
 async def running(
     engine: FakeEngine, state: Path, drain_s: float = 5.0, **limits: Any
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Server, asyncio.Task[None]]]:
-    settings = Settings(model=SMOLLM2, state=state, limits=Limits(**limits))
+    settings = Settings(model=SMOLLM2, state=state, drain_s=drain_s, limits=Limits(**limits))
     app = create_app(settings, engine)
     latency_s, engine.latency_seconds = engine.latency_seconds, 0.0  # not while starting
     async with app.router.lifespan_context(app):
         port = free_port()
         config = uvicorn.Config(app, port=port, lifespan="off", log_config=None)
-        server = Server(config, engine, app.state.admission, drain_s)
+        server = Server(config, app.state.service)
         ended = asyncio.create_task(server.run_until_end())
         while not server.started:
             await asyncio.sleep(0.01)

@@ -201,7 +201,7 @@ async def test_a_fault_of_ours_is_a_500_that_shows_nothing(
     def explode(*_: object) -> None:
         raise RuntimeError("secret /path")
 
-    monkeypatch.setattr(app.state.recommender, "judge", explode)
+    monkeypatch.setattr(app.state.service.recommender, "predict", explode)
     response = await client.post("/predict", json={"target": "t"})
     assert response.status_code == 500
     assert "secret" not in response.text

@@ -114,6 +114,7 @@ async def test_all_of_it_survives_a_restart(
         ]
         assert "not JSON" in listed[1]["error"]
         assert (await again.delete("/adapters/news-1")).status_code == 200
+        assert [folder.name for folder in (settings.state / "adapters").iterdir()] == ["news-2@1"]
     assert "news-1" not in json.loads((settings.state / "registry.json").read_text())["adapters"]
 
 

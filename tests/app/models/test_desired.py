@@ -10,7 +10,7 @@ from app.engine.fake import FakeEngine
 from app.errors import StartupError
 from app.main import create_app
 from app.models.adapters import Adapters
-from app.models.desired import Declared, apply
+from app.models.desired import Desired, apply
 from app.settings import Settings
 from tests.support.adapter_folders import write_adapter
 from tests.support.models import SMOLLM2
@@ -26,12 +26,12 @@ from tests.support.models import SMOLLM2
 )
 def test_a_wrong_declaration_names_its_field(given: dict[str, Any], message: str) -> None:
     with pytest.raises(StartupError, match=message):
-        Declared.read(given)
+        Desired.read(given)
 
 
-def declared(adapters: dict[str, str], **aliases: dict[str, float]) -> Declared:
+def declared(adapters: dict[str, str], **aliases: dict[str, float]) -> Desired:
     weights = {alias: {"weights": shares} for alias, shares in aliases.items()}
-    return Declared.read({"adapters": adapters, "aliases": weights})
+    return Desired.read({"adapters": adapters, "aliases": weights})
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ async def adapters(tmp_path: Path) -> AsyncIterator[Adapters]:
         FakeEngine(),
     )
     async with app.router.lifespan_context(app):
-        yield app.state.adapters
+        yield app.state.service.adapters
 
 
 def served(adapters: Adapters) -> dict[str, str]:

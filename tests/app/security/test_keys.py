@@ -213,7 +213,7 @@ async def test_the_state_names_the_key(app: FastAPI) -> None:
     async def spy(scope: Scope, _receive: Receive, _send: Send) -> None:
         seen.append(scope["state"]["key"])
 
-    security = Security(spy, app.state.settings.api_keys)
+    security = Security(spy, app.state.service.settings.api_keys)
     for path, name in (("/rank", "admin"), ("/v1/models", "predict"), ("/health", None)):
         headers = [(b"authorization", bearer(name)["authorization"].encode())] if name else []
         await asgi(security, {"type": "http", "path": path, "headers": headers, "state": {}})

@@ -1,6 +1,5 @@
-"""loadtests.limit without an engine: its arguments, its rule, and what it shows of earlier runs."""
+"""loadtests.limit without an engine: its options, its rule, and what it shows of earlier runs."""
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,18 +8,18 @@ from typing import Any
 import pytest
 
 from loadtests.limit import command
+from loadtests.limit.options import REDUCED_PARTS, Options, make_setup, parse_options
 from loadtests.limit.processes import as_flags
+from loadtests.limit.record import Record, read_earlier
 from loadtests.limit.speed import ENGINE, HTTP, Row, as_record, find_ratios
 from loadtests.services import LoadTestError
 from tests.support.limit_rows import rate
 from tests.support.models import SMOLLM2
 
-REDUCED = (HTTP, ENGINE)
 
-
-def parsed(monkeypatch: pytest.MonkeyPatch, *words: object) -> argparse.Namespace:
+def parsed(monkeypatch: pytest.MonkeyPatch, *words: object) -> Options:
     monkeypatch.setattr("sys.argv", ["limit", *map(str, words)])
-    return command.parse()
+    return parse_options()
 
 
 @pytest.mark.parametrize(
@@ -59,17 +58,17 @@ def test_wrong_folders(
 ) -> None:
     options = parsed(monkeypatch, "--model", SMOLLM2, *words, "--out", tmp_path)
     with pytest.raises(LoadTestError, match=told):
-        command.make_setup(options)
+        make_setup(options)
 
 
 def test_all_parts_get_the_load_format_beside_the_engine_options(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("--model", SMOLLM2, "--out", tmp_path, "--load-format", "dummy", "--reduced")
-    setup = command.make_setup(parsed(monkeypatch, *words, "--engine", '{"max_num_seqs": 8}'))
+    setup = make_setup(parsed(monkeypatch, *words, "--engine", '{"max_num_seqs": 8}'))
     assert setup.engine == {"max_num_seqs": 8, "load_format": "dummy"}
     assert setup.settings().engine == setup.engine
-    assert (setup.seconds, setup.ranked) == (8.0, (10,))
+    assert (setup.seconds, setup.rank_sizes) == (8.0, (10,))
 
 
 def test_what_is_shared_may_be_filled_up_but_the_limit_does_not_count_it(
@@ -77,7 +76,7 @@ def test_what_is_shared_may_be_filled_up_but_the_limit_does_not_count_it(
 ) -> None:
     words = ("--model", SMOLLM2, "--out", tmp_path, "--layout", "compact")
     setups = {
-        number: command.make_setup(
+        number: make_setup(
             parsed(
                 monkeypatch, *words, "--prefix-multiple", number, "--out", tmp_path / f"{number}"
             )
@@ -100,7 +99,11 @@ def test_options_as_the_command_line_of_vllm_takes_them() -> None:
 
 
 def reduced(predict: float, rank: float) -> list[Row]:
-    rows = [rate(subject, shape, 100.0) for subject in REDUCED for shape in ("predict", "rank 10")]
+    rows = [
+        rate(subject, shape, 100.0)
+        for subject in (HTTP, ENGINE)
+        for shape in ("predict", "rank 10")
+    ]
     return [rate(HTTP, "predict", predict), rate(HTTP, "rank 10", rank), *rows[2:]]
 
 
@@ -123,22 +126,22 @@ def test_a_reduced_run_fails_where_http_is_slow_or_anything_failed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     ratios = find_ratios(rows, "compact")
-    result = {"about": {"machine": {}}, "ratios": ratios, "rows": rows}
-    status = command.report(result, argparse.Namespace(reduced=True))
+    record = Record({"machine": {}}, ratios, rows)
+    status = command.report(record, reduced=True)
     shown = capsys.readouterr()
     assert status == bool(told)
     assert shown.err.splitlines() == [f"missed: {line}" for line in told]
     assert json.loads(shown.out.splitlines()[-1])["ratios"] == ratios
-    assert command.report(result, argparse.Namespace(reduced=False)) == 0
+    assert command.report(record, reduced=False) == 0
 
 
 def test_what_is_measured_is_written_before_the_next_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = {name: rate(name, "predict", 80.0) for name in command.REDUCED}
+    rows = {name: rate(name, "predict", 80.0) for name in REDUCED_PARTS}
 
     def measure_part(name: str, *_: Any) -> Iterator[Row]:
-        if name == command.REDUCED[1]:
+        if name == REDUCED_PARTS[1]:
             raise KeyboardInterrupt
         yield rows[name]
 
@@ -147,10 +150,8 @@ def test_what_is_measured_is_written_before_the_next_part(
     words = ("--reduced", "--model", SMOLLM2, "--out", tmp_path, "--json", file)
     options = parsed(monkeypatch, *words)
     with pytest.raises(KeyboardInterrupt):
-        command.measure(command.make_setup(options), options)
-    assert [Row(**row) for row in json.loads(file.read_bytes())["rows"]] == [
-        rows[command.REDUCED[0]]
-    ]
+        command.measure(make_setup(options), options)
+    assert [Row(**row) for row in json.loads(file.read_bytes())["rows"]] == [rows[REDUCED_PARTS[0]]]
 
 
 def test_rows_of_an_earlier_run_count_if_it_was_of_the_same(tmp_path: Path) -> None:
@@ -167,11 +168,11 @@ def test_rows_of_an_earlier_run_count_if_it_was_of_the_same(tmp_path: Path) -> N
     ]
     file = tmp_path / "limit.json"
     file.write_text(json.dumps({"about": about, "rows": [as_record(row) for row in rows]}))
-    assert command.read_earlier(file, about) == rows[:1]
+    assert read_earlier(file, about) == rows[:1]
     for other in ({"history": 3}, {"machine": {**about["machine"], "device": "H100"}}):
         with pytest.raises(
-            LoadTestError, match=f"another {'device' if 'machine' in other else 'hi'}"
+            LoadTestError, match=f"{'device' if 'machine' in other else 'history'} differs"
         ):
-            command.read_earlier(file, about | other)
-    with pytest.raises(LoadTestError, match="no record of a run"):
-        command.read_earlier(tmp_path / "none.json", about)
+            read_earlier(file, about | other)
+    with pytest.raises(LoadTestError, match="not the record of a run"):
+        read_earlier(tmp_path / "none.json", about)

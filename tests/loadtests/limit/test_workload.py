@@ -14,13 +14,13 @@ from app.engine.fake import FakeEngine
 from app.main import create_app
 from app.scoring.profile import COMPACT, load_profile
 from app.settings import Settings
-from loadtests.limit import asks, peers
-from loadtests.limit.closed_load import ask_closed
+from loadtests.limit import peers, requests
+from loadtests.limit.closed_load import send_closed
 from loadtests.limit.machine import Setup
 from loadtests.limit.speed import Row
 from loadtests.limit.workload import Workload, prepare_model
 from loadtests.services import LoadTestError
-from loadtests.traffic import EXAMPLE
+from loadtests.traffic import EXAMPLE_MIND
 from loadtests.training_cost import QWEN3_8B
 from tests.support.models import SMOLLM2, qwen3_tokenizer_files
 from tests.support.servers import serving
@@ -30,7 +30,7 @@ def test_a_series_decides_and_has_readers_of_its_own(model: Path, workload: Work
     def first(made: Workload, series: str) -> list[Any]:
         return list(islice(made.questions(series, 10), 20))
 
-    again = first(Workload(model, EXAMPLE, 20), "rank 10")
+    again = first(Workload(model, EXAMPLE_MIND, 20), "rank 10")
     assert first(workload, "rank 10") == again
     histories = [tuple(question.reader.history) for question in again]
     others = [tuple(one.reader.history) for one in first(workload, "rank 10 warm-up")]
@@ -75,7 +75,7 @@ def test_peers_are_asked_the_same_prompts(workload: Workload) -> None:
         return dict(json.loads(next(made(iter([question]), workload, "original")).body))
 
     encoder = workload.builders["original"].encoder
-    chat, completions, scoring = body(asks.chat), body(asks.complete), body(asks.score)
+    chat, completions, scoring = body(requests.chat), body(requests.complete), body(requests.score)
     turns = [f"<|im_start|>{one['role']}\n{one['content']}<|im_end|>\n" for one in chat["messages"]]
     assert encoder.text(prompts[0].tokens) == "".join(turns) + "<|im_start|>assistant\n"
     assert (chat["max_tokens"], chat["temperature"]) == (10, 0.01)
@@ -89,15 +89,15 @@ def test_peers_are_asked_the_same_prompts(workload: Workload) -> None:
 )
 def test_chat_answers_are_parsed(text: str | None, counts: bool) -> None:
     usage = {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": None}
-    read = asks.read_chat({"choices": [{"message": {"content": text}}], "usage": usage})
+    read = requests.read_chat({"choices": [{"message": {"content": text}}], "usage": usage})
     assert read == {"prompt_tokens": 9, "cached_tokens": 0, "written": 3, "parsed": counts}
 
 
 async def test_our_service_is_measured_with_the_prompts_of_the_engines(
     model: Path, workload: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "WARM_UP", 0.0)
-    setup = Setup(str(model), str(EXAMPLE), 20, "compact", 0.05, 8, {})
+    monkeypatch.setattr(peers, "MIN_WARM_UP_S", 0.0)
+    setup = Setup(str(model), str(EXAMPLE_MIND), 20, "compact", 0.05, 8, {})
     app = create_app(Settings(model=model, state=tmp_path), FakeEngine())
     async with app.router.lifespan_context(app), serving(app) as url:
 
@@ -106,11 +106,13 @@ async def test_our_service_is_measured_with_the_prompts_of_the_engines(
 
         rows = await asyncio.to_thread(run, peers.our_loads(setup))
         (missing,) = await asyncio.to_thread(run, peers.vllm_loads(setup, workload)[-1:])
-        (one,) = await ask_closed(url, asks.rank(workload.questions("rank 10", 10)), 1, 0, least=1)
+        (one,) = await send_closed(
+            url, requests.rank(workload.questions("rank 10", 10)), 1, 0, min_calls=1
+        )
     assert not [row.error for row in rows if row.error]
     assert [row.shape for row in rows][:3] == ["predict", "rank 1", "rank 10"]
     assert rows[-1].shape == "rank 100, idle"
-    assert rows[-1].figures["calls"] >= peers.IDLE_CALLS
+    assert rows[-1].figures["calls"] >= peers.MIN_IDLE_CALLS
     for row in rows:
         assert row.figures["stories_per_s"] > 0
         assert row.figures["server_cpu_ms_per_story"] > 0

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from app.scoring.calibration import answer
+from app.scoring.calibration import predict
 from app.scoring.profile import Profile
 from app.scoring.prompt import PromptBuilder
 from training.data.prepared import Impression
@@ -74,7 +74,7 @@ def check_for_vllm(source: Source) -> None:
 def judge(log_yes: Floats, log_no: Floats, profile: Profile) -> Answers:
     """What serving would answer. log_yes, log_no: the labels' natural log-probabilities,
     [candidates] each."""
-    found = [answer(float(y), float(n), profile) for y, n in zip(log_yes, log_no, strict=True)]
+    found = [predict(float(y), float(n), profile) for y, n in zip(log_yes, log_no, strict=True)]
     return Answers(
         np.array([a.probability for a in found]),
         np.array([a.label_mass for a in found]),

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.scoring.calibration import answer, sigmoid
+from app.scoring.calibration import predict, sigmoid
 from app.scoring.profile import COMPACT, ORIGINAL, Profile, ProfileError, load_profile
 from app.scoring.ranking import order
 
 
 def test_probability_is_the_softmax_of_the_two_labels() -> None:
-    result = answer(math.log(0.6), math.log(0.2), Profile())
+    result = predict(math.log(0.6), math.log(0.2), Profile())
     assert result.probability == pytest.approx(0.75)
     assert result.label_mass == pytest.approx(0.8)
     assert result.label == "Yes."
@@ -21,14 +21,14 @@ def test_calibration_and_threshold_come_from_the_profile() -> None:
     profile = Profile.model_validate(
         {"calibration": {"slope": 2.0, "intercept": -3.0}, "threshold": 0.2}
     )
-    result = answer(math.log(0.6), math.log(0.2), profile)
+    result = predict(math.log(0.6), math.log(0.2), profile)
     assert result.probability == pytest.approx(sigmoid(2 * math.log(3) - 3))
     assert result.label == "Yes."
-    assert answer(math.log(0.5), math.log(0.5), profile).label == "No."
+    assert predict(math.log(0.5), math.log(0.5), profile).label == "No."
 
 
 def test_little_mass_on_both_labels_is_unknown() -> None:
-    result = answer(math.log(0.05), math.log(0.01), Profile())
+    result = predict(math.log(0.05), math.log(0.01), Profile())
     assert result.label == "Unknown"
     assert result.probability == pytest.approx(5 / 6)
 

@@ -1,6 +1,5 @@
 """loadtests.growth without an engine: what it asks, and its picture."""
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -9,18 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import growth
-from loadtests.growth import ADAPTERS, CANDIDATES, VALUES, Point, as_table, in_turn, plot
+from loadtests.growth import command
+from loadtests.growth.command import in_turn
+from loadtests.growth.options import Options
+from loadtests.growth.points import ADAPTERS, CANDIDATES, VALUES, Point, as_table, plot
 from loadtests.limit.workload import Workload
 from loadtests.services import LoadTestError
-from loadtests.traffic import EXAMPLE
+from loadtests.traffic import EXAMPLE_MIND
 from tests.support.models import SMOLLM2
 
 FIGURES = {"stories_per_s": 40.0, "p50_ms": 9.5, "p95_ms": 12.0, "computed_per_story": 27.2}
 
 
 def test_adapters_take_turns() -> None:
-    questions = Workload(SMOLLM2, EXAMPLE, 3).questions("turns", 2)
+    questions = Workload(SMOLLM2, EXAMPLE_MIND, 3).questions("turns", 2)
     asked = [json.loads(one.body) for one in islice(in_turn(["a", "b"])(questions), 4)]
     assert [body["model"] for body in asked] == ["a", "b", "a", "b"]
     assert all(len(body["candidates"]) == 2 and len(body["history"]) == 3 for body in asked)
@@ -41,15 +42,15 @@ def test_what_is_measured_stays_when_the_next_fails(
 ) -> None:
     point = Point(CANDIDATES, 1, FIGURES)
 
-    def measure(options: argparse.Namespace) -> Iterator[Point]:
+    def measure(options: Options) -> Iterator[Point]:
         yield point
         assert json.loads(options.json.read_bytes())["points"] == [vars(point)]
         raise LoadTestError("the second failed")
 
-    monkeypatch.setattr(growth, "measure", measure)
+    monkeypatch.setattr(command, "measure", measure)
     file = tmp_path / "new" / "growth.json"
     monkeypatch.setattr(sys, "argv", ["growth", "--json", str(file), "--commit", "abc"])
-    assert growth.main() == 2
+    assert command.main() == 2
     assert json.loads(file.read_bytes())["commit"] == "abc"
     shown = capsys.readouterr()
     assert "the second failed" in shown.err

@@ -1,4 +1,4 @@
-"""Questions as calls of our service and of its peers."""
+"""Turns questions into requests to our service and to its peers."""
 
 import json
 from collections.abc import Iterator
@@ -6,64 +6,65 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from loadtests.limit.closed_load import Ask
+from loadtests.limit.closed_load import Request
 from loadtests.limit.workload import Question, Workload
 
-NAME = "model"  # what vLLM's own server is told to call it
-WRITTEN = {"temperature": 0.01, "max_tokens": 10}
-"""How the original project asks; it parses the text."""
+SERVED_NAME = "model"
+"""The name that vLLM's own server is told to serve the model under."""
+ORIGINAL_SAMPLING = {"temperature": 0.01, "max_tokens": 10}
+"""The original project's sampling options. It parses the text that the model writes."""
 NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
 Questions = Iterator[Question]
 
 
-def predict(questions: Questions) -> Iterator[Ask]:
+def predict(questions: Questions) -> Iterator[Request]:
     for question in questions:
-        yield Ask("/predict", encode(as_pair(question)), 1, read_ours)
+        yield Request("/predict", encode(as_pair(question)), 1, read_ours)
 
 
-def predict_batch(questions: Questions, size: int) -> Iterator[Ask]:
+def predict_batch(questions: Questions, size: int) -> Iterator[Request]:
     while True:
         body = {"pairs": [as_pair(question) for question in islice(questions, size)]}
-        yield Ask("/predict/batch", encode(body), size, read_ours)
+        yield Request("/predict/batch", encode(body), size, read_ours)
 
 
-def rank(questions: Questions) -> Iterator[Ask]:
+def rank(questions: Questions) -> Iterator[Request]:
     for question in questions:
         stories = [as_story(number, one) for number, one in enumerate(question.targets)]
         body = {"history": history(question), "candidates": stories}
-        yield Ask("/rank", encode(body), len(stories), read_ours)
+        yield Request("/rank", encode(body), len(stories), read_ours)
 
 
-def chat(questions: Questions, workload: Workload, layout: str) -> Iterator[Ask]:
-    """A call a story."""
+def chat(questions: Questions, workload: Workload, layout: str) -> Iterator[Request]:
+    """One request per story."""
     for question in questions:
         for target in question.targets:
             messages = workload.messages(question.reader, target, layout)
-            body = {"model": NAME, "messages": messages, **WRITTEN, **NO_THINKING}
-            yield Ask("/v1/chat/completions", encode(body), 1, read_chat)
+            body = {"model": SERVED_NAME, "messages": messages, **ORIGINAL_SAMPLING, **NO_THINKING}
+            yield Request("/v1/chat/completions", encode(body), 1, read_chat)
 
 
-def complete(questions: Questions, workload: Workload, layout: str) -> Iterator[Ask]:
-    """A call a reader, with a prompt a story."""
+def complete(questions: Questions, workload: Workload, layout: str) -> Iterator[Request]:
+    """One request per reader, with one prompt per story."""
     for question in questions:
         prompts = [prompt.tokens for prompt in workload.prompts(question, layout)]
         given = {"max_tokens": 1, "temperature": 0.0, "logprobs": 5}
-        body = {"model": NAME, "prompt": prompts, **given}
-        yield Ask("/v1/completions", encode(body), len(prompts), read_completions)
+        body = {"model": SERVED_NAME, "prompt": prompts, **given}
+        yield Request("/v1/completions", encode(body), len(prompts), read_completions)
 
 
-def score(questions: Questions, workload: Workload, layout: str) -> Iterator[Ask]:
-    """vLLM's own scoring: a query, and items after it."""
+def score(questions: Questions, workload: Workload, layout: str) -> Iterator[Request]:
+    """One request per reader to vLLM's own scoring, which takes a query and its continuations."""
     for question in questions:
         prompts = workload.prompts(question, layout)
         body = {
-            "model": NAME,
+            "model": SERVED_NAME,
             "query": prompts[0].prefix,
             "items": [prompt.tail for prompt in prompts],
             "label_token_ids": workload.labels(layout),
         }
         read = partial(read_scores, count=len(prompts))
-        yield Ask("/generative_scoring", encode(body), len(prompts), read)
+        yield Request("/generative_scoring", encode(body), len(prompts), read)
 
 
 def encode(body: dict[str, Any]) -> bytes:
@@ -88,7 +89,7 @@ def read_ours(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_openai(answer: dict[str, Any]) -> dict[str, Any]:
-    """vLLM leaves the details out when nothing was cached; the server is asked to give them."""
+    """vLLM omits the token details if nothing was cached, though the server is asked for them."""
     usage = answer["usage"]
     details = usage.get("prompt_tokens_details") or {}
     return {
@@ -99,7 +100,7 @@ def read_openai(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_completions(answer: dict[str, Any]) -> dict[str, Any]:
-    """Of several prompts vLLM tells the cached tokens of the last one only."""
+    """For several prompts vLLM reports only the cached tokens of the last one."""
     found = read_openai(answer)
     return found if len(answer["choices"]) == 1 else {**found, "cached_tokens": None}
 

@@ -1,0 +1,140 @@
+"""Errors as answers: the one mapping from what went wrong to a status and OpenAI's JSON shape."""
+
+from typing import Any, NamedTuple
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from app.errors import (
+    AdapterRejected,
+    BadRequest,
+    ClientError,
+    Conflict,
+    DeadlineExceeded,
+    EngineUnavailable,
+    FeedbackUnavailable,
+    InvalidValue,
+    ModelNotFound,
+    NotFound,
+    Overloaded,
+    ServiceError,
+    from_validation,
+)
+
+
+class BodyTooLarge(ClientError):
+    code = "body_too_large"
+
+
+class Unauthenticated(ClientError):
+    code = "invalid_api_key"
+
+
+class Forbidden(ClientError):
+    """The key is right, but it lacks the scope."""
+
+    code = "missing_scope"
+
+
+class ForeignHost(ClientError):
+    """Without keys: the request was sent to a name other than this machine's own."""
+
+    code = "foreign_host"
+
+
+class RateLimited(ClientError):
+    code = "rate_limit_exceeded"
+
+
+class Answer(NamedTuple):
+    """status: HTTP's. type: OpenAI's word for the kind of error."""
+
+    status: int
+    type: str
+
+
+INVALID, UNAVAILABLE = "invalid_request_error", "service_unavailable"
+ANSWERS: dict[type[ServiceError], Answer] = {
+    ServiceError: Answer(500, "server_error"),
+    ClientError: Answer(400, INVALID),
+    BadRequest: Answer(400, INVALID),
+    Unauthenticated: Answer(401, "authentication_error"),
+    Forbidden: Answer(403, "permission_error"),
+    ForeignHost: Answer(403, "permission_error"),
+    NotFound: Answer(404, INVALID),
+    ModelNotFound: Answer(404, INVALID),
+    Conflict: Answer(409, INVALID),
+    BodyTooLarge: Answer(413, INVALID),
+    InvalidValue: Answer(422, INVALID),
+    AdapterRejected: Answer(422, INVALID),
+    RateLimited: Answer(429, "rate_limit_error"),
+    Overloaded: Answer(503, UNAVAILABLE),
+    EngineUnavailable: Answer(503, UNAVAILABLE),
+    FeedbackUnavailable: Answer(503, UNAVAILABLE),
+    DeadlineExceeded: Answer(504, "timeout"),
+}
+"""An error that is not here is answered like its nearest base that is."""
+
+
+def answer_of(error: ServiceError) -> Answer:
+    return next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)
+
+
+def respond(error: ServiceError, request_id: str) -> JSONResponse:
+    status, kind = answer_of(error)
+    body = error_body(error.message, kind, request_id, error.param, error.code)
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+def error_body(
+    message: str, kind: str, request_id: str, param: str | None, code: str | None
+) -> dict[str, Any]:
+    return {
+        "error": {
+            "message": printable(message),
+            "type": kind,
+            "param": printable(param) if param is not None else None,
+            "code": code,
+            "request_id": request_id,
+        }
+    }
+
+
+def printable(text: str) -> str:
+    """A message may quote a field of the request, which may hold half a surrogate pair."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of the app leave in one shape, without a word about internals."""
+
+    async def service_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, ServiceError)
+        return respond(error, request.state.request_id)
+
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        found = from_validation(error.errors(), malformed(request))
+        return respond(found, request.state.request_id)
+
+    async def http_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 400:  # FastAPI's, for a body that is not even text
+            return respond(malformed(request)(str(error.detail)), request.state.request_id)
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
+        body = error_body(str(error.detail), INVALID, request.state.request_id, None, code)
+        return JSONResponse(body, status_code=error.status_code, headers=error.headers)
+
+    app.add_exception_handler(ServiceError, service_error)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http_error)
+
+
+def malformed(request: Request) -> type[ClientError]:
+    """OpenAI's clients expect a 400 for a malformed body, where our own routes answer 422."""
+    return BadRequest if request.url.path.startswith("/v1/") else InvalidValue

@@ -1,0 +1,71 @@
+"""One running service: all its parts, how they start and stop, and whether they are ready."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from app.admission import Admission
+from app.engine.base import Engine
+from app.errors import EngineUnavailable, StartupError
+from app.feedback.store import FeedbackStore
+from app.models.adapters import PROBE, PROBE_TARGET, Adapters
+from app.models.registry import Choice, ModelRegistry
+from app.observability.progress import step
+from app.observability.tracing import exporting
+from app.recommender import Recommender, StoryTooLong
+from app.settings import Settings
+
+
+@dataclass
+class Service:
+    """The only thing on `app.state`. Every part is there from the beginning.
+
+    changes_refused: why adapters and aliases can't be changed over HTTP, or None where they can.
+    """
+
+    settings: Settings
+    models: ModelRegistry
+    engine: Engine
+    admission: Admission
+    adapters: Adapters
+    feedback: FeedbackStore
+    recommender: Recommender
+    changes_refused: str | None = None
+    has_scored: bool = False
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Start the engine, load the adapters and get a first score from each model; at the end,
+        or when any of it fails, stop what was started. Raises StartupError."""
+        async with AsyncExitStack() as stack:
+            stack.callback(self.feedback.stop)
+            self.feedback.start()  # before the engine: a file that can't be opened costs no waiting
+            stack.push_async_callback(self.engine.stop)
+            with step(f"model {self.settings.base_name} from {self.settings.model}"):
+                await self.engine.start()
+            limit = self.settings.limits.max_pending_tokens
+            self.admission.allow_tokens(limit or 2 * self.engine.step_tokens)
+            stack.push_async_callback(self.adapters.stop)
+            await self.adapters.start()
+            await self._score_once()
+            with exporting(self.settings.trace_endpoint):
+                yield
+
+    async def _score_once(self) -> None:
+        for model in self.models:
+            with step(f"first score of {model.name}"):
+                try:
+                    pairs = [(PROBE, [PROBE_TARGET])]
+                    await self.recommender.predict(Choice(model, None), pairs, "start")
+                except StoryTooLong as error:
+                    raise StartupError(f"{model.name} can't score anything: {error}") from None
+        self.has_scored = True
+
+    def check_ready(self) -> None:
+        """Raises EngineUnavailable before the first score, while stopping, and once the engine is
+        dead."""
+        if self.admission.draining.is_set():
+            raise EngineUnavailable("the service is stopping")
+        if not self.has_scored:
+            raise EngineUnavailable("the model is still loading")
+        self.engine.check_health()

@@ -1,0 +1,1 @@
+"""Measures how the cost of /rank grows."""

@@ -1,0 +1,84 @@
+"""The examples run against a real service and print what it answers."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from tests.support.models import ROOT
+from tests.support.servers import Service, serving
+
+MODEL = "news-smollm2"
+COUNTS = ("answers_with_feedback", "impressions", "clicks")
+
+
+def run(name: str, *options: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
+    command = [sys.executable, f"examples/{name}", *options]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def figures(service: Service) -> dict[str, Any]:
+    """Of the only model. Other tests may have sent feedback before."""
+    models = httpx.get(f"{service.url}/experiments").raise_for_status().json()["models"]
+    (found,) = models or [dict.fromkeys(COUNTS, 0)]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_the_client_prints_the_services_answers(default_service: Service) -> None:
+    done = run("client.py", "--url", default_service.url)
+    assert done.returncode == 0, done.stderr
+    first = re.match(
+        rf"{MODEL} expects a click with a probability of (\d\.\d{{3}}):\n", done.stdout
+    )
+    assert first
+    ranked = re.findall(r"^  (\d)\. (\d\.\d{3})  (N\d)  (.+)$", done.stdout, re.M)
+    assert [rank for rank, *_ in ranked] == ["1", "2", "3"]
+    probabilities = [float(probability) for _, probability, *_ in ranked]
+    assert probabilities == sorted(probabilities, reverse=True)
+    # The story that was scored alone has the same probability among others.
+    scored = {title: float(probability) for _, probability, _, title in ranked}
+    assert scored["Coach fired after losing season"] == pytest.approx(float(first[1]), abs=0.002)
+    assert re.search(r"\nThe same model in a chat: .*\w.*\n$", done.stdout)
+
+
+def test_the_client_tells_the_services_error(default_service: Service) -> None:
+    done = run("client.py", "--url", f"{default_service.url}/nowhere")
+    assert done.returncode == 1
+    assert done.stderr.startswith("/predict answered 404: ")
+
+
+def test_the_feedback_loop_prints_what_its_clicks_changed(default_service: Service) -> None:
+    before = figures(default_service)
+    done = run("feedback_loop.py", "--url", default_service.url, "--visits", "8", "--seed", "1")
+    assert done.returncode == 0, done.stderr
+    after = figures(default_service)
+    said = re.search(r"^8 visits, (\d+) clicks\.", done.stdout, re.M)
+    assert said
+    clicks = int(said[1])
+    assert clicks > 0
+    changes = [after[name] - before[name] for name in COUNTS]
+    assert changes == [8, 8 * 5, clicks]
+    shown = f"{MODEL}: {after['impressions']} stories shown, {after['clicks']} clicked"
+    assert shown in done.stdout.splitlines()
+    assert f"click_through        {after['click_through']['value']:.3f}" in done.stdout
+    assert len(re.findall(r"^  \d\. \d\.\d{3}  \w", done.stdout, re.M)) == 5
+
+
+async def test_the_same_seed_gives_the_same_visits_and_clicks(app: FastAPI) -> None:
+    """On the fake engine, whose answers do not depend on what is cached."""
+    pages = []
+    async with serving(app) as url:
+        for seed in ("1", "1", "2"):
+            options = ("--url", url, "--visits", "6", "--seed", seed)
+            done = await asyncio.to_thread(run, "feedback_loop.py", *options)
+            assert done.returncode == 0, done.stderr
+            pages.append(done.stdout.partition("What the service says")[0])
+    assert pages[0] == pages[1] != pages[2]
