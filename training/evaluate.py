@@ -57,7 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="duration of each timing (5); 0 for none",
     )
     add("--sizes", type=int, nargs="+", default=[1, 8, 16, 32], metavar="N", help="batch sizes")
-    own = parser.add_argument_group("for one backend")
+    add_backend_arguments(parser.add_argument_group("for one backend"))
+
+
+def add_backend_arguments(own: argparse._ArgumentGroup) -> None:
+    """Add the arguments that only one backend takes."""
     own.add_argument("--dtype", default="auto", help="transformers: of the weights (auto)")
     own.add_argument(
         "--batch-tokens", type=int, default=4096, help="transformers: of a forward pass (4096)"

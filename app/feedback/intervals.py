@@ -1,6 +1,6 @@
 """Ratios of two sums over answers, with 95 % intervals.
 
-training/evaluation/metrics.py has the same by bootstrap, which needs all answers at once.
+training/metrics.py has the same by bootstrap, which needs all answers at once.
 
 Answers are taken as independent, stories of one answer are not: Wilson's interval (1927) is taken
 at the size of a sample of independent stories of the same variance (Korn and Graubard 1998).

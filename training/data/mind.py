@@ -235,6 +235,7 @@ def read_lines(path: Path, report: FileReport) -> Iterator[pl.DataFrame]:
 
 
 def number_lines(block: bytes, report: FileReport) -> pl.DataFrame:
+    """A block of whole lines as rows, numbered from where the report has counted to."""
     lines = decode_lines(block)
     if not report.rows and lines[0]:
         lines[0] = lines[0].removeprefix("\ufeff")
@@ -245,6 +246,7 @@ def number_lines(block: bytes, report: FileReport) -> pl.DataFrame:
 
 
 def decode_lines(block: bytes) -> list[str | None]:
+    """The lines of a block; None for those that are not UTF-8."""
     try:
         return list(block.decode().split("\n"))
     except UnicodeDecodeError:

@@ -61,6 +61,7 @@ class PreparedData:
 
     @property
     def data_hash(self) -> str:
+        """Tells this data set from others; see training.data.manifest."""
         return self.manifest.data_hash
 
     def count(self, split: str) -> int:
@@ -95,6 +96,7 @@ class PreparedData:
 
     @cached_property
     def story_ids(self) -> list[str]:
+        """The data set's own ids of all stories, by index."""
         return self._news["id"].to_list()
 
     @cached_property
@@ -109,13 +111,14 @@ class PreparedData:
 
 
 def to_stories(news: pl.DataFrame) -> list[Story]:
+    """The news table's stories, by index."""
     return [Story(title, category) for title, category in news.select("title", "category").rows()]
 
 
 def to_impressions(
     rows: pl.DataFrame, stories: Sequence[Story], story_ids: Sequence[str]
 ) -> Iterator[Impression]:
-    """Rows of a split file → impressions."""
+    """The impressions in rows of a split's file."""
     columns = ("impression", "user", "history", "liked", "disliked", "candidates", "clicked")
     for name, user, *lists, candidates, clicked in rows.select(columns).iter_rows():
         yield Impression(

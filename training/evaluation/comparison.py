@@ -31,11 +31,8 @@ def measure_model(
     model's own figures. Raises TrainingError for a score that is not a number."""
     started = time.perf_counter()
     answers = score_all(model.name, backend, questions)
-    seconds = time.perf_counter() - started
-    texts: list[str] = []
-    if questions.text_pairs:
-        say(f"{model.name}: {len(questions.text_pairs)} pairs in text")
-        texts = backend.write(questions.text_samples())
+    scoring = describe_scoring(questions, time.perf_counter() - started)
+    texts = ask_in_text(model.name, backend, questions)
     timings = time_model(model.name, backend, questions, options)
     found = quality.figures(questions, answers, texts)
     resampling = (options.bootstrap, options.seed)
@@ -47,20 +44,36 @@ def measure_model(
         profile=backend.profile,
         figures=as_figures(metrics.estimates(found, *resampling)),
         differences=as_figures(differences),
-        scoring=Scoring(
-            seconds=seconds, candidates_per_s=questions.counts()["candidates"] / seconds
-        ),
+        scoring=scoring,
         speed=timings,
         roc=quality.roc(questions, answers),
         calibration=quality.calibration(questions, answers),
         ece=quality.calibration_error(questions, answers),
         histogram=quality.histogram(questions, answers),
         errors=quality.worst_errors(questions, answers),
-        texts=[
-            TextCount(text=text, count=n) for text, n in Counter(texts).most_common(COMMONEST_TEXTS)
-        ],
+        texts=count_texts(texts),
     )
     return result, found
+
+
+def describe_scoring(questions: Questions, seconds: float) -> Scoring:
+    """seconds: what scoring all impressions took."""
+    rate = questions.counts()["candidates"] / seconds
+    return Scoring(seconds=seconds, candidates_per_s=rate)
+
+
+def ask_in_text(name: str, backend: Backend, questions: Questions) -> list[str]:
+    """The answers in words, one for each text sample."""
+    if not questions.text_pairs:
+        return []
+    say(f"{name}: {len(questions.text_pairs)} pairs in text")
+    return backend.write(questions.text_samples())
+
+
+def count_texts(texts: Sequence[str]) -> list[TextCount]:
+    """The commonest texts, the commonest first."""
+    commonest = Counter(texts).most_common(COMMONEST_TEXTS)
+    return [TextCount(text=text, count=count) for text, count in commonest]
 
 
 def time_model(

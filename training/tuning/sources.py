@@ -32,6 +32,7 @@ class Source:
     profile: Profile
 
     def builder(self) -> PromptBuilder:
+        """Builds the model's prompts with its own tokenizer."""
         return PromptBuilder(Encoder(self.base / "tokenizer.json"), self.profile)
 
 
