@@ -1,1 +1,1 @@
-"""From click logs to adapters that the service serves. Each step reads and writes files."""
+"""From click logs to adapters that the service serves, by commands that read and write files."""

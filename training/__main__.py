@@ -1,4 +1,4 @@
-"""python -m training COMMAND: each step of the way from click logs to a served adapter."""
+"""python -m training COMMAND: the steps from click logs to a served adapter."""
 
 import argparse
 import signal
@@ -20,11 +20,12 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the process's exit code."""
+    """Run one command and return the process's exit code: 0, 1 after an error that the user can
+    mend, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, help_text in COMMANDS.items():
-        module = import_module(f"training.{name}")  # light: heavy imports are inside run()
+        module = import_module(f"training.{name}")  # light: run() imports the work
         command = commands.add_parser(
             name,
             help=help_text,
@@ -40,11 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; nothing half-written was left in place", file=sys.stderr)
+        print("interrupted; no partial result was left in place", file=sys.stderr)
         return 130
     return 0
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # cleans up, as Ctrl-C does
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the same cleanup as with Ctrl-C
     sys.exit(main())

@@ -1,20 +1,25 @@
-"""Fit a trained model's probabilities to how often readers really click, and write them down.
+"""Fit a trained model's probabilities to how often readers really click, and store the fit.
 
   python -m training calibrate models/news-v1 --data data/mind --base models/smollm2-135m-instruct
 
 Scores the validation split's impressions with all candidates as they were shown, fits Platt's slope
-and intercept, chooses the threshold of Yes., and puts them into the model's profile.json. finetune
-does this at its end; run it again for other data, another threshold, or a model made elsewhere.
+and intercept, chooses the threshold from which the label is Yes., and writes all three into the
+model's profile.json. finetune does this at its end; run it again for other data, for another
+threshold, or for a model made elsewhere.
 
-Thresholds: `balanced` is best on equally many clicks and others; `chat` is where the model's own
-likelier answer turns from No. to Yes., so that chat and scores say the same.
+Thresholds: `balanced` labels best on equally many clicks and non-clicks; `chat` lies where the
+model's own likelier answer turns from No. to Yes., so that chat and label agree.
 """
 
 import argparse
 from pathlib import Path
 
+from training.arguments import from_namespace
+from training.tuning.options import CalibrateOptions
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
     add = parser.add_argument
     add("model", type=Path, metavar="DIR", help="a trained adapter or model")
     add("--data", type=Path, required=True, metavar="DIR", help="folder written by prepare")
@@ -24,21 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch-tokens", type=int, default=4096, metavar="N", help="of a forward pass (4096)")
 
 
-def run(options: argparse.Namespace) -> None:
-    from app.scoring.profile import PROFILE_FILE
-    from training.data.prepared import PreparedData
-    from training.evaluation.backends.base import find_source
-    from training.folders import write_whole
-    from training.packed.scorer import score
-    from training.tuning.methods import best_device, load_trained
-    from training.tuning.validation import fit, spread
+def run(given: argparse.Namespace) -> None:
+    """Calibrate the model, and print how much that helps."""
+    options = from_namespace(CalibrateOptions, given)
+    from training.tuning.calibration import recalibrate
 
-    source = find_source(options.model, options.base)
-    data = PreparedData(options.data)
-    impressions = spread(data, "val", options.limit or data.count("val"))
-    model = load_trained(options.model, source.base, device=best_device())
-    scores = score(model, source.builder(), impressions, options.batch_tokens)
-    found = fit(impressions, scores, options.threshold)
-    profile = found.apply(source.profile).model_dump_json(indent=1)
-    write_whole(options.model / PROFILE_FILE, profile + "\n")
-    print(found)
+    print(recalibrate(options))

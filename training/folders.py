@@ -1,58 +1,101 @@
-"""Folders and files that are written whole or not at all, and what is copied between them."""
+"""Result folders and files that appear whole or not at all, and files copied between folders."""
 
+import ctypes
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from app import files
 from app.scoring.profile import PROFILE_FILE
 from training.errors import TrainingError
 
-WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin", ".gguf", ".pt", ".pth")
+WEIGHT_ENDINGS = (".safetensors", ".safetensors.index.json", ".bin", ".gguf", ".pt", ".pth")
 OWN_FILES = ("config.json", PROFILE_FILE, "run.json", "README.md")
+"""Files that describe one model's own weights, and must not be copied to another model."""
 LOG_FILE = "trainer_log.jsonl"
-"""What finetune writes while it runs, and report draws."""
+"""The log that finetune writes while it runs and report draws."""
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 
 
 @contextmanager
 def replaced_folder(out: Path, mark: str) -> Iterator[Path]:
-    """A new folder beside `out` that takes its place once it is whole.
+    """Yield a new folder beside `out`, which takes the place of `out` once the block ends well.
 
-    Raises TrainingError where `out` is something else than an earlier result, which would be lost:
-    an earlier result is a folder that holds the file `mark`.
+    An earlier result, that is a folder which holds the file `mark`, is replaced. An error inside
+    the block leaves it as it was. Raises TrainingError where `out` holds anything else, which would
+    be lost, and where it can't be written.
+
+    Whenever the process is killed, `out` is the old result or the new one, and is whole. On Linux
+    the two folders swap their names in one step, so there is no moment without a result and no
+    reader has to look elsewhere. Some file systems (NFS) and systems can't do that; there the old
+    result is moved aside first. If the process is killed just then, both results remain, hidden
+    beside `out` as `.NAME.old` and `.NAME.partial`, and the next run finishes the move before it
+    does anything else. Readers don't: they can't tell a killed writer from one that is at work.
     """
-    if out.exists() and not (out.is_dir() and ((out / mark).is_file() or not any(out.iterdir()))):
-        raise TrainingError(f"{out} holds something else (no {mark}): give another folder")
-    partial = out.with_name(f".{out.name}.partial")
-    old = out.with_name(f".{out.name}.old")
+    place = out.resolve()  # of a link, the folder that it leads to
+    partial, old = place.with_name(f".{place.name}.partial"), place.with_name(f".{place.name}.old")
     try:
-        for left in (partial, old):
-            shutil.rmtree(left, ignore_errors=True)
+        check_replaceable(out, mark)
+        finish_move(place, partial, old)
         partial.mkdir(parents=True)
-        yield partial
-        if out.exists():
-            out.rename(old)
-        partial.rename(out)
+        try:
+            yield partial
+            move_into_place(place, partial, old)
+        finally:
+            finish_move(place, partial, old)
     except OSError as error:
         raise TrainingError(f"can't write {out}: {error.strerror or error}") from None
-    finally:
-        for left in (partial, old):
-            shutil.rmtree(left, ignore_errors=True)
+
+
+def check_replaceable(out: Path, mark: str) -> None:
+    """Raise TrainingError unless `out` is absent, empty, or an earlier result."""
+    if out.exists() and not (out.is_dir() and ((out / mark).is_file() or not any(out.iterdir()))):
+        raise TrainingError(f"{out} holds something else (no {mark}): choose another folder")
+
+
+def move_into_place(out: Path, partial: Path, old: Path) -> None:
+    """Give the whole folder `partial` the name `out`. Raises OSError; then finish_move helps."""
+    if not out.exists():
+        partial.rename(out)
+    elif not exchange(out, partial):
+        out.rename(old)
+        partial.rename(out)
+
+
+def finish_move(out: Path, partial: Path, old: Path) -> None:
+    """Finish a move that a kill or an error cut short, then remove what is left over.
+
+    `old` without `out` means that the earlier result was moved aside, and that happens only once
+    `partial` is whole.
+    """
+    if old.exists() and not out.exists():
+        (partial if partial.exists() else old).rename(out)
+    for left in (partial, old):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swap the names of two folders in one step. False: the system or file system can't do it."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:
+        return False
+    names = (os.fsencode(one), os.fsencode(other))
+    return bool(rename(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0)
 
 
 def write_whole(file: Path, text: str) -> None:
-    """In place of what is there, once it is whole. Raises TrainingError where that can't be."""
-    partial = file.with_name(f".{file.name}.partial")
+    """Like app.files.write_whole; raises TrainingError where the file can't be written."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(file)
+        files.write_whole(file, text)
     except OSError as error:
         raise TrainingError(f"can't write {file}: {error.strerror}") from None
 
 
 def copy_side_files(base: Path, folder: Path) -> None:
-    """Tokenizer, chat template, generation settings: all but weights and what describes them."""
+    """Copy a model's tokenizer, chat template and generation settings: every file at the top of its
+    folder but the weights and OWN_FILES."""
     for file in base.iterdir():
-        if file.is_file() and not file.name.endswith(WEIGHTS) and file.name not in OWN_FILES:
+        if file.is_file() and not file.name.endswith(WEIGHT_ENDINGS) and file.name not in OWN_FILES:
             shutil.copyfile(file, folder / file.name)

@@ -1,9 +1,9 @@
-"""Lines that say what a long command is doing."""
+"""Lines that tell what a long command is doing."""
 
 import sys
 import time
 
 
 def say(text: str) -> None:
-    """To stderr at once, with the time of day."""
+    """Print a line to stderr at once, with the time of day."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

@@ -5,9 +5,6 @@ import dataclasses
 import difflib
 import itertools
 import logging
-import os
-import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,23 +22,16 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
 from app.engine.base import LabelScore
-from app.engine.lora import LORA_RANKS, read_lora, use_lora_kernels
+from app.engine.lora import LoraError, read_lora
 from app.engine.memory import check_memory
 from app.engine.openai import VllmOpenAI
+from app.engine.options import lora_room, vllm_options
 from app.errors import AdapterRejected, EngineUnavailable, StartupError
+from app.files import first_line
 from app.scoring.prompt import Prompt
 from app.settings import Settings
 
 logger = logging.getLogger("frontpage")
-GIB = 1 << 30
-CPU_DEFAULTS: dict[str, Any] = {
-    "dtype": "bfloat16",
-    "enforce_eager": True,  # starts in 20 s; compiling takes two minutes
-    "kv_cache_memory_bytes": 1 * GIB,
-    "block_size": 32,  # the smallest on a CPU: a candidate computes less of the prefix again
-    "max_num_seqs": 128,
-}
-FEW_CORES = 4
 # On a CPU vLLM marks tokens of the base by slot -1 and then indexes with it: in a batch that mixes
 # base and adapters the base would get the last slot's weights. That slot stays empty (zeros).
 # Seen with vLLM 0.32 (lora/ops/torch_ops/lora_ops.py); tests/integration/test_lora.py shows it.
@@ -205,39 +195,16 @@ def engine_options(settings: Settings) -> dict[str, Any]:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise StartupError(f"engine option {name!r} is not one of vLLM's{hint}")
-    options: dict[str, Any] = {
-        "enable_prefix_caching": True,
-        "use_tqdm_on_load": False,
-        **(cpu_defaults() if current_platform.is_cpu() else {}),
-        **lora_options(settings),
-        **settings.engine,
-        "model": str(settings.model),
-        "served_model_name": [settings.base_name],
-        "worker_extension_cls": "app.engine.label_head.LabelHead",
-    }
+    given = {"use_tqdm_on_load": False, **settings.engine}
+    on_cpu = current_platform.is_cpu()
+    options = vllm_options(settings.model, on_cpu, lora_options(settings), given)
+    options["served_model_name"] = [settings.base_name]
     return {name: value for name, value in options.items() if name in known}
-
-
-def cpu_defaults() -> dict[str, Any]:
-    """CPU_DEFAULTS; Intel's OpenMP is preloaded into the engine's process where it is there.
-
-    vLLM keeps one core free of matrix products. Of two that costs half of the speed, so of few
-    cores none is kept free.
-    """
-    if (os.cpu_count() or 1) <= FEW_CORES:
-        os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
-    if shutil.which(os.environ.get("CXX", "g++")) is None:
-        # vLLM compiles a function of its sampler even when it runs eagerly, and would die of it.
-        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
-    openmp = Path(sys.prefix) / "lib" / "libiomp5.so"
-    if openmp.exists():
-        os.environ.setdefault("LD_PRELOAD", str(openmp))
-    return CPU_DEFAULTS
 
 
 def lora_options(settings: Settings) -> dict[str, Any]:
     """Room for the settings' adapters and, if more can be loaded while serving, for those and for
-    one that takes another's place."""
+    one that takes another's place. Raises StartupError for a rank beyond what vLLM serves."""
     room = settings.room_for_adapters
     if not room:
         return {}
@@ -245,14 +212,8 @@ def lora_options(settings: Settings) -> dict[str, Any]:
     if settings.adapter_root is not None:
         ranks.append(settings.max_adapter_rank)
         room += 1
-    use_lora_kernels(current_platform.get_device_name(), settings.model)
-    return {
-        "enable_lora": True,
-        "max_loras": room + EMPTY_LORA_SLOTS,
-        "max_lora_rank": next(rank for rank in LORA_RANKS if rank >= max(ranks)),
-    }
-
-
-def first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    device = current_platform.get_device_name()
+    try:
+        return lora_room(settings.model, device, ranks, room + EMPTY_LORA_SLOTS)
+    except LoraError as error:
+        raise StartupError(f"adapters: {error}") from error

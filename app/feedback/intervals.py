@@ -1,6 +1,6 @@
 """Ratios of two sums over answers, with 95 % intervals.
 
-training/evaluation/metrics.py computes the same by bootstrap, which needs all answers at once.
+training/metrics.py computes the same by bootstrap, which needs all answers at once.
 
 Answers are assumed to be independent; stories of one answer are not. Wilson's interval (1927) is
 therefore computed for the effective sample size: the number of independent stories that would give

@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.errors import Conflict, StartupError
+from app.files import write_whole
 
 Weights = Mapping[str, float]
 
@@ -41,13 +42,6 @@ class KeptModels(BaseModel):
             reason = str(error).splitlines()[0]
             raise StartupError(f"{file} can't be read ({reason}): mend or remove it") from None
 
-    def write(self, file: Path) -> None:
-        """Whole or not at all. Raises OSError."""
-        partial = file.with_suffix(".partial")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        partial.replace(file)
-
     def with_adapter(self, name: str, kept: KeptAdapter) -> Self:
         return self.model_copy(
             update={
@@ -79,7 +73,7 @@ class KeptFile:
     def keep(self, content: KeptModels) -> None:
         """Record a change, on disk first. Raises Conflict if the file can't be written."""
         try:
-            content.write(self.file)
+            write_whole(self.file, content.model_dump_json(indent=1) + "\n")
         except OSError as error:
             raise Conflict(f"nothing changed: can't write {self.file}: {error.strerror}") from None
         self.content = content

@@ -48,7 +48,7 @@ def start(**settings: str) -> tuple[int, str]:
 
 CORES_AND_COMPILERS = """if True:
     import os
-    from app.engine.vllm import cpu_defaults
+    from app.engine.options import cpu_defaults
     os.environ.pop("VLLM_CPU_NUM_OF_RESERVED_CPU", None)
     for cores in 64, 2:
         os.cpu_count = lambda: cores

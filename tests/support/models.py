@@ -11,6 +11,8 @@ SMOLLM2 = ROOT / "models" / "smollm2-135m-instruct"
 ADAPTER = ROOT / "adapters" / "news-smollm2"
 MIND = ROOT / "examples" / "mind"
 BAD_MIND = ROOT / "tests" / "fixtures" / "bad_mind"
+RECORDS = ROOT / "tests" / "fixtures" / "records"
+"""Records of a small run, as the commands wrote them when their formats were first fixed."""
 DEFAULT_MODEL = ROOT / "models" / "news-smollm2"  # both, merged by make
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from tests.support import training_page as page
 from tests.support.evaluate_runs import LIMIT, PROFILE, QUICK, evaluate, vllm_arguments
@@ -40,6 +41,15 @@ def prepare(out: Path, *splits: str) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base in bfloat16."""
+    base = make_tiny(tmp_path_factory.mktemp("half"), seed=3)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.bfloat16().save_pretrained(base)
+    return base
 
 
 @pytest.fixture(scope="session")

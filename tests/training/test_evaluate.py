@@ -14,10 +14,11 @@ from tests.support.evaluate_runs import PROFILE, QUICK
 from training.__main__ import main
 from training.data.prepared import Impression, PreparedData
 from training.errors import TrainingError
-from training.evaluation.backends.base import check_for_vllm, find_source
+from training.evaluation.backends.base import check_for_vllm
 from training.evaluation.backends.transformers import TransformersBackend
 from training.tuning import methods
 from training.tuning.config import FinetuneConfig
+from training.tuning.sources import find_source
 
 
 def plain_probability(folder: Path, rows: list[Impression]) -> list[np.ndarray[Any, Any]]:
@@ -143,7 +144,7 @@ def test_what_vllm_does_not_serve_transformers_asks(
         (["--model", "a=absent"], "absent is not a folder"),
         (["--model", "a=BASE", "--split", "test"], "the split 'test' has no labels"),
         (["--model", "a=BASE", "--split", "dev"], "no split 'dev'"),
-        (["--model", "a=BASE", "--limit", "0"], "--limit 0: give 1 or more"),
+        (["--model", "a=BASE", "--limit", "0"], "--limit 0: must be 1 or more"),
         (["--model", "a=BASE", "--sizes", "0"], "--sizes"),
         (["--model", "a=BASE", "--backend", "vllm", "--engine", "{"], "--engine is not JSON"),
     ],
@@ -169,7 +170,7 @@ def test_an_adapters_base_is_found_or_asked_for(models: Path, tmp_path: Path) ->
     (adapter / "adapter_config.json").write_text(
         '{"peft_type": "LORA", "base_model_name_or_path": "elsewhere"}'
     )
-    with pytest.raises(TrainingError, match="on elsewhere: say where that is with --base"):
+    with pytest.raises(TrainingError, match="on elsewhere: name its folder with --base"):
         find_source(adapter, None)
     assert find_source(adapter, models / "base").base == models / "base"
     (tmp_path / "elsewhere").symlink_to(models / "base")
@@ -191,4 +192,4 @@ def test_a_broken_model_is_not_given_figures(
     save_file(weights, broken / "model.safetensors", {"format": "pt"})
     options = ["evaluate", "--data", str(data), "--model", f"a={broken}", *QUICK]
     assert main([*options, "--output", str(tmp_path / "eval")]) == 1
-    assert "a score that is no number" in capsys.readouterr().err
+    assert "a score that is not a number" in capsys.readouterr().err

@@ -9,49 +9,26 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from app.engine.lora import fingerprint, weight_files
 from app.scoring.profile import load_profile
+from tests.support.lora_adapters import SEVEN, make_adapter
 from tests.support.models import ADAPTER, DEFAULT_MODEL, ROOT, SMOLLM2
 from tests.support.tiny_training import finetune, make_tiny
-from training import merge
 from training.__main__ import main
-from training.errors import TrainingError
-from training.merging.check import compare, make_impressions
+from training.merging import weights
 
 TRAIN_ONLY = ["bitsandbytes", "matplotlib", "modelscope", "orjson", "peft", "polars", "sklearn"]
-SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-PLAIN: dict[str, Any] = {"r": 4, "lora_alpha": 16, "target_modules": SEVEN}
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "rslora": {"use_rslora": True},
     "patterns": {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"0.mlp.up_proj": 3}},
     "few": {"target_modules": ["q_proj", "v_proj"]},
 }
-
-
-@pytest.fixture(scope="module")
-def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base in bfloat16."""
-    base = make_tiny(tmp_path_factory.mktemp("half"), seed=3)
-    model = AutoModelForCausalLM.from_pretrained(base)
-    model.bfloat16().save_pretrained(base)
-    return base
-
-
-def make_adapter(base: Path, folder: Path, seed: int = 0, std: float = 0.1, **options: Any) -> Path:
-    torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    tuned = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **(PLAIN | options)))
-    for name, parameter in tuned.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=std)
-    tuned.save_pretrained(folder)
-    return folder
 
 
 def run(base: Path, output: Path, *adapters: Path, check: bool = True) -> int:
@@ -105,7 +82,7 @@ def test_shards_load_as_one_model(
 ) -> None:
     adapter = make_adapter(half, tmp_path / "adapter")
     assert run(half, tmp_path / "one", adapter, check=False) == 0
-    monkeypatch.setattr(merge, "SHARD_BYTES", 40_000)
+    monkeypatch.setattr(weights, "SHARD_BYTES", 40_000)
     assert run(half, tmp_path / "many", adapter) == 0
     shards = sorted(path.name for path in (tmp_path / "many").glob("*.safetensors"))
     assert len(shards) > 3
@@ -128,19 +105,13 @@ def test_several_adapters_are_averaged(tiny: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(tensor, (first[name] + second[name]) / 2, rtol=0, atol=1e-6)
 
 
-def test_the_check_finds_a_lost_adapter(half: Path, tmp_path: Path) -> None:
-    adapter = make_adapter(half, tmp_path / "adapter", std=0.3)
-    with pytest.raises(TrainingError, match=r"scores differ by .* not merged"):
-        compare(half, [adapter], half, make_impressions(None))
-
-
 def test_nothing_is_left_where_the_check_fails(
     half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from training.merging import check
 
-    monkeypatch.setattr(check, "ROUNDING", dict.fromkeys(check.ROUNDING, -1.0))
-    monkeypatch.setattr(check, "PART", 0.0)
+    monkeypatch.setattr(check, "MAX_ROUNDING", dict.fromkeys(check.MAX_ROUNDING, -1.0))
+    monkeypatch.setattr(check, "MAX_EFFECT_SHARE", 0.0)
     assert run(half, tmp_path / "out", make_adapter(half, tmp_path / "adapter")) == 1
     assert "not merged" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
@@ -187,9 +158,9 @@ def test_weights_of_another_training_are_told_apart(
     """Same shapes, other weights: only the fingerprint of the run can tell."""
     finetune(tiny, prepared, tmp_path / "adapter", max_samples=5)
     shutil.copytree(tiny, tmp_path / "other")
-    weights = load_file(tmp_path / "other" / "model.safetensors")
-    weights["model.norm.weight"] += 1
-    save_file(weights, tmp_path / "other" / "model.safetensors", metadata={"format": "pt"})
+    tensors = load_file(tmp_path / "other" / "model.safetensors")
+    tensors["model.norm.weight"] += 1
+    save_file(tensors, tmp_path / "other" / "model.safetensors", metadata={"format": "pt"})
     assert run(tmp_path / "other", tmp_path / "out", tmp_path / "adapter") == 1
     assert "same shapes, another fingerprint" in capsys.readouterr().err
 

@@ -242,7 +242,7 @@ def test_the_page_goes_where_it_is_asked_to(folder: Path, tmp_path: Path) -> Non
 
 def test_mistakes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path)]) == 1
-    assert "evaluation.json is not there" in capsys.readouterr().err
+    assert "evaluation.json does not exist" in capsys.readouterr().err
     write(tmp_path, [1])
     assert main(["report", str(tmp_path)]) == 1
     assert "is not what evaluate writes" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""MIND's news.tsv and behaviors.tsv, streamed in blocks with polars; no row is lost silently.
+"""MIND's news.tsv and behaviors.tsv, read in blocks with polars. No row is lost silently.
 
 The layout (tab separated, no header, no quoting) is described in
 https://github.com/msnews/msnews.github.io/blob/master/assets/doc/introduction.md
@@ -16,15 +16,17 @@ from training.errors import TrainingError
 
 NEWS_COLUMNS = ("id", "category", "subcategory", "title", "abstract", "url", "entities", "mentions")
 BEHAVIOR_COLUMNS = ("impression", "user", "time", "history", "shown")
-TIME = "%m/%d/%Y %I:%M:%S %p"  # 11/13/2019 8:36:57 AM
-BLOCK = 32 * 1024 * 1024
-"""Bytes read at a time: about 55,000 impressions."""
-NAMED_LINES = 5
+TIME_FORMAT = "%m/%d/%Y %I:%M:%S %p"  # 11/13/2019 8:36:57 AM
+BLOCK_BYTES = 32 * 1024 * 1024
+"""How much is read at a time: about 55,000 impressions."""
+LINES_NAMED = 5
+"""How many faulty lines an error names for each reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with one row. `kept`: it stays, without the part that is wrong."""
+    """What is wrong with one row. line: counted from 1. kept: the row stays, without the part that
+    is wrong."""
 
     file: str
     line: int
@@ -35,21 +37,41 @@ class Fault:
 
 @dataclass(slots=True)
 class FileReport:
-    """What was read of one file: its rows (lines), its hash, and every faulty row."""
+    """What was read of one file, gathered while it is read.
+
+    name: the file's name in messages. rows: its lines. sha256: of its bytes, in hex, once the whole
+    file is read. faults: every faulty row.
+    """
 
     name: str
     rows: int = 0
     sha256: str = ""
     faults: list[Fault] = field(default_factory=list)
 
+    def add(self, line: int, reason: str, detail: str, kept: bool = False) -> None:
+        """Note a faulty row."""
+        self.faults.append(Fault(self.name, line, reason, detail, kept))
+
+    def set_aside(
+        self, rows: pl.DataFrame, bad: pl.Expr, reason: str, detail: pl.Expr
+    ) -> pl.DataFrame:
+        """Note the rows that are `bad` and return the others."""
+        mask = rows.select(bad.fill_null(True).alias("bad")).to_series()
+        if not mask.any():
+            return rows
+        for line, text in rows.filter(mask).select("line", detail.alias("detail")).iter_rows():
+            self.add(line, reason, text or "")
+        return rows.filter(~mask)
+
     def reasons(self) -> dict[str, int]:
+        """How many rows are faulty, by reason."""
         return dict(sorted(Counter(fault.reason for fault in self.faults).items()))
 
     def check(self, max_bad_share: float) -> None:
-        """Raises TrainingError for a file without rows, or with too large a share of faulty ones
-        (each row counts once, whether it was dropped or kept without its faulty part)."""
+        """Raise TrainingError for a file without rows, or with too large a share of faulty ones.
+        Each row counts once, whether it was dropped or kept in part."""
         if not self.rows:
-            raise TrainingError(f"{self.name}: the file is empty; give a folder in MIND's layout")
+            raise TrainingError(f"{self.name}: the file is empty; use a folder in MIND's layout")
         share = len(self.faults) / self.rows
         if share > max_bad_share:
             raise TrainingError(
@@ -62,13 +84,13 @@ class FileReport:
         texts = []
         for reason, count in self.reasons().items():
             lines = [str(fault.line) for fault in self.faults if fault.reason == reason]
-            more = ", …" if count > NAMED_LINES else ""
-            texts.append(f"{reason} {count:,} (line {', '.join(lines[:NAMED_LINES])}{more})")
+            more = ", …" if count > LINES_NAMED else ""
+            texts.append(f"{reason} {count:,} (line {', '.join(lines[:LINES_NAMED])}{more})")
         return "; ".join(texts)
 
 
 class StoryIds:
-    """From story ids to row numbers of the news table, by polars' own dictionary encoding."""
+    """Maps story ids to row numbers of the news table, by polars' own dictionary encoding."""
 
     def __init__(self, ids: pl.Series) -> None:
         self.known = frozenset(ids)
@@ -78,27 +100,27 @@ class StoryIds:
 
 
 def read_news(folder: Path, name: str, max_bad_share: float) -> tuple[pl.DataFrame, FileReport]:
-    """The stories of `folder`/news.tsv: id, title, category, subcategory, abstract (empty → null).
+    """The stories of `folder`/news.tsv: id, title, category, subcategory, abstract (null if empty).
 
-    `name` names the file in reports. Raises TrainingError where too much is wrong.
+    `name` names the file in the report. Raises TrainingError if too many rows are faulty.
     """
     report = FileReport(name)
     parts: list[pl.DataFrame] = []
     for rows in read_rows(folder / "news.tsv", NEWS_COLUMNS, report):
         rows = rows.with_columns(pl.col("title").str.strip_chars())
-        rows = set_aside(rows, pl.col("id") == "", "empty story id", pl.col("title"), report)
-        parts.append(set_aside(rows, pl.col("title") == "", "empty title", pl.col("id"), report))
+        rows = report.set_aside(rows, pl.col("id") == "", "empty story id", pl.col("title"))
+        parts.append(report.set_aside(rows, pl.col("title") == "", "empty title", pl.col("id")))
     report.check(max_bad_share)
     news = pl.concat(parts)
     repeated = ~pl.col("id").is_first_distinct()
-    news = set_aside(news, repeated, "repeated story id", pl.col("id"), report)
+    news = report.set_aside(news, repeated, "repeated story id", pl.col("id"))
     report.check(max_bad_share)
     texts = ("title", "category", "subcategory", "abstract")
     return news.select("id", *(pl.col(t).replace("", None) for t in texts)), report
 
 
 def merge_news(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """The stories of several folders; where one is in more than one, its first row counts."""
+    """The stories of several folders. Of a story that is in several, the first row counts."""
     return pl.concat(parts).unique("id", keep="first", maintain_order=True)
 
 
@@ -107,9 +129,10 @@ def read_behaviors(
 ) -> tuple[pl.DataFrame, FileReport]:
     """The impressions of `folder`/behaviors.tsv, in the file's order.
 
-    Columns: impression, user, time, history (list[u32] of story indices, the last `history` of
-    them, oldest first), shown (list[u32]: 2 · story index + 1 if clicked), labelled (whether the
-    file has labels; MIND's test files have none). Raises TrainingError where too much is wrong.
+    Columns: impression, user, time, history (list[u32]: indices of the last `history` stories
+    clicked, oldest first), shown (list[u32]: 2 · story index, + 1 if it was clicked), labelled
+    (whether the file has labels; MIND's test files have none). Raises TrainingError if too many
+    rows are faulty.
     """
     report = FileReport(name)
     path = folder / "behaviors.tsv"
@@ -127,19 +150,19 @@ def read_behaviors(
 def parse_impressions(
     rows: pl.DataFrame, ids: StoryIds, history: int, labelled: bool, report: FileReport
 ) -> pl.DataFrame:
-    """One block of read_behaviors, without its `labelled`."""
-    rows = set_aside(rows, pl.col("user") == "", "empty user id", pl.lit(""), report)
+    """One block of what read_behaviors returns, without the column `labelled`."""
+    rows = report.set_aside(rows, pl.col("user") == "", "empty user id", pl.lit(""))
     shown = pl.col("shown").str.strip_chars(" ").str.split(" ")
     past = pl.col("history").str.strip_chars(" ").str.split(" ").list.tail(history)
     rows = rows.with_columns(
-        when=pl.col("time").str.to_datetime(TIME, strict=False, time_unit="ms"),
+        when=pl.col("time").str.to_datetime(TIME_FORMAT, strict=False, time_unit="ms"),
         codes=shown.cast(ids.labelled if labelled else ids.plain, strict=False),
         past=past.cast(ids.plain, strict=False),
     )
-    rows = set_aside(rows, pl.col("when").is_null(), "bad time", pl.col("time"), report)
+    rows = report.set_aside(rows, pl.col("when").is_null(), "bad time", pl.col("time"))
     unknown = pl.col("codes").list.drop_nulls().list.len() < pl.col("codes").list.len()
     for line, text in rows.filter(unknown).select("line", "shown").iter_rows():
-        report.faults.append(Fault(report.name, line, *explain(text, ids, labelled)))
+        report.add(line, *explain(text, ids, labelled))
     rows = rows.filter(~unknown)
     note_lost_history(rows, ids, history, report)
     code = pl.element().to_physical().cast(pl.UInt32)
@@ -153,7 +176,7 @@ def parse_impressions(
 
 
 def explain(shown: str, ids: StoryIds, labelled: bool) -> tuple[str, str]:
-    """Why an Impressions field can't be read: the reason, and the first entry it is true of."""
+    """Why a list of shown stories can't be read: the reason, and the first entry it is true of."""
     entries = shown.split()
     if not entries:
         return "no candidates", ""
@@ -167,57 +190,44 @@ def explain(shown: str, ids: StoryIds, labelled: bool) -> tuple[str, str]:
 
 
 def note_lost_history(rows: pl.DataFrame, ids: StoryIds, history: int, report: FileReport) -> None:
-    """A story of the history that no news.tsv holds is left out, and the row is reported."""
+    """Note the rows whose history names a story that no news.tsv holds: it will be left out."""
     empty = pl.col("history").str.strip_chars(" ") == ""
     had = pl.when(empty).then(0).otherwise(pl.col("past").list.len())
     short = rows.filter(pl.col("past").list.drop_nulls().list.len() < had)
     for line, text in short.select("line", "history").iter_rows():
         lost = [i for i in text.strip(" ").split(" ")[-history:] if i not in ids.known]
-        fault = Fault(report.name, line, "unknown story in history", " ".join(lost), kept=True)
-        report.faults.append(fault)
-
-
-def set_aside(
-    rows: pl.DataFrame, bad: pl.Expr, reason: str, detail: pl.Expr, report: FileReport
-) -> pl.DataFrame:
-    """The rows that are not `bad`; the others are reported."""
-    mask = rows.select(bad.fill_null(True).alias("bad")).to_series()
-    if not mask.any():
-        return rows
-    for line, text in rows.filter(mask).select("line", detail.alias("detail")).iter_rows():
-        report.faults.append(Fault(report.name, line, reason, text or ""))
-    return rows.filter(~mask)
+        report.add(line, "unknown story in history", " ".join(lost), kept=True)
 
 
 def read_rows(path: Path, columns: Sequence[str], report: FileReport) -> Iterator[pl.DataFrame]:
-    """Blocks of `line` (from 1) and the columns, all text. Adds rows and hash to the report."""
+    """Blocks of rows: `line` (from 1) and the columns, all text. The report counts and hashes."""
     text = pl.col("text")
     for rows in read_lines(path, report):
-        rows = set_aside(rows, text.is_null(), "not UTF-8", pl.lit(""), report)
+        rows = report.set_aside(rows, text.is_null(), "not UTF-8", pl.lit(""))
         tabs = text.str.count_matches("\t", literal=True)
         found = pl.format("{} instead of {}", tabs + 1, len(columns))
-        rows = set_aside(rows, tabs != len(columns) - 1, "wrong column count", found, report)
+        rows = report.set_aside(rows, tabs != len(columns) - 1, "wrong column count", found)
         fields = text.str.split_exact("\t", len(columns) - 1).struct.rename_fields(list(columns))
         yield rows.select("line", fields.alias("fields")).unnest("fields")
 
 
 def read_lines(path: Path, report: FileReport) -> Iterator[pl.DataFrame]:
-    """Blocks of `line` and `text` (null where the bytes are not UTF-8).
+    """Blocks of rows: `line` and `text` (null where the bytes are not UTF-8).
 
-    Not polars' scan_csv or scan_lines: one broken byte fails their whole scan, and a row with too
-    few columns is filled up silently.
+    polars' scan_csv and scan_lines won't do: one broken byte fails the whole scan, and a row with
+    too few columns is filled up silently.
     """
     digest = hashlib.sha256()
     rest = b""
     try:
         with path.open("rb") as file:
-            while block := file.read(BLOCK):
+            while block := file.read(BLOCK_BYTES):
                 digest.update(block)
                 whole, newline, rest = (rest + block).rpartition(b"\n")
                 if newline:
                     yield number_lines(whole, report)
     except OSError as error:
-        message = f"{path}: {error.strerror}; give a folder with MIND's news.tsv and behaviors.tsv"
+        message = f"{path}: {error.strerror}; use a folder with MIND's news.tsv and behaviors.tsv"
         raise TrainingError(message) from None
     if rest:
         yield number_lines(rest, report)
@@ -225,6 +235,7 @@ def read_lines(path: Path, report: FileReport) -> Iterator[pl.DataFrame]:
 
 
 def number_lines(block: bytes, report: FileReport) -> pl.DataFrame:
+    """A block of whole lines as rows, numbered from where the report has counted to."""
     lines = decode_lines(block)
     if not report.rows and lines[0]:
         lines[0] = lines[0].removeprefix("\ufeff")
@@ -235,6 +246,7 @@ def number_lines(block: bytes, report: FileReport) -> pl.DataFrame:
 
 
 def decode_lines(block: bytes) -> list[str | None]:
+    """The lines of a block; None for those that are not UTF-8."""
     try:
         return list(block.decode().split("\n"))
     except UnicodeDecodeError:

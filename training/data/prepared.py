@@ -1,32 +1,30 @@
 """The folders that prepare writes, read back.
 
 news.parquet        id, title, category, subcategory, abstract; a story's index is its row
-SPLIT.parquet       one row an impression: impression, user, time, history, liked, disliked,
+SPLIT.parquet       a row for each impression: impression, user, time, history, liked, disliked,
                     candidates (story indices; lists of stories known have the oldest first),
                     clicked (null where there are no labels)
-manifest.json       recipe, options, counts, faulty rows by reason, SHA-256 of each file, data_hash
+manifest.json       see training.data.manifest
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from app.scoring.wording import Reader, Story
+from training.data.manifest import MANIFEST_FILE, Manifest
 from training.errors import TrainingError
 
-MANIFEST = "manifest.json"
-NEWS = "news.parquet"
-BATCH = 10_000  # impressions held in memory at a time
+NEWS_FILE = "news.parquet"
+IMPRESSIONS_IN_MEMORY = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Impression:
-    """What one reader was shown at once. clicked: one flag a candidate; None without labels."""
+    """What one reader was shown at once. clicked: a flag a candidate; None without labels."""
 
     id: str
     user: str
@@ -37,7 +35,7 @@ class Impression:
 
 
 def without_categories(impression: Impression) -> Impression:
-    """The same, as a client tells it that knows titles only."""
+    """The same impression, as a client describes it that knows only titles."""
     reader = impression.reader
     lists = (reader.history, reader.liked, reader.disliked)
     return replace(
@@ -54,25 +52,42 @@ class PreparedData:
         """Raises TrainingError if it is not a prepared folder."""
         self.folder = folder
         try:
-            self.manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
-            self.data_hash: str = self.manifest["data_hash"]
-        except (OSError, ValueError, KeyError, TypeError):
+            self.manifest = Manifest.read(folder)
+        except (OSError, ValueError):
             raise TrainingError(
-                f"{folder} is not a prepared data set (no usable {MANIFEST}); "
+                f"{folder} is not a prepared data set (no usable {MANIFEST_FILE}); "
                 "make one with: python -m training prepare"
             ) from None
 
+    @property
+    def data_hash(self) -> str:
+        """Tells this data set from others; see training.data.manifest."""
+        return self.manifest.data_hash
+
     def count(self, split: str) -> int:
-        """Impressions of a split: train, val, or test where given."""
+        """How many impressions a split holds: train, val, or test where it was given."""
         return int(pl.scan_parquet(self._file(split)).select(pl.len()).collect().item())
 
     def impressions(self, split: str, limit: int | None = None) -> Iterator[Impression]:
         """The first `limit` impressions of a split (all without it), in the file's order."""
         rows = pl.scan_parquet(self._file(split))
         total = self.count(split) if limit is None else min(limit, self.count(split))
-        for start in range(0, total, BATCH):
-            part = rows.slice(start, min(BATCH, total - start)).collect()
+        for start in range(0, total, IMPRESSIONS_IN_MEMORY):
+            part = rows.slice(start, min(IMPRESSIONS_IN_MEMORY, total - start)).collect()
             yield from to_impressions(part, self.stories, self.story_ids)
+
+    def sample_evenly(self, split: str, count: float) -> list[Impression]:
+        """`count` impressions (below 1: that share of them), spread evenly over a split.
+
+        Raises TrainingError for a split without labels.
+        """
+        total = self.count(split)
+        number = min(total, int(count) if count >= 1 else round(count * total))
+        wanted = {index * total // number for index in range(number)}
+        found = [item for index, item in enumerate(self.impressions(split)) if index in wanted]
+        if any(item.clicked is None for item in found):
+            raise TrainingError(f"{self.folder}: the split {split!r} has no labels")
+        return found
 
     @cached_property
     def stories(self) -> list[Story]:
@@ -81,27 +96,29 @@ class PreparedData:
 
     @cached_property
     def story_ids(self) -> list[str]:
+        """The data set's own ids of all stories, by index."""
         return self._news["id"].to_list()
 
     @cached_property
     def _news(self) -> pl.DataFrame:
-        return pl.read_parquet(self.folder / NEWS)
+        return pl.read_parquet(self.folder / NEWS_FILE)
 
     def _file(self, split: str) -> Path:
         file = self.folder / f"{split}.parquet"
         if not file.is_file():
-            raise TrainingError(f"{self.folder} has no split {split!r}: {file.name} is not there")
+            raise TrainingError(f"{self.folder} has no split {split!r}: {file.name} does not exist")
         return file
 
 
 def to_stories(news: pl.DataFrame) -> list[Story]:
+    """The news table's stories, by index."""
     return [Story(title, category) for title, category in news.select("title", "category").rows()]
 
 
 def to_impressions(
     rows: pl.DataFrame, stories: Sequence[Story], story_ids: Sequence[str]
 ) -> Iterator[Impression]:
-    """Rows of a split file → impressions."""
+    """The impressions in rows of a split's file."""
     columns = ("impression", "user", "history", "liked", "disliked", "candidates", "clicked")
     for name, user, *lists, candidates, clicked in rows.select(columns).iter_rows():
         yield Impression(

@@ -1,8 +1,8 @@
 """Recipes: from impressions, as training.data.mind reads them, to what a model learns from.
 
-`original` is the sampling of the original project, kept to compare with: liked and disliked come
-from the very impression whose last story is the target. When serving, those labels are not known
-yet, so its figures flatter. `temporal` knows of a reader only what was known at that moment.
+`original` is the original project's sampling, kept for comparison. It takes liked and disliked from
+the very impression whose last story is the target. Those labels are not known yet when serving, so
+its figures flatter. `temporal` uses of a reader only what was known at that moment.
 """
 
 from collections.abc import Iterator
@@ -12,22 +12,27 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from training.data.options import ORIGINAL_LIST
 from training.errors import TrainingError
 
 Ints = npt.NDArray[np.int64]
-ORIGINAL_LIST = 3  # stories of the history, of liked and of disliked that `original` uses
-SHORTEST_HISTORY = 3  # clicks that precede one to learn from in `sample_histories`
-SLICE = 100_000  # impressions worked on at a time; part of what a seed means
+MIN_EARLIER_CLICKS = 3
+"""How many clicks must precede one that `sample_histories` takes."""
+SLICE_ROWS = 100_000
+"""How many impressions are worked on at a time. With another number, a seed draws otherwise."""
 COLUMNS = ("impression", "user", "time", "history", "liked", "disliked", "candidates", "clicked")
-CLICKED = pl.element() % 2 == 1  # of a code in `shown`
-STORY = pl.element() // 2
+CLICKED = pl.element() % 2 == 1  # whether a code in `shown` is a click's
+STORY = pl.element() // 2  # its story's index
 
 
 def split_by_time(
     impressions: pl.DataFrame, start: datetime | None, days: int
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(train, val): before `start`, and from then on. Without a start, val is the last `days`
-    calendar days. Raises TrainingError where one of them would be empty."""
+    """(train, val): the impressions before `start`, and those from then on.
+
+    Without a start, val is the last `days` calendar days. Raises TrainingError where one of the two
+    would be empty.
+    """
     first, last = impressions["time"].min(), impressions["time"].max()
     if not isinstance(first, datetime) or not isinstance(last, datetime):
         raise TrainingError("no usable impressions in the training folder; see its behaviors.tsv")
@@ -46,14 +51,15 @@ def split_by_time(
 def sample_original(impressions: pl.DataFrame, seed: int) -> pl.DataFrame:
     """The sampling of the original project's README, one sample an impression; columns as COLUMNS.
 
-    Target is the last story shown; liked and disliked are the first three clicked and not clicked
-    of those before it; history is the last three clicks (a reader without any stays, with an empty
-    history). The larger class is cut down to the smaller, at random by the seed. An impression
-    without labels keeps its natural candidates, and no liked or disliked, which it can't have.
+    The target is the last story shown. Liked and disliked are the first three stories before it
+    that were clicked and not clicked. The history is the last three clicks; a reader without any
+    stays, with an empty history. The larger class is cut down to the size of the smaller, at random
+    by the seed. An impression without labels keeps its natural candidates and has no liked or
+    disliked.
 
-    The README is followed where the original's notebook differs: that puts all stories of the
-    impression into liked and disliked, and does not balance (it prints 10.7 % of Yes., where the
-    README says about 50 %).
+    The original's notebook differs from its README, which is followed here: the notebook puts all
+    stories of the impression into liked and disliked, and does not balance (it prints 10.7 % of
+    Yes., where the README says about 50 %).
     """
     if not impressions["labelled"].all():
         empty = pl.lit([], dtype=pl.List(pl.UInt32))
@@ -74,7 +80,7 @@ def sample_original(impressions: pl.DataFrame, seed: int) -> pl.DataFrame:
 
 
 def balance(positive: npt.NDArray[np.bool_], seed: int) -> Ints:
-    """Rows, in order: all of the smaller class and as many of the larger, drawn by the seed."""
+    """Row numbers, in order: all of the smaller class and as many of the larger, drawn by seed."""
     yes, no = np.flatnonzero(positive), np.flatnonzero(~positive)
     size = min(len(yes), len(no))
     random = np.random.default_rng(seed)
@@ -91,13 +97,13 @@ def sample_temporal(
     history_samples: int,
     seed: int,
 ) -> dict[str, pl.DataFrame]:
-    """By split (column `split`: train, val, test), rows with the columns COLUMNS.
+    """Rows with the columns COLUMNS, by split (column `split` of `impressions`).
 
-    liked and disliked (the last so many) come from the reader's impressions of all splits at
-    strictly earlier times.
-    train holds all clicks of an impression and `negatives` sampled non-clicks for each; impressions
-    without a click teach nothing and are left out there; then follow up to `history_samples` rows a
-    reader of `sample_histories`. val and test keep natural candidates.
+    The last `liked` and `disliked` stories come from the reader's impressions of all splits at
+    strictly earlier times. train holds all clicks of an impression and `negatives` sampled
+    non-clicks for each; impressions without a click teach nothing and are left out. After them come
+    up to `history_samples` rows a reader from `sample_histories`. val and test keep the natural
+    candidates.
     """
     rows = add_earlier(impressions, liked, disliked)
     splits = {str(name): part for (name,), part in rows.partition_by("split", as_dict=True).items()}
@@ -114,14 +120,15 @@ def sample_temporal(
 def sample_histories(
     impressions: pl.DataFrame, *, samples: int, negatives: int, seed: int
 ) -> pl.DataFrame:
-    """Up to `samples` clicks out of each reader's history, with the columns COLUMNS: known is what
-    was clicked before; candidates are the click itself and up to `negatives` clicks drawn from all
-    readers' histories, so that what many click counts as often among both.
+    """Up to `samples` clicks from each reader's history, as rows with the columns COLUMNS.
 
-    They teach what belongs together, not what was passed over.
+    The row's history is what the reader clicked before. The candidates are the click itself and up
+    to `negatives` clicks drawn from all readers' histories, so that a popular story is as frequent
+    among the non-clicks as among the clicks. Such rows teach which stories belong together, not
+    which are passed over.
     """
     readers = impressions.sort("time").unique("user", keep="last", maintain_order=True)
-    readers = readers.filter(pl.col("history").list.len() > SHORTEST_HISTORY)
+    readers = readers.filter(pl.col("history").list.len() > MIN_EARLIER_CLICKS)
     if not samples or readers.is_empty():
         return natural(impressions.clear().with_columns(liked="history", disliked="history"))
     random = np.random.default_rng(seed)
@@ -129,7 +136,7 @@ def sample_histories(
     sizes = readers["history"].list.len().to_numpy().astype(np.int64)
     row = np.repeat(np.arange(len(sizes)), sizes)
     place = np.arange(len(row)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    late = np.flatnonzero(place >= SHORTEST_HISTORY)
+    late = np.flatnonzero(place >= MIN_EARLIER_CLICKS)
     order = random.permutation(late)
     order = order[np.argsort(row[order], kind="stable")]
     nth = np.arange(len(order)) - np.searchsorted(row[order], row[order])
@@ -155,15 +162,16 @@ def sample_histories(
 
 
 def natural(impressions: pl.DataFrame) -> pl.DataFrame:
-    """All candidates as they were shown; `clicked` is null where there are no labels."""
+    """Rows with all candidates as they were shown; `clicked` is null where there are no labels."""
     clicked = pl.when("labelled").then(pl.col("shown").list.eval(CLICKED))
     rows = impressions.with_columns(candidates=pl.col("shown").list.eval(STORY), clicked=clicked)
     return rows.select(COLUMNS)
 
 
 def add_earlier(impressions: pl.DataFrame, liked: int, disliked: int) -> pl.DataFrame:
-    """Adds liked and disliked: the last stories that the reader clicked, and was shown and did not
-    click, at strictly earlier times (impressions of the same moment don't know of each other)."""
+    """Add the columns liked and disliked: the last stories that the reader clicked, and was shown
+    but did not click, at strictly earlier times. Impressions of the same moment don't know of each
+    other."""
     order = impressions.select("user", "time").with_row_index("row").sort("user", "time", "row")
     ordered = impressions.select("shown", "labelled")[order["row"]]
     reader = run_starts(order.select("user"))
@@ -187,7 +195,7 @@ def add_earlier(impressions: pl.DataFrame, liked: int, disliked: int) -> pl.Data
 
 
 def run_starts(sorted_rows: pl.DataFrame) -> Ints:
-    """For each row, the first row of the run of equal rows it stands in."""
+    """For each row, the number of the first row in its run of equal rows."""
     changed = sorted_rows.select(
         pl.any_horizontal(pl.all() != pl.all().shift()).fill_null(True)
     ).to_series()
@@ -196,21 +204,22 @@ def run_starts(sorted_rows: pl.DataFrame) -> Ints:
 
 
 def windows(flat: npt.NDArray[np.uint32], start: Ints, end: Ints, width: int) -> pl.Series:
-    """The lists flat[start:end], each at most `width` long."""
+    """The lists flat[start:end] for each row, at most `width` long each."""
     if not width or not len(flat):
         return pl.Series([[]], dtype=pl.List(pl.UInt32)).new_from_index(0, len(start))
     parts = []
-    for low in range(0, len(start), SLICE):
-        ends = end[low : low + SLICE]
+    for low in range(0, len(start), SLICE_ROWS):
+        ends = end[low : low + SLICE_ROWS]
         places = np.maximum(ends[:, None] + np.arange(-width, 0), 0)
-        block = pl.DataFrame({"block": flat[places], "size": ends - start[low : low + SLICE]})
+        block = pl.DataFrame({"block": flat[places], "size": ends - start[low : low + SLICE_ROWS]})
         parts.append(block.select(pl.col("block").arr.to_list().list.tail("size")).to_series())
     return pl.concat(parts)
 
 
 def sample_negatives(shown: pl.Series, negatives: int, seed: int) -> pl.DataFrame:
-    """candidates and clicked, in the order shown: each row's clicks (at least one) and, for each,
-    `negatives` of its other stories (all, if there are fewer), drawn without replacement."""
+    """Columns candidates and clicked, in the order shown: each row's clicks (at least one) and, for
+    each click, `negatives` of the row's other stories (all, if there are fewer), drawn without
+    replacement."""
     random = np.random.default_rng(seed)
     parts = [draw_negatives(part, negatives, random) for part in slices(shown)]
     empty = pl.DataFrame(schema={"candidates": pl.List(pl.UInt32), "clicked": pl.List(pl.Boolean)})
@@ -218,6 +227,7 @@ def sample_negatives(shown: pl.Series, negatives: int, seed: int) -> pl.DataFram
 
 
 def draw_negatives(shown: pl.Series, negatives: int, random: np.random.Generator) -> pl.DataFrame:
+    """One slice of what sample_negatives returns."""
     codes = shown.explode().to_numpy()
     sizes = shown.list.len().to_numpy().astype(np.int64)
     row = np.repeat(np.arange(len(sizes)), sizes)
@@ -236,12 +246,14 @@ def draw_negatives(shown: pl.Series, negatives: int, random: np.random.Generator
 
 
 def slices(rows: pl.Series) -> Iterator[pl.Series]:
-    for low in range(0, len(rows), SLICE):
-        yield rows[low : low + SLICE]
+    """The rows, SLICE_ROWS at a time."""
+    for low in range(0, len(rows), SLICE_ROWS):
+        yield rows[low : low + SLICE_ROWS]
 
 
 def choose_pairs(rows: pl.DataFrame, limit: int, seed: int) -> pl.DataFrame:
-    """Whole impressions at random, at most `limit` candidates in all (-1: all), in their order."""
+    """Whole impressions drawn by the seed, in their order, with at most `limit` candidates in all;
+    -1 for every impression."""
     pairs = rows["candidates"].list.len().to_numpy().astype(np.int64)
     if limit < 0 or pairs.sum() <= limit:
         return rows

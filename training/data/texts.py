@@ -1,11 +1,12 @@
-"""Samples as text, for other programs: {"instruction", "input", "output"} lines.
+"""Samples as text for other programs, a line each: {"instruction", "input", "output"}.
 
-LLaMA-Factory reads them by dataset_info.json, TRL as a JSON data set. instruction is the layout's
-system text and input its user text, without the chat's control tokens, which those programs add.
+LLaMA-Factory finds the files by dataset_info.json; TRL reads them as a JSON data set. `instruction`
+is the layout's system text and `input` its user text, without the control tokens of a chat, which
+those programs add.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,37 +23,34 @@ from app.scoring.wording import (
     used_of,
 )
 from training.data.prepared import Impression, to_impressions, to_stories
-from training.data.samples import choose_pairs
 from training.errors import TrainingError
 
 NAMES = {"train.jsonl": "mind", "val.jsonl": "mind_val", "test.jsonl": "mind_test"}
 
 
-def write_split(
-    file: Path, rows: pl.DataFrame, news: pl.DataFrame, seed: int, settings: Mapping[str, Any]
-) -> int:
-    """A split as text, as much of it as `settings` ask for (none: all of it, in the original
-    project's words); returns the number of lines. Without labels no file is written."""
+def write_split(file: Path, rows: pl.DataFrame, news: pl.DataFrame, profile: Profile) -> int:
+    """Write a split's rows as text and return the number of lines.
+
+    Without labels no file is written. Raises TrainingError for a layout that is not a chat.
+    """
     if rows["clicked"].null_count():
         return 0
-    profile = Profile()
-    if settings:
-        rows = choose_pairs(rows, settings["text_samples"], seed)
-        profile = Profile(layout=settings["layout"], history=settings["text_history"])
     impressions = to_impressions(rows, to_stories(news), news["id"].to_list())
     return write_texts(file, impressions, profile)
 
 
 def write_register(folder: Path) -> None:
-    """dataset_info.json for the text files that are there."""
+    """Write dataset_info.json for the text files that are there."""
     names = [file for file in NAMES if (folder / file).exists()]
     text = json.dumps(dataset_info(names), indent=2)
     (folder / "dataset_info.json").write_text(text + "\n", encoding="utf-8")
 
 
 def write_texts(file: Path, impressions: Iterable[Impression], profile: Profile) -> int:
-    """One line a candidate of the labelled impressions; returns how many. Raises TrainingError for
-    a layout that is not a chat."""
+    """Write a line for each candidate of the labelled impressions and return how many.
+
+    Raises TrainingError for a layout that is not a chat.
+    """
     try:
         instruction, layout = chat_parts(profile.layout)
     except ValueError as error:
@@ -74,8 +72,10 @@ def write_texts(file: Path, impressions: Iterable[Impression], profile: Profile)
 
 
 def dataset_info(files: Sequence[str]) -> dict[str, Any]:
-    """LLaMA-Factory's register: `mind` is train, `mind_val` val. The original project named the
-    instruction `prompt`, so that it moved into the user message in training only; as `system`
-    (with `template: qwen`) training has the prompt that serving has."""
+    """LLaMA-Factory's register, in which `mind` is train and `mind_val` is val.
+
+    The original project named the instruction `prompt`, which put it into the user message, in
+    training only. Named `system` (with `template: qwen`), training has the prompt of serving.
+    """
     columns = {"system": "instruction", "prompt": "input", "response": "output"}
     return {NAMES[file]: {"file_name": file, "columns": columns} for file in files}

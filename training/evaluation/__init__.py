@@ -1,1 +1,1 @@
-"""What models are measured by."""
+"""Models measured against each other, and the page that shows it."""

@@ -1,30 +1,33 @@
-"""What every model is asked, and one model's answers → figures, curves and worst errors."""
+"""What every model is asked, and the figures, curves and worst errors of one model's answers."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from app.scoring.calibration import NO, UNKNOWN, YES
-from app.scoring.wording import Story
+from training import metrics
 from training.data.prepared import Impression
 from training.errors import TrainingError
-from training.evaluation import metrics
 from training.evaluation.backends.base import Answers
-from training.evaluation.metrics import Flags, Floats, Pair, Ratio
+from training.evaluation.record import CalibrationBin, Histogram, Mistake, Mistakes, Roc
+from training.metrics import Flags, Floats, Pair, Ratio
 
-SURE_MASS = 0.95
+MIN_SURE_MASS = 0.95
+"""From this label mass on, a candidate counts in the figure `sure_mass`."""
 HISTOGRAM_BINS = 40
-WORST = 10
-SHOWN_HISTORY = 5
+ERRORS_SHOWN = 10
+"""How many missed clicks, and how many false hopes."""
+HISTORY_SHOWN = 5
+"""How many of the reader's last clicks are shown with an error."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Questions:
-    """The same for all models. pairs: a click and a non-click of each impression that has both;
-    text_pairs: those of them that are asked for in text as well."""
+    """The same for all models. clicked: for each impression, which candidates were, [candidates].
+    pairs: a click and a non-click of each impression that has both. text_pairs: those of the pairs
+    that are asked for in text as well."""
 
     impressions: list[Impression]
     clicked: list[Flags]
@@ -32,7 +35,7 @@ class Questions:
     text_pairs: list[Pair]
 
     def text_samples(self) -> list[Impression]:
-        """One candidate each: click, non-click, click, …"""
+        """Impressions of one candidate each: a click, a non-click, a click, …"""
         return [
             single(self.impressions[pair.impression], place)
             for pair in self.text_pairs
@@ -40,6 +43,7 @@ class Questions:
         ]
 
     def counts(self) -> dict[str, int]:
+        """Numbers by the names of fields of training.evaluation.record.DataFacts."""
         return {
             "impressions": len(self.clicked),
             "ranked": sum(metrics.is_ranked(flags) for flags in self.clicked),
@@ -63,12 +67,12 @@ def single(impression: Impression, place: int) -> Impression:
 
 
 def make_questions(impressions: list[Impression], text_pairs: int, seed: int) -> Questions:
-    """text_pairs: at most so many, drawn by `seed` as the pairs are.
+    """Draw the pairs by `seed`. text_pairs: how many of them are asked for in text, at most.
 
-    Raises TrainingError where there are no labels, or no impression with both sorts.
+    Raises TrainingError if there are no labels, or no impression has clicks and non-clicks.
     """
     if any(impression.clicked is None for impression in impressions):
-        raise TrainingError("this split has no labels: choose one that has with --split")
+        raise TrainingError("this split has no labels: choose one that has them with --split")
     clicked = [np.array(impression.clicked, dtype=np.bool_) for impression in impressions]
     pairs = metrics.draw_pairs(clicked, seed)
     if not pairs:
@@ -82,7 +86,7 @@ def make_questions(impressions: list[Impression], text_pairs: int, seed: int) ->
 
 
 def parse_text(text: str) -> str:
-    """A label from an answer in words, by the original project's rule."""
+    """The label that an answer in words means, by the original project's rule."""
     lower = text.lower()
     return YES if "yes" in lower else NO if "no" in lower else UNKNOWN
 
@@ -90,7 +94,15 @@ def parse_text(text: str) -> str:
 def figures(
     questions: Questions, answers: Sequence[Answers], texts: Sequence[str]
 ) -> dict[str, Ratio]:
-    """All figures that have an interval. texts: one a text sample; none leaves text's out."""
+    """All figures that have an interval, by name. texts: one for each text sample; without any, the
+    figures of text are left out.
+
+    auc, mrr, ndcg_at_5, ndcg_at_10: means over impressions with clicks and non-clicks. log_loss:
+    mean over candidates, in nats. pair_accuracy: how often the label is right, on pairs.
+    pair_order: how often the pair's click scores higher. unknown: the share of candidates labelled
+    Unknown. sure_mass: the share whose two labels hold MIN_SURE_MASS or more. text_accuracy,
+    text_unknown, text_agreement: see text_figures.
+    """
     probability = [answer.probability for answer in answers]
     found = {
         **metrics.ranking(questions.clicked, probability),
@@ -98,13 +110,13 @@ def figures(
         "pair_accuracy": label_accuracy(questions, answers),
         "pair_order": pair_order(questions, probability),
         "unknown": metrics.share([np.array(a.labels) == UNKNOWN for a in answers]),
-        "sure_mass": metrics.share([a.mass >= SURE_MASS for a in answers]),
+        "sure_mass": metrics.share([a.mass >= MIN_SURE_MASS for a in answers]),
     }
     return {**found, **text_figures(questions, answers, texts)} if texts else found
 
 
 def label_accuracy(questions: Questions, answers: Sequence[Answers]) -> Ratio:
-    """Right labels among the pairs' candidates; Unknown is wrong."""
+    """The share of right labels among the pairs' candidates; Unknown is wrong."""
     right = [
         (answers[pair.impression].labels[pair.click] == YES)
         + (answers[pair.impression].labels[pair.other] == NO)
@@ -114,7 +126,7 @@ def label_accuracy(questions: Questions, answers: Sequence[Answers]) -> Ratio:
 
 
 def pair_order(questions: Questions, probability: Sequence[Floats]) -> Ratio:
-    """How often a pair's click is the more probable one; no threshold takes part. A tie is half."""
+    """How often a pair's click is the more probable one, without a threshold; a tie counts half."""
     right = []
     for pair in questions.pairs:
         row = probability[pair.impression]
@@ -125,7 +137,8 @@ def pair_order(questions: Questions, probability: Sequence[Floats]) -> Ratio:
 def text_figures(
     questions: Questions, answers: Sequence[Answers], texts: Sequence[str]
 ) -> dict[str, Ratio]:
-    """Of the parsed text: accuracy, Unknown, and how often it is the label the score gives."""
+    """Of the labels that texts mean: how often they are right, are Unknown, and agree with the
+    scores' labels."""
     parsed = [parse_text(text) for text in texts]
     right, unknown, agree = [], [], []
     for number, pair in enumerate(questions.text_pairs):
@@ -141,27 +154,42 @@ def text_figures(
     }
 
 
-def curves(questions: Questions, answers: Sequence[Answers]) -> dict[str, Any]:
-    """What the report draws, over all candidates together; and ECE, which has no interval."""
-    clicked = np.concatenate(questions.clicked)
+def together(questions: Questions, answers: Sequence[Answers]) -> tuple[Flags, Floats]:
+    """Clicked or not, and the probability, of all candidates, each [candidates]."""
     probability = np.concatenate([answer.probability for answer in answers])
+    return np.concatenate(questions.clicked), probability
+
+
+def roc(questions: Questions, answers: Sequence[Answers]) -> Roc:
+    """The ROC curve over all candidates together."""
+    clicked, probability = together(questions, answers)
     false, true = metrics.roc(clicked, probability)
-    bins = metrics.calibration_bins(clicked, probability)
-    return {
-        "roc": {
-            "false_positive_rate": false.tolist(),
-            "true_positive_rate": true.tolist(),
-            "area": float(roc_auc_score(clicked, probability)),
-        },
-        "calibration": [asdict(bin) for bin in bins],
-        "ece": metrics.expected_calibration_error(bins),
-        "histogram": histogram(clicked, probability),
-    }
+    return Roc(
+        false_positive_rate=false.tolist(),
+        true_positive_rate=true.tolist(),
+        area=float(roc_auc_score(clicked, probability)),
+    )
 
 
-def histogram(clicked: Flags, probability: Floats) -> dict[str, list[float]]:
-    """Of clicks and of non-clicks, the share in each bin of log-odds. The bins reach over all but
-    the outermost 0.2 % on each side, which count in the outermost bins."""
+def calibration(questions: Questions, answers: Sequence[Answers]) -> list[CalibrationBin]:
+    """The calibration curve over all candidates together."""
+    bins = metrics.calibration_bins(*together(questions, answers))
+    return [CalibrationBin(**asdict(bin)) for bin in bins]
+
+
+def calibration_error(questions: Questions, answers: Sequence[Answers]) -> float:
+    """The expected calibration error over all candidates together."""
+    bins = metrics.calibration_bins(*together(questions, answers))
+    return metrics.expected_calibration_error(bins)
+
+
+def histogram(questions: Questions, answers: Sequence[Answers]) -> Histogram:
+    """The share of clicks and of non-clicks in each bin of log-odds.
+
+    The bins reach over all scores but the outermost 0.2 % on each side, which are counted in the
+    outermost bins.
+    """
+    clicked, probability = together(questions, answers)
     tiny = np.finfo(np.float64).eps
     p = np.clip(probability, tiny, 1 - tiny)
     log_odds = np.log(p / (1 - p))
@@ -174,43 +202,35 @@ def histogram(clicked: Flags, probability: Floats) -> dict[str, list[float]]:
         found: list[float] = (counts / max(counts.sum(), 1)).tolist()
         return found
 
-    return {
-        "log_odds_edges": edges.tolist(),
-        "clicked": shares(clicked),
-        "not_clicked": shares(~clicked),
-    }
+    return Histogram(
+        log_odds_edges=edges.tolist(), clicked=shares(clicked), not_clicked=shares(~clicked)
+    )
 
 
-def worst_errors(questions: Questions, answers: Sequence[Answers]) -> dict[str, list[Any]]:
-    """The clicks thought least probable, and the non-clicks thought most."""
+def worst_errors(questions: Questions, answers: Sequence[Answers]) -> Mistakes:
+    """The clicks thought least probable, and the non-clicks thought most probable."""
     places = [
         (number, place) for number, row in enumerate(answers) for place in range(len(row.labels))
     ]
-    clicked = np.concatenate(questions.clicked)
-    probability = np.concatenate([answer.probability for answer in answers])
+    clicked, probability = together(questions, answers)
     order = np.argsort(probability, kind="stable")
-    missed = [places[i] for i in order[clicked[order]][:WORST]]
-    hoped = [places[i] for i in order[~clicked[order]][::-1][:WORST]]
-    return {
-        "missed_clicks": [describe(questions, answers, *place) for place in missed],
-        "false_hopes": [describe(questions, answers, *place) for place in hoped],
-    }
+    missed = [places[i] for i in order[clicked[order]][:ERRORS_SHOWN]]
+    hoped = [places[i] for i in order[~clicked[order]][::-1][:ERRORS_SHOWN]]
+    return Mistakes(
+        missed_clicks=[describe(questions, answers, *place) for place in missed],
+        false_hopes=[describe(questions, answers, *place) for place in hoped],
+    )
 
 
-def describe(
-    questions: Questions, answers: Sequence[Answers], number: int, place: int
-) -> dict[str, Any]:
+def describe(questions: Questions, answers: Sequence[Answers], number: int, place: int) -> Mistake:
+    """A candidate, by its impression's number and its place in it."""
     impression = questions.impressions[number]
-    return {
-        "impression": impression.id,
-        "story": impression.candidate_ids[place],
-        "title": impression.candidates[place].title,
-        "category": impression.candidates[place].category,
-        "probability": float(answers[number].probability[place]),
-        "history": titles(impression.reader.history),
-        "history_length": len(impression.reader.history),
-    }
-
-
-def titles(stories: Sequence[Story]) -> list[str]:
-    return [story.title for story in stories[-SHOWN_HISTORY:]]
+    return Mistake(
+        impression=impression.id,
+        story=impression.candidate_ids[place],
+        title=impression.candidates[place].title,
+        category=impression.candidates[place].category,
+        probability=float(answers[number].probability[place]),
+        history=[story.title for story in impression.reader.history[-HISTORY_SHOWN:]],
+        history_length=len(impression.reader.history),
+    )

@@ -1,7 +1,7 @@
-"""How fast a model answers: samples a second, and how long a call takes, by batch or concurrency.
+"""How fast a model answers: samples a second and the duration of a call, by batch or concurrency.
 
-Every sample is new: its reader's stories are drawn at random from those of the measured set, with
-lists as long as a real reader's. So no cache of earlier prompts answers for the model; what all
+Every sample is new: its reader's stories are drawn at random from those of the measured set, in
+lists as long as a real reader's. So no cache of earlier prompts answers for the model. What all
 prompts begin with is shared, as it is when serving.
 """
 
@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Lock
-from typing import Any
 
 import numpy as np
 
 from app.scoring.wording import Reader, Story
 from training.data.prepared import Impression
+from training.evaluation.record import Speed
 
 Call = Callable[[Sequence[Impression]], object]
 
-LEAST_CALLS = 3
+MIN_CALLS = 3
 
 
 def measure(
@@ -28,12 +28,12 @@ def measure(
     concurrent: bool,
     sizes: Sequence[int],
     seconds: float,
-) -> list[dict[str, Any]]:
-    """A row a task and size.
+) -> list[Speed]:
+    """Time each task at each size.
 
-    tasks: what is asked for, by its name in the rows, such as a backend's score. A size is samples
-    a call, or, if `concurrent`, calls of one sample at once. seconds: for how long each is
-    measured, and at least for LEAST_CALLS calls.
+    tasks: what is asked for by name, such as a backend's `score`. A size is the number of samples
+    in a call or, if `concurrent`, of calls of one sample at once. seconds: how long each timing
+    lasts; it takes at least MIN_CALLS calls.
     """
     rows = []
     samples = fresh_samples(impressions, seed=0)
@@ -44,15 +44,15 @@ def measure(
             latencies, rate = timing(call, samples, size, seconds)
             p50, p95 = np.percentile(latencies, [50, 95]) * 1000
             rows.append(
-                {
-                    "task": task,
-                    "mode": "concurrent calls" if concurrent else "batch",
-                    "size": size,
-                    "samples_per_s": rate,
-                    "latency_p50_ms": float(p50),
-                    "latency_p95_ms": float(p95),
-                    "calls": len(latencies),
-                }
+                Speed(
+                    task=task,
+                    mode="concurrent calls" if concurrent else "batch",
+                    size=size,
+                    samples_per_s=rate,
+                    latency_p50_ms=float(p50),
+                    latency_p95_ms=float(p95),
+                    calls=len(latencies),
+                )
             )
     return rows
 
@@ -60,11 +60,11 @@ def measure(
 def time_batches(
     call: Call, samples: Iterator[Impression], size: int, seconds: float
 ) -> tuple[list[float], float]:
-    """Calls of `size` samples, one after the other: seconds of each, and samples a second."""
+    """Calls of `size` samples, one after the other: the seconds of each, and samples a second."""
     call([next(samples) for _ in range(size)])  # a shape met for the first time is slower
     latencies: list[float] = []
     end = time.perf_counter() + seconds
-    while len(latencies) < LEAST_CALLS or time.perf_counter() < end:
+    while len(latencies) < MIN_CALLS or time.perf_counter() < end:
         batch = [next(samples) for _ in range(size)]
         started = time.perf_counter()
         call(batch)
@@ -75,14 +75,14 @@ def time_batches(
 def time_concurrent(
     call: Call, samples: Iterator[Impression], size: int, seconds: float
 ) -> tuple[list[float], float]:
-    """Calls of one sample by `size` threads without a pause: seconds of each, and calls a second.
-    The time of the last calls, when some threads have ended already, counts too."""
+    """Calls of one sample by `size` threads without a pause: the seconds of each, and calls a
+    second. The time of the last calls, when some threads have already ended, counts as well."""
     lock = Lock()
     begun = time.perf_counter()
 
     def keep_calling(_: int) -> list[float]:
         latencies: list[float] = []
-        while len(latencies) < LEAST_CALLS or time.perf_counter() < begun + seconds:
+        while len(latencies) < MIN_CALLS or time.perf_counter() < begun + seconds:
             with lock:
                 sample = next(samples)
             started = time.perf_counter()
@@ -96,7 +96,7 @@ def time_concurrent(
 
 
 def fresh_samples(impressions: Sequence[Impression], seed: int) -> Iterator[Impression]:
-    """Endless samples of one candidate each, with readers that were never seen."""
+    """Samples of one candidate each without end, with readers never seen before."""
     random = np.random.default_rng(seed)
     known = {id(story): story for row in impressions for story in all_stories(row)}
     pool = list(known.values())
@@ -114,5 +114,6 @@ def fresh_samples(impressions: Sequence[Impression], seed: int) -> Iterator[Impr
 
 
 def all_stories(impression: Impression) -> list[Story]:
+    """The reader's stories and the candidates."""
     reader = impression.reader
     return [*reader.history, *reader.liked, *reader.disliked, *impression.candidates]

@@ -1,4 +1,4 @@
-"""Whether a merged model says what its base and adapters say."""
+"""Checks that a merged model gives the scores of its base with the adapters."""
 
 import gc
 from collections import Counter
@@ -18,17 +18,18 @@ from app.scoring.prompt import PromptBuilder
 from app.scoring.wording import Reader, Story
 from training.data.prepared import Impression, PreparedData
 from training.errors import TrainingError
-from training.evaluation.backends.base import find_source
-from training.evaluation.metrics import Floats
+from training.merging.record import CheckFindings
+from training.metrics import Floats
 from training.packed.scorer import score
 from training.tuning.methods import best_device, load_trained
+from training.tuning.sources import find_source
 
 PROMPTS = 64
 CANDIDATES = 8
-ROUNDING = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
-"""Log-odds: what rounding each weight once to this precision may move."""
-PART = 0.1
-"""Of what the adapter itself moves: a merged model further off than this has lost some of it."""
+MAX_ROUNDING = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
+"""By how much log-odds may move when each weight is rounded once to this precision."""
+MAX_EFFECT_SHARE = 0.1
+"""A model that is off by more than this share of the adapter's effect has lost some of it."""
 STORIES = (
     "City council votes to build a new tram line",
     "How to grow tomatoes on a small balcony",
@@ -42,7 +43,7 @@ STORIES = (
 
 
 def make_impressions(data: Path | None) -> list[Impression]:
-    """PROMPTS prompts, CANDIDATES for each reader: of `data`'s validation split, or of STORIES."""
+    """PROMPTS prompts, CANDIDATES for each reader, from `data`'s val split or from STORIES."""
     if data is not None:
         found = islice(PreparedData(data).impressions("val"), PROMPTS)
         readers = [(impression.reader, impression.candidates[:CANDIDATES]) for impression in found]
@@ -60,10 +61,12 @@ def make_impressions(data: Path | None) -> list[Impression]:
 
 def compare(
     base: Path, adapters: Sequence[Path], merged: Path, impressions: Sequence[Impression]
-) -> dict[str, Any]:
-    """Score with the adapters' mean and merged, in float32 arithmetic, one model after the other.
+) -> CheckFindings:
+    """Score with the adapters' mean and with the merged model, in float32 arithmetic, one after the
+    other.
 
-    Raises TrainingError where log-odds differ by more than rounding to the base's precision can.
+    Raises TrainingError where log-odds differ by more than rounding to the base's precision
+    explains.
     """
     builder = find_source(adapters[0], base).builder()
     stored = precision(merged)
@@ -76,23 +79,23 @@ def compare(
     model = load_trained(merged, device=best_device())
     compute_in_float32(model)
     difference = np.abs(log_odds(model, builder, impressions) - unmerged)
-    allowed = ROUNDING[stored] + PART * effect
+    allowed = MAX_ROUNDING[stored] + MAX_EFFECT_SHARE * effect
     if not difference.max() <= allowed:
         raise TrainingError(
             f"merged and unmerged scores differ by {difference.max():.3g} in log-odds, more than"
             f" rounding to {name(stored)} explains ({allowed:.3g}): not merged"
         )
-    return {
-        "prompts": len(difference),
-        "max_difference": float(difference.max()),
-        "mean_difference": float(difference.mean()),
-        "adapter_effect": effect,
-        "dtype": name(stored),
-    }
+    return CheckFindings(
+        prompts=len(difference),
+        max_difference=float(difference.max()),
+        mean_difference=float(difference.mean()),
+        adapter_effect=effect,
+        dtype=name(stored),
+    )
 
 
 def with_adapters(base: Path, adapters: Sequence[Path]) -> Any:
-    """PEFT's own model of the base with the adapters' mean."""
+    """The base with the adapters' mean, as PEFT applies it."""
     model = load_trained(adapters[0], base, device=best_device())
     if len(adapters) > 1:
         names = ["default", *(str(number) for number in range(1, len(adapters)))]
@@ -105,8 +108,9 @@ def with_adapters(base: Path, adapters: Sequence[Path]) -> Any:
 
 
 def compute_in_float32(model: torch.nn.Module) -> None:
-    """Weights stay as they are stored, mapped from their files, and each module widens its own
-    while it runs. In bfloat16, a deep model's activations would differ by more than its weights."""
+    """Let each module of the model widen its weights while it runs; they stay mapped from their
+    files as stored. In bfloat16, a deep model's activations would differ by more than its weights.
+    """
     for module in model.modules():
         own = [(parameter, parameter.data) for parameter in module.parameters(recurse=False)]
         if own:
@@ -115,17 +119,19 @@ def compute_in_float32(model: torch.nn.Module) -> None:
 
 
 def widen(own: Sequence[tuple[Tensor, Tensor]], *_: Any) -> None:
+    """A module's hook before it runs. own: its parameters, each with its data as stored."""
     for parameter, stored in own:
         parameter.data = stored.float()
 
 
 def narrow(own: Sequence[tuple[Tensor, Tensor]], *_: Any) -> None:
+    """A module's hook after it has run: its parameters are as stored again."""
     for parameter, stored in own:
         parameter.data = stored
 
 
 def log_odds(model: Any, builder: PromptBuilder, impressions: Sequence[Impression]) -> Floats:
-    """Of the first PROMPTS prompts, [prompts]."""
+    """The first PROMPTS prompts' log-odds of Yes. against No., [prompts]."""
     scores = score(model, builder, impressions)
     odds: Floats = np.concatenate([yes - no for yes, no in scores])[:PROMPTS]
     return odds
@@ -142,4 +148,5 @@ def precision(model: Path) -> torch.dtype:
 
 
 def name(dtype: torch.dtype) -> str:
+    """Such as bfloat16."""
     return str(dtype).removeprefix("torch.")

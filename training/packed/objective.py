@@ -1,8 +1,8 @@
-"""What a model is asked on packed rows, and the loss: only at answers, only there are logits made.
+"""What a model is asked on packed rows, and its loss. Logits are computed at answers only.
 
-`teach` gives a causal language model's forward one more form, `model(**batch, task=…)`, for batches
-of training.packed.rows.collate. The call goes through whatever wraps the model (PEFT, DDP, FSDP),
-so training and scoring are the same computation.
+`accept_packed_rows` gives a causal language model's forward another form, `model(**batch, task=…)`,
+for batches of training.packed.rows.collate. The call goes through whatever wraps the model (PEFT,
+DDP, FSDP), so training and scoring are the same computation.
 """
 
 import functools
@@ -20,16 +20,17 @@ from training.errors import TrainingError
 from training.packed.rows import UNKNOWN
 
 SCALED_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+"""Settings of models that change their head's logits, which the objective does not do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """yes, no: the labels' tokens. The rest is for training only.
+    """yes, no: the labels' tokens. The other fields are for training only.
 
-    objective "sft": mean cross-entropy of the answers' tokens. "label": binary cross-entropy of the
-    difference of the two labels' logits, plus mass_weight times that of "sft", which keeps the
-    labels likely among all tokens and teaches the rest of the answer. A click's label counts
-    click_weight times. answer_length: tokens of an answer.
+    The objective "sft" is the mean cross-entropy of the answers' tokens. "label" is the binary
+    cross-entropy of the difference between the two labels' logits, plus mass_weight times the loss
+    of "sft", which keeps the labels likely among all tokens and teaches the rest of the answer. A
+    clicked candidate counts click_weight times. answer_length: tokens of an answer.
     """
 
     yes: int
@@ -40,10 +41,10 @@ class Task:
     answer_length: int = 1
 
 
-def teach(model: PreTrainedModel) -> None:
-    """From now on `model` takes packed rows as well; without `task` it is as it was.
+def accept_packed_rows(model: PreTrainedModel) -> None:
+    """Let `model` take packed rows as well. Called without `task`, it does what it did before.
 
-    Raises TrainingError for a head whose logits the model changes afterwards.
+    Raises TrainingError for a model that changes its head's logits afterwards.
     """
     if getattr(model, "takes_packed_rows", False):
         return
@@ -79,11 +80,11 @@ def answer(
     num_items_in_batch: Tensor | int | None = None,
     **_: Any,
 ) -> dict[str, Tensor]:
-    """Run a batch of training.packed.rows.collate; past_key_values: a learned prefix.
+    """Run a batch of training.packed.rows.collate. past_key_values: a learned prefix.
 
-    With labels: their loss, divided by num_items_in_batch (without it, by how many there are).
-    Without: natural log-probabilities of the two labels, each float32 [answers]. Nothing here waits
-    for a GPU, so that its queue stays full.
+    With labels, returns their loss, divided by num_items_in_batch (without it, by the number of
+    labels). Without labels, returns the natural log-probabilities of the two labels, each float32
+    [answers]. Nothing here waits for a GPU, so that its queue stays full.
     """
     past = past_key_values.get_seq_length() if past_key_values is not None else 0
     hidden = model.get_decoder()(
@@ -106,8 +107,8 @@ def answer(
 def attention_mask(
     group: Tensor, branch: Tensor, past: int, implementation: str | None
 ) -> Tensor | BlockMask:
-    """Which key a query sees: any of a learned prefix; else one not after it, of its own group, and
-    of that group's prefix or the same branch. [rows, 1, length, past + length]."""
+    """Which keys a query sees, [rows, 1, length, past + length]: all of a learned prefix, and those
+    up to itself in its own group that belong to the group's prefix or to the same branch."""
 
     def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         own = (key - past).clamp(min=0)
@@ -125,11 +126,11 @@ def attention_mask(
 
 
 def answer_logits(hidden: Tensor, head: Any, task: Task) -> tuple[Tensor, Tensor]:
-    """hidden: [answers, hidden] → float32 logits [answers, vocabulary], and those of yes and no
-    again, [answers, 2].
+    """hidden: [answers, hidden]. Returns float32 logits [answers, vocabulary], and those of yes and
+    no by themselves, [answers, 2].
 
-    The two labels' are computed in float32: a bfloat16 head rounds to steps of up to 0.25, and
-    different stories would tie. Where the head's weights are quantized, they are as it gives them.
+    The two labels' logits are computed in float32: a bfloat16 head rounds to steps of up to 0.25,
+    and different stories would tie. A head with quantized weights gives them as it can.
     """
     logits: Tensor = head(hidden).float()
     if not head.weight.is_floating_point():
@@ -145,12 +146,12 @@ def answer_logits(hidden: Tensor, head: Any, task: Task) -> tuple[Tensor, Tensor
 def summed_loss(
     logits: Tensor, difference: Tensor, labels: Tensor, clicked: Tensor, task: Task
 ) -> Tensor:
-    """Losses of all answer tokens, summed. logits: [answers, vocabulary]; the rest: [answers]."""
-    weight = torch.where(clicked == 1, task.click_weight, 1.0)
-    sft = (F.cross_entropy(logits, labels, reduction="none") * weight).sum()
+    """The sum of all answer tokens' losses. logits: [answers, vocabulary]; the rest: [answers]."""
+    weights = torch.where(clicked == 1, task.click_weight, 1.0)
+    sft = (F.cross_entropy(logits, labels, reduction="none") * weights).sum()
     if task.objective == "sft":
         return sft
-    begins = weight * (clicked != UNKNOWN)
+    begins = weights * (clicked != UNKNOWN)
     binary = F.binary_cross_entropy_with_logits(
         difference, (clicked == 1).to(difference.dtype), begins, reduction="sum"
     )

@@ -1,8 +1,8 @@
-"""Impressions → rows of tokens without padding, in which candidates share their reader's prefix.
+"""Impressions as rows of tokens without padding, in which candidates share their reader's prefix.
 
-A group is one reader's prefix and a branch for each candidate; a row is several groups. A token
-sees its own group's prefix and its own branch, and positions in a branch go on where the prefix
-ends: each candidate gets exactly what it would get alone, and the prefix is computed once.
+A group is one reader's prefix with a branch for each candidate; a row is several groups. A token
+sees its own group's prefix and its own branch, and positions in a branch continue from the prefix.
+So each candidate gets exactly what it would get alone, and the prefix is computed once.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,16 +18,18 @@ from training.errors import TrainingError
 
 Ints = NDArray[np.int64]
 
-WINDOW = 512
-"""Groups that are packed together: enough for full rows, few enough to leave the order random."""
+GROUPS_PACKED_TOGETHER = 512
+"""Enough for full rows, few enough to leave the order random."""
 IGNORED = -100
+"""The label of a token that is not learned."""
 UNKNOWN = -1
+"""Stands for clicked or not where no answer begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A candidate: the end of its prompt, the answer to learn (empty when scoring), 1 for a click,
-    0 for none, and its place in the impression."""
+    """One candidate. tail: the end of its prompt. answer: what to learn, empty when scoring.
+    clicked: 1 or 0. place: the candidate's place in its impression."""
 
     tail: Tokens
     answer: Tokens
@@ -40,6 +42,8 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Group:
+    """One reader's prefix, and the candidates that share it."""
+
     prefix: Tokens
     branches: tuple[Branch, ...]
 
@@ -49,7 +53,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class AnswerTokens:
-    """What the model learns to say after a prompt, in tokens, with the end of its turn."""
+    """What the model learns to say after a prompt, in tokens, including the end of its turn."""
 
     yes: Tokens
     no: Tokens
@@ -65,7 +69,8 @@ class AnswerTokens:
 def build_prompts(
     builder: PromptBuilder, reader: Reader, candidates: Sequence[Story], limit: int, name: str
 ) -> list[Prompt]:
-    """Raises TrainingError, naming the impression, for a story too long for `limit` tokens."""
+    """The candidates' prompts. Raises TrainingError, naming the impression, for a story too long
+    for `limit` tokens."""
     try:
         return builder.build(reader, candidates, limit)
     except PromptTooLong as error:
@@ -80,8 +85,8 @@ def group_prompts(
     answers: AnswerTokens | None,
     row_tokens: int,
 ) -> list[Group]:
-    """One impression's prompts → groups of at most `row_tokens` tokens; the prefix is repeated
-    where one group does not hold all candidates."""
+    """One impression's prompts as groups of at most `row_tokens` tokens. The prefix is repeated
+    where one group can't hold all candidates."""
     by_prefix: dict[Tokens, list[Branch]] = {}
     for place, prompt in enumerate(prompts):
         is_click = bool(clicked[place]) if clicked is not None else False
@@ -96,7 +101,7 @@ def group_prompts(
 
 
 def split(branches: Iterable[Branch], budget: int) -> Iterator[tuple[Branch, ...]]:
-    """Runs of branches within `budget` tokens; a branch longer than that stands alone."""
+    """The branches in runs of at most `budget` tokens; a longer branch stands alone."""
     run: list[Branch] = []
     for branch in branches:
         if run and sum(map(len, run)) + len(branch) > budget:
@@ -108,17 +113,19 @@ def split(branches: Iterable[Branch], budget: int) -> Iterator[tuple[Branch, ...
 
 
 def separate(groups: Iterable[Group]) -> list[Group]:
-    """Each candidate by itself, with its own copy of the prefix."""
+    """Each candidate as a group of its own, with its own copy of the prefix."""
     return [Group(group.prefix, (branch,)) for group in groups for branch in group.branches]
 
 
 def pack(groups: Sequence[Group], row_tokens: int, seed: int) -> list[list[Group]]:
-    """Groups in random order → rows of at most `row_tokens` tokens: first fit, longest first,
-    within each window of the order."""
+    """The groups, in an order drawn by the seed, in rows of at most `row_tokens` tokens.
+
+    GROUPS_PACKED_TOGETHER at a time, the longest first, each goes into the first row with room.
+    """
     order = np.random.default_rng(seed).permutation(len(groups))
     rows: list[list[Group]] = []
-    for start in range(0, len(order), WINDOW):
-        window = [groups[index] for index in order[start : start + WINDOW]]
+    for start in range(0, len(order), GROUPS_PACKED_TOGETHER):
+        window = [groups[index] for index in order[start : start + GROUPS_PACKED_TOGETHER]]
         room: list[int] = []
         opened: list[list[Group]] = []
         for group in sorted(window, key=len, reverse=True):
@@ -136,10 +143,12 @@ def pack(groups: Sequence[Group], row_tokens: int, seed: int) -> list[list[Group
 def collate(
     rows: Sequence[Sequence[Group]], multiple: int = 8, length: int | None = None
 ) -> dict[str, Ints]:
-    """Rows → a batch. [rows, length], padded to the longest row's next `multiple`: input_ids;
-    positions, restarting in each branch; group, 0 where there is padding; branch, 0 in a prefix.
-    [answers]: answers, where in the flattened batch one begins or goes on; labels, the token to say
-    there, IGNORED when scoring; clicked, 1 or 0 where an answer begins, else UNKNOWN.
+    """A batch of rows, each padded to `length`, or without it to the longest row's next `multiple`.
+
+    Arrays [rows, length]: input_ids; positions, which restart in each branch; group, 0 for padding;
+    branch, 0 in a prefix. Arrays [answers]: answers, the places in the flattened batch where an
+    answer begins or continues; labels, the token to say there, IGNORED when scoring; clicked, 1 or
+    0 where an answer begins, else UNKNOWN.
     """
     longest = max(sum(map(len, row)) for row in rows)
     length = length or -(-longest // multiple) * multiple
@@ -153,30 +162,37 @@ def collate(
 
 def fill(row: Sequence[Group], length: int) -> dict[str, Ints]:
     """A row as arrays [length]."""
-    arrays = {
-        "input_ids": np.zeros(length, np.int64),
-        "positions": np.zeros(length, np.int64),
-        "group": np.zeros(length, np.int64),
-        "branch": np.zeros(length, np.int64),
-        "labels": np.full(length, IGNORED, np.int64),
-        "clicked": np.full(length, UNKNOWN, np.int64),
-    }
-    at = 0
-    for number, group in enumerate(row, start=1):
-        arrays["group"][at : at + len(group)] = number
-        prefix = len(group.prefix)
-        write(arrays, at, group.prefix, 0, 0)
-        at += prefix
-        for branch_number, branch in enumerate(group.branches, start=1):
-            write(arrays, at, branch.tail + branch.answer[:-1], prefix, branch_number)
-            last = at + len(branch.tail) - 1
-            arrays["labels"][last : last + len(branch.answer)] = branch.answer
-            arrays["clicked"][last] = branch.clicked
-            at += len(branch)
+    parts = [part for number, group in enumerate(row, start=1) for part in spans(group, number)]
+    padding = {"labels": IGNORED, "clicked": UNKNOWN}
+    arrays = {}
+    for name in parts[0]:
+        array = np.full(length, padding.get(name, 0), np.int64)
+        values = np.concatenate([part[name] for part in parts])
+        array[: len(values)] = values
+        arrays[name] = array
     return arrays
 
 
-def write(arrays: dict[str, Ints], at: int, tokens: Tokens, position: int, branch: int) -> None:
-    arrays["input_ids"][at : at + len(tokens)] = tokens
-    arrays["positions"][at : at + len(tokens)] = np.arange(position, position + len(tokens))
-    arrays["branch"][at : at + len(tokens)] = branch
+def spans(group: Group, number: int) -> Iterator[dict[str, Ints]]:
+    """A group's prefix and then its branches, each as arrays [tokens]. number: the group's own."""
+    start = len(group.prefix)
+    yield span(group.prefix, 0, number, 0)
+    for branch_number, branch in enumerate(group.branches, start=1):
+        part = span(branch.tail + branch.answer[:-1], start, number, branch_number)
+        last = len(branch.tail) - 1
+        part["labels"][last : last + len(branch.answer)] = branch.answer
+        part["clicked"][last] = branch.clicked
+        yield part
+
+
+def span(tokens: Tokens, position: int, group: int, branch: int) -> dict[str, Ints]:
+    """Tokens as arrays [tokens], of which none is an answer; the first is at `position`."""
+    count = len(tokens)
+    return {
+        "input_ids": np.array(tokens, np.int64),
+        "positions": np.arange(position, position + count),
+        "group": np.full(count, group),
+        "branch": np.full(count, branch),
+        "labels": np.full(count, IGNORED),
+        "clicked": np.full(count, UNKNOWN),
+    }

@@ -1,4 +1,4 @@
-"""Impressions → the two labels' log-probabilities, by a transformers model of any method."""
+"""The two labels' log-probabilities for impressions, by a transformers model of any method."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ import torch
 
 from app.scoring.prompt import PromptBuilder
 from training.data.prepared import Impression
-from training.evaluation.metrics import Floats
-from training.packed.objective import Task, teach
+from training.metrics import Floats
+from training.packed.objective import Task, accept_packed_rows
 from training.packed.rows import Group, build_prompts, collate, group_prompts
 
 Scores = list[tuple[Floats, Floats]]
 
 LONGEST_PROMPT = 8192
-"""Tokens. What a prompt is cut to for models that would take more."""
+"""Tokens. Prompts are cut to this length for models that would take more."""
 
 
 def score(
@@ -26,15 +26,15 @@ def score(
     batch_tokens: int = 4096,
     limit: int | None = None,
 ) -> Scores:
-    """(log_yes, log_no) of each impression's candidates, both [candidates], natural logarithms
-    over the whole vocabulary, from label logits in float32.
+    """(log_yes, log_no) of each impression's candidates, both [candidates]: natural logarithms over
+    the whole vocabulary, from label logits in float32.
 
-    limit: tokens of a prompt; by default what the model takes. batch_tokens: of a forward pass.
-    Several processes (torch.distributed) share the work and each gets all scores; each must call.
-    Raises TrainingError for a story that does not fit in `limit`.
+    limit: the longest prompt in tokens; by default what the model takes. batch_tokens: of a forward
+    pass. Several processes (torch.distributed) share the work; each must call, and each gets all
+    scores. Raises TrainingError for a story that does not fit into `limit`.
     """
     inner = plain(model)
-    teach(inner)
+    accept_packed_rows(inner)
     limit = limit or min(inner.config.max_position_embeddings, LONGEST_PROMPT)
     groups: list[tuple[int, Group]] = []
     for number, impression in enumerate(impressions):
@@ -60,7 +60,8 @@ def score(
 def by_length(
     groups: Sequence[tuple[int, Group]], batch_tokens: int
 ) -> list[list[tuple[int, Group]]]:
-    """Groups of like length together, at most batch_tokens with padding; one too long is alone."""
+    """Groups of similar length in batches of at most `batch_tokens` with padding; a longer group is
+    a batch of its own."""
     batches: list[list[tuple[int, Group]]] = []
     for group in sorted(groups, key=lambda item: len(item[1]), reverse=True):
         last = batches[-1] if batches else []
@@ -74,18 +75,18 @@ def by_length(
 def run(
     model: Any, batches: Sequence[list[tuple[int, Group]]], task: Task
 ) -> list[tuple[list[tuple[int, Group]], list[float], list[float]]]:
-    """Each batch with its answers' log-probabilities, those of all processes together."""
+    """Each batch with its answers' log-probabilities, from all processes."""
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     size = torch.distributed.get_world_size() if distributed else 1
     rank = torch.distributed.get_rank() if distributed else 0
     device = next(model.parameters()).device
     model.eval()
     done = []
-    # Every process runs as many batches: a sharded model's forward pass needs them all.
+    # Every process runs equally many batches: a sharded model's forward pass needs them all.
     for index in range(rank, -(-len(batches) // size) * size, size):
         arrays = collate([[group] for _, group in batches[index % len(batches)]])
-        del arrays["labels"]
-        tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+        asked = {name: array for name, array in arrays.items() if name != "labels"}
+        tensors = {name: torch.from_numpy(array).to(device) for name, array in asked.items()}
         with torch.no_grad():
             out = model(**tensors, task=task)
         done.append((index, out["log_yes"].tolist(), out["log_no"].tolist()))
@@ -98,8 +99,8 @@ def run(
 
 @contextmanager
 def uncompiled(model: Any) -> Iterator[None]:
-    """Batches have many shapes, and each would be compiled anew: for flex_attention and compiled
-    layers, scoring takes sdpa and plain layers."""
+    """Score with sdpa and plain layers instead of flex_attention and compiled layers: batches have
+    many shapes, and each would be compiled anew."""
     implementation = model.config._attn_implementation
     if implementation == "flex_attention":
         model.set_attn_implementation("sdpa")
@@ -112,6 +113,6 @@ def uncompiled(model: Any) -> Iterator[None]:
 
 
 def plain(model: Any) -> Any:
-    """The transformers model within PEFT's and any wrapper for several processes."""
+    """The transformers model inside PEFT's wrapper and any wrapper for several processes."""
     model = getattr(model, "module", model)
     return model.get_base_model() if hasattr(model, "peft_config") else model

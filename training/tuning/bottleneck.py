@@ -1,7 +1,7 @@
 """Bottleneck adapters: after each feed-forward block, a narrow detour of two small matrices.
 
-Pfeiffer et al. 2021 (AdapterFusion), after Houlsby et al. 2019. Own code, since the `adapters`
-library (1.3.0, its newest) asks for transformers 4.57, and vLLM and the rest for 5.
+From Pfeiffer et al. 2021 (AdapterFusion), after Houlsby et al. 2019. The code is our own because
+the `adapters` library (1.3.0, its newest) needs transformers 4.57, and vLLM and the rest need 5.
 """
 
 import json
@@ -38,7 +38,10 @@ class Bottleneck(nn.Module):
 
 
 def insert(model: PreTrainedModel, size: int) -> None:
-    """Freeze the model and put a trainable bottleneck of `size` after each layer's `mlp`."""
+    """Freeze the model and put a trainable bottleneck of `size` after each layer's `mlp`.
+
+    Raises TrainingError for a model without such layers.
+    """
     model.requires_grad_(False)
     layers = getattr(model.get_decoder(), "layers", None)
     if layers is None or not hasattr(layers[0], "mlp"):
@@ -60,6 +63,7 @@ def weights(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def save(model: PreTrainedModel, folder: Path, base_model: str) -> None:
+    """Write the bottlenecks and their configuration into `folder`. base_model: the base's name."""
     tensors = weights(model)
     config = {"size": len(tensors["0.down.bias"]), "base_model": base_model}
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

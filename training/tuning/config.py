@@ -1,10 +1,10 @@
 """One experiment's options, read from a YAML file. Names are LLaMA-Factory's where it has them.
 
-What transformers' TrainingArguments or PEFT's configurations know beyond these goes, unchanged,
-under `trainer:` or `peft:`.
+Other options of transformers' TrainingArguments and of PEFT's configurations go under `trainer:`
+and `peft:`, and are passed on unchanged.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -38,16 +38,18 @@ class FinetuneConfig:
 
     method: Literal["lora", "qlora", "full", "p_tuning", "adapter"] = "lora"
 
-    # The prompt: goes into profile.json, and serving follows it.
+    # The prompt; it is written to profile.json, and serving follows it.
     layout: str | dict[str, Any] = "compact"  # a built-in layout's name, or a whole layout
-    history: NonNegativeInt = 20  # stories; likewise the next two
+    history: NonNegativeInt = 20  # how many stories; likewise the next two
     liked: NonNegativeInt = 5
     disliked: NonNegativeInt = 5
     no_think: bool = False
-    # Tokens; fills up what candidates share. None: 32, but 1 for the original project's layout.
+    # Tokens: what candidates share is filled up to a multiple of this. None: 32, but 1 for the
+    # original project's layout.
     prefix_multiple: PositiveInt | None = None
-    category_dropout: Share = 0.0  # of impressions: learned without categories, for clients of few
-    cutoff_len: PositiveInt = 1024  # tokens of a prompt and its answer
+    # The share of impressions learned without categories, for clients that know few of them.
+    category_dropout: Share = 0.0
+    cutoff_len: PositiveInt = 1024  # tokens of a prompt with its answer
 
     # The data.
     max_samples: PositiveInt | None = None  # candidates to train on
@@ -57,10 +59,10 @@ class FinetuneConfig:
 
     # What is learned.
     objective: Literal["sft", "label"] = "label"
-    mass_weight: NonNegativeFloat = 0.3  # label: of the cross-entropy beside it
+    mass_weight: NonNegativeFloat = 0.3  # label: weight of the cross-entropy beside it
     click_weight: PositiveFloat = 1.0  # how much more a clicked candidate's answer counts
 
-    # Training; a batch is counted in rows.
+    # Training. Batches are counted in rows.
     per_device_train_batch_size: PositiveInt = 1
     per_device_eval_batch_size: PositiveInt = 2
     gradient_accumulation_steps: PositiveInt = 8
@@ -69,9 +71,9 @@ class FinetuneConfig:
     lr_scheduler_type: str = "cosine"
     warmup_ratio: Share = 0.1
     optim: str = "adamw_torch_fused"
-    bf16: bool | None = None  # matrix products; None: on a GPU
+    bf16: bool | None = None  # matrix products in bfloat16; None: on a GPU
     gradient_checkpointing: bool = False
-    eval_steps: PositiveFloat = 0.25  # steps, or a share of all; so too the next
+    eval_steps: PositiveFloat = 0.25  # steps, or below 1 a share of all; likewise the next
     save_steps: PositiveFloat = 0.25
     logging_steps: PositiveFloat = 5
     plot_loss: bool = True
@@ -81,7 +83,8 @@ class FinetuneConfig:
     lora_rank: PositiveInt = 8
     lora_alpha: PositiveInt = 16
     lora_dropout: Share = 0.0
-    lora_target: str | tuple[str, ...] = LORA_TARGET  # or "q_proj,v_proj", or "all" but the head
+    # A list, or a text such as "q_proj,v_proj", or "all" for every matrix but the head.
+    lora_target: str | tuple[str, ...] = LORA_TARGET
     quantization_bit: Literal[4, 8] = 4  # qlora
     quantization_type: Literal["nf4", "fp4"] = "nf4"
     double_quantization: bool = True
@@ -91,9 +94,10 @@ class FinetuneConfig:
     adapter_size: PositiveInt = 64  # adapter: width of the bottleneck
 
     # The machine.
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the base's weights while training
+    # Of the base's weights while training. auto: bfloat16 on a GPU, but float32 for method full.
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     attention: Literal["auto", "sdpa", "flex_attention"] = "auto"
-    compile: bool | None = None  # torch.compile each layer; None: on a GPU, where it helps
+    compile: bool | None = None  # torch.compile each layer; None: on a GPU, if it helps there
 
     # After training.
     calibration_impressions: NonNegativeInt | None = None  # None: the whole validation split
@@ -116,7 +120,7 @@ class FinetuneConfig:
         return self
 
     def profile(self, **known: str) -> Profile:
-        """How prompts are built. known: more of the profile's fields, such as base_model."""
+        """How prompts are built. known: other fields of the profile, such as base_model."""
         return Profile.model_validate(
             {
                 "layout": self.layout,
@@ -131,7 +135,8 @@ class FinetuneConfig:
 
 
 def read_config(file: Path, settings: Sequence[str] = ()) -> FinetuneConfig:
-    """settings: `name=value` each, over the file's; `trainer.name=value` reaches into a mapping.
+    """Read a YAML file. settings: `name=value` each, which override the file's options;
+    `trainer.name=value` reaches into a mapping.
 
     Raises TrainingError naming the file and the option.
     """
@@ -145,7 +150,7 @@ def read_config(file: Path, settings: Sequence[str] = ()) -> FinetuneConfig:
     if not isinstance(options, dict):
         raise TrainingError(f"{file} must hold `option: value` lines")
     for setting in settings:
-        override(options, setting)
+        options = with_setting(options, setting)
     check_known(str(file), options, (field.name for field in fields(FinetuneConfig)))
     try:
         return TypeAdapter(FinetuneConfig).validate_python(options)
@@ -156,23 +161,33 @@ def read_config(file: Path, settings: Sequence[str] = ()) -> FinetuneConfig:
         raise TrainingError(f"{file}: {name}{': ' * bool(name)}{reason}") from None
 
 
-def override(options: dict[str, Any], setting: str) -> None:
-    name, equals, value = setting.partition("=")
+def with_setting(options: Mapping[str, Any], setting: str) -> dict[str, Any]:
+    """The options, with one overridden by `name=value`. Raises TrainingError."""
+    path, equals, text = setting.partition("=")
     if not equals:
         raise TrainingError(f"--set {setting}: write it as name=value")
-    *path, last = name.split(".")
-    for part in path:
-        options = options.setdefault(part, {})
-        if not isinstance(options, dict):
-            raise TrainingError(f"--set {setting}: {part} is not a mapping")
     try:
-        options[last] = yaml.safe_load(value)
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise TrainingError(f"--set {setting}: the value is not YAML") from None
+    return replace_at(options, path.split("."), value, setting)
+
+
+def replace_at(
+    options: Mapping[str, Any], path: Sequence[str], value: object, setting: str
+) -> dict[str, Any]:
+    """The options, with the value at `path` replaced, through mappings in mappings."""
+    name, *inner = path
+    if not inner:
+        return {**options, name: value}
+    mapping = options.get(name, {})
+    if not isinstance(mapping, dict):
+        raise TrainingError(f"--set {setting}: {name} is not a mapping")
+    return {**options, name: replace_at(mapping, inner, value, setting)}
 
 
 def check_known(where: str, options: Iterable[str], known: Iterable[str]) -> None:
-    """Raises TrainingError for the first option that is not known, with the closest that is."""
+    """Raise TrainingError for the first unknown option, suggesting the closest known one."""
     known = set(known)
     for option in options:
         if option not in known:

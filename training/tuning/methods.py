@@ -1,4 +1,4 @@
-"""lora | qlora | full | p_tuning | adapter → a trainable model, its files, and back again."""
+"""The methods lora, qlora, full, p_tuning and adapter: a trainable model, its files, and back."""
 
 import json
 from dataclasses import dataclass
@@ -6,24 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from app.engine import lora
-from training.errors import TrainingError, first_line
+from app.files import first_line
+from training.errors import TrainingError
 from training.folders import copy_side_files
-from training.packed.objective import teach
+from training.packed.objective import accept_packed_rows
 from training.tuning import bottleneck
 from training.tuning.config import FinetuneConfig
 
 TRAINABLE_FILE = "trainable.safetensors"
+"""In a checkpoint, what is trained, to resume from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """on_gpu: where training runs. device: where to load the base, None for the processor's memory
-    (FSDP and DeepSpeed move the model themselves). autocast: matrix products run in bfloat16."""
+    """Where a model is trained. on_gpu: whether that is a GPU. device: where the base is loaded;
+    None for main memory (FSDP and DeepSpeed move the model themselves). autocast: whether matrix
+    products run in bfloat16."""
 
     on_gpu: bool = False
     device: torch.device | None = None
@@ -37,7 +41,7 @@ def load_base(
     quantization: BitsAndBytesConfig | None = None,
     device: torch.device | str | None = None,
 ) -> PreTrainedModel:
-    """A base or merged model that takes packed rows. dtype "auto": as its weights are stored.
+    """Load a base or merged model that takes packed rows. dtype "auto": as its weights are stored.
 
     Raises TrainingError for a folder that holds no model.
     """
@@ -56,14 +60,14 @@ def load_base(
         )
     except (OSError, ValueError, ImportError) as error:
         raise TrainingError(f"{folder} can't be loaded: {first_line(error)}") from error
-    teach(model)
+    accept_packed_rows(model)
     return model
 
 
 def create(config: FinetuneConfig, base: Path, place: Placement) -> Any:
-    """The base model with the method's trainable parts; the rest is frozen.
+    """Load the base model and add the method's trainable parts; the rest is frozen.
 
-    Returns a PreTrainedModel (full, adapter) or a PeftModel (the others).
+    Returns a PreTrainedModel (full, adapter) or a PeftModel (the other methods).
     """
     wanted = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(config.dtype)
     half = place.on_gpu and config.method != "full"
@@ -100,8 +104,7 @@ def quantize(config: FinetuneConfig, dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def with_peft(model: PreTrainedModel, config: FinetuneConfig, autocast: bool) -> Any:
-    from peft import LoraConfig, PrefixTuningConfig, get_peft_model
-
+    """The model in PEFT's wrapper. Raises TrainingError for options that PEFT refuses."""
     try:
         if config.method == "p_tuning":
             settings: Any = PrefixTuningConfig(
@@ -134,37 +137,43 @@ def with_peft(model: PreTrainedModel, config: FinetuneConfig, autocast: bool) ->
 
 
 def check_window(model: PreTrainedModel, config: FinetuneConfig) -> None:
-    """Packed rows have one mask for all layers, so a sliding window must hold a whole prompt."""
+    """Raise TrainingError for a sliding window shorter than a prompt: packed rows have one mask for
+    all layers."""
     types = getattr(model.config, "layer_types", None) or []
     window = getattr(model.config, "sliding_window", None)
     if "sliding_attention" in types and window is not None and config.cutoff_len > window:
-        raise TrainingError(f"this model's attention window is {window}: set cutoff_len to that")
+        raise TrainingError(
+            f"this model's attention window is {window}: set cutoff_len to at most that"
+        )
 
 
 def trainable(model: torch.nn.Module) -> dict[str, Tensor]:
+    """The parameters that are trained, by name."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def operations_per_token(model: Any) -> int:
-    """Floating-point operations of the layers' matrix products in one training step: two a weight
-    forward, two back through it, and two for its own gradient where it is trained."""
+    """Floating-point operations of the layers' matrix products in one training step: for each
+    weight two forward, two back through it, and two for its own gradient if it is trained."""
     inner = model.get_base_model() if hasattr(model, "peft_config") else model
     linear = (m for m in inner.get_decoder().modules() if isinstance(m, torch.nn.Linear))
     return sum(m.in_features * m.out_features * (6 if is_trained(m) else 4) for m in linear)
 
 
 def is_trained(module: torch.nn.Module) -> bool:
+    """Whether the module has parameters of its own that are trained."""
     return any(parameter.requires_grad for parameter in module.parameters(recurse=False))
 
 
 def save_trainable(state: dict[str, Tensor], folder: Path) -> None:
-    """For resuming: what is trained, in its own precision."""
+    """Write what is trained, in its own precision, to resume from."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     save_file(tensors, folder / TRAINABLE_FILE)
 
 
 def load_trainable(model: torch.nn.Module, folder: Path) -> None:
-    """Raises TrainingError where the saved parameters are not those being trained."""
+    """Load into the model what save_trainable wrote. Raises TrainingError where the saved
+    parameters are not those being trained."""
     saved, own = load_file(folder / TRAINABLE_FILE), trainable(model)
     for name in sorted(saved.keys() | own.keys()):
         if name not in saved or name not in own or saved[name].shape != own[name].shape:
@@ -181,7 +190,7 @@ def save(
 ) -> None:
     """Write what serving reads: a PEFT adapter, a bottleneck adapter, or a whole model.
 
-    state: the model's tensors where the model itself does not hold them whole (FSDP, DeepSpeed).
+    state: the model's tensors, if the model itself does not hold them whole (FSDP, DeepSpeed).
     """
     folder.mkdir(parents=True, exist_ok=True)
     if method == "adapter":
@@ -190,7 +199,7 @@ def save(
         save_model(model, folder, base, state)
     else:
         model.peft_config["default"].base_model_name_or_path = base.name
-        # PEFT warns of layers that it would look for on the network: none are trained here.
+        # Without this, PEFT warns of layers it would look up on the network; none are trained here.
         model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)
 
@@ -198,7 +207,7 @@ def save(
 def save_model(
     model: PreTrainedModel, folder: Path, base: Path, state: dict[str, Tensor] | None
 ) -> None:
-    """In the base's own precision, with its tokenizer."""
+    """Write a whole model in its base's precision, with the base's tokenizer."""
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     dtype = getattr(torch, config.get("dtype") or config.get("torch_dtype") or "float32")
     state = model.state_dict() if state is None else state
@@ -208,6 +217,7 @@ def save_model(
 
 
 def is_whole_model(folder: Path) -> bool:
+    """Whether the folder is no adapter's."""
     return not any((folder / name).is_file() for name in (lora.CONFIG_FILE, bottleneck.CONFIG_FILE))
 
 
@@ -217,7 +227,7 @@ def load_trained(
     dtype: torch.dtype | str = "auto",
     device: torch.device | str | None = None,
 ) -> Any:
-    """What `save` wrote, ready to score; base: what an adapter belongs to.
+    """Load what `save` wrote, ready to score. base: the model that an adapter belongs to.
 
     Raises LoraError or TrainingError where the adapter and the base don't fit.
     """
@@ -229,8 +239,6 @@ def load_trained(
         model = load_base(base, dtype, device=device)
         bottleneck.load(model, folder)
         return model.eval()
-    from peft import PeftModel
-
     config = json.loads((folder / lora.CONFIG_FILE).read_text(encoding="utf-8"))
     if config.get("peft_type") == "LORA" and not config.get("use_dora"):
         lora.check_fit(lora.LoraAdapter(folder, config), base)
@@ -241,4 +249,5 @@ def load_trained(
 
 
 def best_device() -> str:
+    """A GPU if there is one, as PyTorch names devices."""
     return "cuda" if torch.cuda.is_available() else "cpu"

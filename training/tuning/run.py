@@ -1,4 +1,4 @@
-"""One fine-tuning run, from a prepared data set to a folder that can be served."""
+"""One training run, from a prepared data set to a folder that can be served."""
 
 import json
 import logging
@@ -6,9 +6,7 @@ import os
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
@@ -22,17 +20,27 @@ from training.data.prepared import PreparedData, without_categories
 from training.errors import TrainingError
 from training.packed.objective import Task
 from training.packed.rows import AnswerTokens, Group, build_prompts, group_prompts, pack, separate
-from training.tuning import methods, run_record
+from training.tuning import methods
+from training.tuning.calibration import Fit, fit
 from training.tuning.config import FinetuneConfig
-from training.tuning.run_folder import STATE_FILE, begin, check_output, explained, open_output
+from training.tuning.run_folder import (
+    STATE_FILE,
+    begin,
+    check_output,
+    describe_start,
+    explained,
+    open_output,
+)
+from training.tuning.run_log import RunLog
+from training.tuning.run_record import Origin, describe_run, plot_loss
 from training.tuning.trainer import AnswerTrainer, make_arguments
-from training.tuning.validation import Fit, fit, spread
 
 
 def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, resume: bool) -> None:
-    """Train, calibrate, and write all of it to `output`.
+    """Train, calibrate, and write the result to `output`. resume: go on from its last checkpoint.
 
-    Raises TrainingError for folders, options and shortages that the user can do something about.
+    Raises TrainingError for folders and options that can't be used, and for a shortage of memory or
+    disk.
     """
     started = time.perf_counter()
     prepared = PreparedData(data)
@@ -40,24 +48,20 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, resum
     quieten()
     with explained(config, output):
         trainer = make_trainer(config, base, prepared, output)
-        known = {
-            "base_model": base.name,
-            "base_fingerprint": fingerprint(base),
-            "data_hash": prepared.data_hash,
-        }
-        options: dict[str, Any] = json.loads(json.dumps(asdict(config))) | known
-        checkpoint = open_output(output, options, resume)
+        origin = Origin(base.name, fingerprint(base), prepared.data_hash)
+        start = describe_start(config, origin)
+        checkpoint = open_output(output, start, resume)
         if trainer.is_world_process_zero():
-            begin(output, options, checkpoint)
-            print(f"going on from {checkpoint}" if checkpoint else "starting anew", flush=True)
+            begin(output, start, checkpoint)
+            print(f"resuming from {checkpoint}" if checkpoint else "starting a new run", flush=True)
         trainer.accelerator.wait_for_everyone()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         found = calibrate(trainer, prepared)
-        finish(trainer, found, {**known, "seconds": round(time.perf_counter() - started, 1)})
+        finish(trainer, found, origin, round(time.perf_counter() - started, 1))
 
 
 def quieten() -> None:
-    """Libraries' progress bars and hints; warnings and errors stay."""
+    """Silence libraries' progress bars and hints; warnings and errors stay."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # offers kernels from the network
@@ -66,6 +70,7 @@ def quieten() -> None:
 def make_trainer(
     config: FinetuneConfig, base: Path, data: PreparedData, output: Path
 ) -> AnswerTrainer:
+    """Everything a run needs, loaded and ready to train. Raises TrainingError."""
     on_gpu = torch.cuda.is_available()
     bf16 = on_gpu if config.bf16 is None else config.bf16
     arguments = make_arguments(config, output, bf16)
@@ -80,17 +85,18 @@ def make_trainer(
         task=make_task(config, builder, answers),
         builder=builder,
         rows=make_rows(config, groups),
-        validation=spread(data, "val", config.val_size) if config.val_size else [],
+        validation=data.sample_evenly("val", config.val_size) if config.val_size else [],
         base=base,
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(run_record.RunLog(output))
+    trainer.add_callback(RunLog(output))
     if trainer.is_world_process_zero():
         announce(trainer, groups)
     return trainer
 
 
 def make_builder(config: FinetuneConfig, base: Path, data: PreparedData) -> PromptBuilder:
+    """How the run builds its prompts. Raises TrainingError for a base without a tokenizer."""
     tokenizer = base / "tokenizer.json"
     if not tokenizer.is_file():
         raise TrainingError(f"{base} holds no tokenizer.json: not a Hugging Face model folder")
@@ -99,12 +105,13 @@ def make_builder(config: FinetuneConfig, base: Path, data: PreparedData) -> Prom
 
 
 def place(arguments: TrainingArguments, on_gpu: bool, bf16: bool) -> methods.Placement:
+    """Where the model goes, by what Trainer has been told."""
     sharded = any(f"ACCELERATE_USE_{name}" in os.environ for name in ("FSDP", "DEEPSPEED"))
     return methods.Placement(on_gpu, None if sharded else arguments.device, bf16)
 
 
 def read_answers(builder: PromptBuilder, base: Path) -> AnswerTokens:
-    """The labels in tokens, each with the tokenizer's end of a turn."""
+    """The two labels in tokens, each with the end of a turn that the tokenizer names."""
     file = base / "tokenizer_config.json"
     config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     end = config.get("eos_token") or ""
@@ -115,6 +122,7 @@ def read_answers(builder: PromptBuilder, base: Path) -> AnswerTokens:
 
 
 def make_task(config: FinetuneConfig, builder: PromptBuilder, answers: AnswerTokens) -> Task:
+    """What the model is asked while it trains."""
     return Task(
         yes=builder.yes,
         no=builder.no,
@@ -128,7 +136,10 @@ def make_task(config: FinetuneConfig, builder: PromptBuilder, answers: AnswerTok
 def read_groups(
     config: FinetuneConfig, data: PreparedData, builder: PromptBuilder, answers: AnswerTokens
 ) -> list[Group]:
-    """The training split, up to max_samples candidates, in tokens."""
+    """The training split in tokens, whole impressions until max_samples candidates are reached.
+
+    Raises TrainingError for a split without candidates, and for a story longer than cutoff_len.
+    """
     groups: list[Group] = []
     samples = 0
     limit = config.cutoff_len - answers.longest + 1
@@ -149,6 +160,7 @@ def read_groups(
 
 
 def make_rows(config: FinetuneConfig, groups: Sequence[Group]) -> list[list[Group]]:
+    """The rows that are trained on, as the option `packing` asks."""
     if config.packing == "none":
         return [[group] for group in separate(groups)]
     groups = separate(groups) if config.packing == "samples" else groups
@@ -156,6 +168,7 @@ def make_rows(config: FinetuneConfig, groups: Sequence[Group]) -> list[list[Grou
 
 
 def announce(trainer: AnswerTrainer, groups: Sequence[Group]) -> None:
+    """Print what will be trained, and on how much."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     trained = sum(p.numel() for p in methods.trainable(model).values())
     total = model.num_parameters()
@@ -171,17 +184,22 @@ def announce(trainer: AnswerTrainer, groups: Sequence[Group]) -> None:
 
 
 def calibrate(trainer: AnswerTrainer, data: PreparedData) -> Fit | None:
-    """On the natural validation impressions; every process takes part."""
+    """Fit probabilities on validation impressions with their natural candidates; None where none
+    are asked for. Every process must call. Raises TrainingError."""
     count = trainer.config.calibration_impressions
     count = data.count("val") if count is None else count
     if not count:
         return None
-    impressions = spread(data, "val", count)
+    impressions = data.sample_evenly("val", count)
     return fit(impressions, trainer.score(impressions), trainer.config.threshold)
 
 
-def finish(trainer: AnswerTrainer, found: Fit | None, known: dict[str, Any]) -> None:
-    """Write everything beside the checkpoints, then move it into place, the profile last."""
+def finish(trainer: AnswerTrainer, found: Fit | None, origin: Origin, seconds: float) -> None:
+    """Write the result, then move it beside the checkpoints file by file, the profile last.
+
+    Killed in between, the run has no profile yet; resumed, it does this again. seconds: what the
+    run took.
+    """
     output = Path(str(trainer.args.output_dir))
     partial = output / ".partial"
     trainer.save_result(partial)
@@ -191,12 +209,8 @@ def finish(trainer: AnswerTrainer, found: Fit | None, known: dict[str, Any]) -> 
     profile = found.apply(profile) if found is not None else profile
     trainer.state.save_to_json(str(partial / STATE_FILE))
     if trainer.config.plot_loss:
-        run_record.plot_loss(trainer.state.log_history, partial / "training_loss.png")
-    record = run_record.describe_run(
-        trainer.config,
-        known | trainer.speed() | {"calibration": asdict(found) if found else None},
-    )
-    (partial / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        plot_loss(trainer.state.log_history, partial / "training_loss.png")
+    describe_run(trainer.config, origin, seconds, trainer.speed(), found).write(partial)
     (partial / PROFILE_FILE).write_text(profile.model_dump_json(indent=1) + "\n", encoding="utf-8")
     for file in sorted(partial.iterdir(), key=lambda file: file.name == PROFILE_FILE):
         file.replace(output / file.name)

@@ -1,4 +1,4 @@
-"""transformers' Trainer on packed rows: its loss is the model's own, its evaluation ranks."""
+"""transformers' Trainer on packed rows, with the model's own loss and evaluation by ranking."""
 
 import dataclasses
 import time
@@ -10,40 +10,41 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainingArguments
 
+from app.files import first_line
 from app.scoring.prompt import PromptBuilder
 from training.data.prepared import Impression
-from training.errors import TrainingError, first_line
+from training.errors import TrainingError
 from training.packed.objective import Task
 from training.packed.rows import UNKNOWN, Group, collate
 from training.packed.scorer import Scores, score
 from training.tuning import methods
 from training.tuning.config import FinetuneConfig, check_known
+from training.tuning.run_record import TrainingSpeed
 from training.tuning.validation import measure
 
 FLEX_BLOCK = 128
-"""Rows whose length is a multiple of flex_attention's block need no masked edge."""
+"""flex_attention's block. Rows of a multiple of this length need no masked edge."""
+PASSED_ON = (
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "num_train_epochs",
+    "lr_scheduler_type",
+    "optim",
+    "gradient_checkpointing",
+    "eval_steps",
+    "save_steps",
+    "logging_steps",
+    "seed",
+)
+"""Options that TrainingArguments has under the same names."""
 
 
 def make_arguments(config: FinetuneConfig, output: Path, bf16: bool) -> TrainingArguments:
-    """Raises TrainingError for an option that TrainingArguments refuses."""
+    """Trainer's options for a run. Raises TrainingError for an option that it refuses."""
     options: dict[str, Any] = {
-        name: getattr(config, name)
-        for name in (
-            "per_device_train_batch_size",
-            "per_device_eval_batch_size",
-            "gradient_accumulation_steps",
-            "learning_rate",
-            "num_train_epochs",
-            "lr_scheduler_type",
-            "optim",
-            "gradient_checkpointing",
-            "eval_steps",
-            "save_steps",
-            "logging_steps",
-            "seed",
-        )
-    }
-    options |= {
+        **{name: getattr(config, name) for name in PASSED_ON},
         "warmup_steps": config.warmup_ratio,
         "bf16": bf16,
         "eval_strategy": "steps" if config.val_size else "no",
@@ -71,7 +72,7 @@ def make_arguments(config: FinetuneConfig, output: Path, bf16: bool) -> Training
 
 
 class Rows(torch.utils.data.Dataset[list[Group]]):
-    """Packed rows, for Trainer."""
+    """Packed rows, as the data set that Trainer takes."""
 
     def __init__(self, rows: list[list[Group]]) -> None:
         self.rows = rows
@@ -86,8 +87,9 @@ class Rows(torch.utils.data.Dataset[list[Group]]):
 def to_tensors(
     rows: Sequence[list[Group]], multiple: int, length: int | None
 ) -> dict[str, torch.Tensor]:
+    """A batch of rows; see training.packed.rows.collate."""
     tensors = {name: torch.from_numpy(a) for name, a in collate(rows, multiple, length).items()}
-    # Trainer counts shift_labels whole; of labels it would leave the first out.
+    # Trainer counts all of shift_labels, but leaves the first of labels out.
     return tensors | {"shift_labels": tensors["labels"]}
 
 
@@ -105,7 +107,7 @@ class AnswerTrainer(Trainer):
         validation: Sequence[Impression],
         base: Path,
     ) -> None:
-        # Rows are nearly full: a fixed length costs little, and compiled code meets one shape only.
+        # Rows are nearly full, so a fixed length costs little and compiled code meets one shape.
         length = config.row_tokens if config.packing != "none" else None
         super().__init__(
             model=model,
@@ -135,17 +137,19 @@ class AnswerTrainer(Trainer):
         return result
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """With a loss, whose reading has waited for the GPU: what is done, in how many seconds."""
+        """Add to a training loss what was done in how many seconds. Reading the loss has waited for
+        the GPU, so the counts cost no further wait."""
+        done: dict[str, float] = {}
         if "loss" in logs:
-            logs |= {
+            done = {
                 "tokens": int(self.tokens),
                 "answers": int(self.answers),
                 "seconds": round(time.perf_counter() - self.started - self.paused_s, 3),
             }
-        super().log(logs, *args, **kwargs)
+        super().log(logs | done, *args, **kwargs)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        """Counts what the next step learns from; as tensors, so that nothing waits for them."""
+        """Count what the next step learns from, in tensors, so that nothing waits for a GPU."""
         batches, items = super().get_batch_samples(*args, **kwargs)
         for batch in batches:
             self.tokens += batch["group"].count_nonzero()
@@ -153,7 +157,7 @@ class AnswerTrainer(Trainer):
         return batches, items
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
-        """Scores the validation impressions; see training.tuning.validation.measure."""
+        """Score the validation impressions; see training.tuning.validation.measure."""
         start = time.perf_counter()
         found = {
             f"{metric_key_prefix}_{name}": value
@@ -180,31 +184,30 @@ class AnswerTrainer(Trainer):
         self.paused_s += time.perf_counter() - start
 
     def save_result(self, folder: Path) -> None:
-        """What serving reads, whole; every process takes part."""
+        """Write all that serving reads. Every process must call."""
         self.is_result = True
         self.save_model(str(folder))
 
-    def speed(self) -> dict[str, Any]:
-        """Of this process's training steps, without evaluations and checkpoints. Operations are
-        those of the layers' matrix products, forward and backward."""
+    def speed(self) -> TrainingSpeed:
+        """How fast this process has trained, without evaluations and checkpoints."""
         seconds = self.train_s - self.paused_s
         tokens, answers = int(self.tokens), int(self.answers)
         model = self.accelerator.unwrap_model(self.model)
         operations = methods.operations_per_token(model)
-        return {
-            "trainable_parameters": sum(p.numel() for p in methods.trainable(model).values()),
-            "tokens": tokens,
-            "answers": answers,
-            "train_seconds": round(seconds, 2),
-            "tokens_per_second": round(tokens / seconds, 1),
-            "answers_per_second": round(answers / seconds, 1),
-            "operations_per_token": operations,
-            "teraflops_per_second": round(operations * tokens / seconds / 1e12, 3),
-        }
+        return TrainingSpeed(
+            trainable_parameters=sum(p.numel() for p in methods.trainable(model).values()),
+            tokens=tokens,
+            answers=answers,
+            train_seconds=round(seconds, 2),
+            tokens_per_second=round(tokens / seconds, 1),
+            answers_per_second=round(answers / seconds, 1),
+            operations_per_token=operations,
+            teraflops_per_second=round(operations * tokens / seconds / 1e12, 3),
+        )
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """A checkpoint holds what is trained in its own precision, to resume from, and, but for
-        whole models, what serving reads too."""
+        """Write a checkpoint: what is trained, in its own precision, to resume from and, except for
+        whole models, what serving reads."""
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         model = self.accelerator.unwrap_model(self.model)

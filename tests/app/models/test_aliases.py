@@ -133,7 +133,7 @@ async def test_a_registry_that_is_not_ours_stops_the_start(settings: Settings) -
 async def test_an_unwritable_state_changes_nothing(
     client: httpx.AsyncClient, settings: Settings, engine: FakeEngine
 ) -> None:
-    (settings.state / "registry.partial").mkdir(parents=True)  # in the way of the new file
+    (settings.state / ".registry.json.partial").mkdir(parents=True)  # in the way of the new file
     assert error(await load(client, "news", "v1"))[:2] == (409, "conflict")
     assert engine.adapters == set()
     assert await names(client) == [BASE]

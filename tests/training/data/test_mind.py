@@ -108,7 +108,7 @@ def test_blocks_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     folders = (MIND / "train", BAD_MIND)
     whole = [read(folder, share=1.0) for folder in folders]
     for size in (7, 100, 1001):
-        monkeypatch.setattr(mind, "BLOCK", size)
+        monkeypatch.setattr(mind, "BLOCK_BYTES", size)
         for folder, (news, rows, reports) in zip(folders, whole, strict=True):
             again = read(folder, share=1.0)
             assert again[0].equals(news)

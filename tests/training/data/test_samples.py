@@ -11,6 +11,7 @@ import pytest
 from tests.support.models import MIND
 from training.data import samples
 from training.data.mind import StoryIds, merge_news, read_behaviors, read_news
+from training.data.options import ORIGINAL_LIST
 from training.errors import TrainingError
 
 SPLITS = ("train", "val", "test")
@@ -49,7 +50,7 @@ def sample_plainly(folder: Path) -> dict[str, tuple[list[str], list[str], list[s
 
 
 def original(split: str, seed: int = 0) -> pl.DataFrame:
-    _, rows = read_all(samples.ORIGINAL_LIST)
+    _, rows = read_all(ORIGINAL_LIST)
     return samples.sample_original(rows.filter(split=split), seed)
 
 
@@ -139,7 +140,7 @@ def test_clicks_of_histories_teach_what_followed(count: int) -> None:
     for row in added.rows(named=True):
         history, place = histories[row["user"]], len(row["history"])
         assert row["history"] == history[:place]  # only what was clicked before
-        assert place >= samples.SHORTEST_HISTORY
+        assert place >= samples.MIN_EARLIER_CLICKS
         assert row["candidates"][0] == history[place]
         assert row["clicked"] == [True] + [False] * (len(row["candidates"]) - 1)
         assert set(row["candidates"][1:]) <= everyone - set(history)
@@ -147,7 +148,7 @@ def test_clicks_of_histories_teach_what_followed(count: int) -> None:
         assert row["liked"] == row["disliked"] == []
         seen.setdefault(row["user"], set()).add(place)
     for user, history in histories.items():
-        possible = max(len(history) - samples.SHORTEST_HISTORY, 0)
+        possible = max(len(history) - samples.MIN_EARLIER_CLICKS, 0)
         assert len(seen.get(user, ())) == min(count, possible)
     assert train.equals(temporal(history_samples=count)["train"])
     assert added["impression"].n_unique() == len(added)
@@ -239,7 +240,7 @@ def test_negatives_follow_the_seed_and_are_uniform() -> None:
 
 def test_slices_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = samples.add_earlier(ALL, 20, 20)
-    monkeypatch.setattr(samples, "SLICE", 7)
+    monkeypatch.setattr(samples, "SLICE_ROWS", 7)
     assert samples.add_earlier(ALL, 20, 20).equals(whole)
     clicked = TRAIN.filter(pl.col("shown").list.eval(samples.CLICKED).list.any())["shown"]
     rows = samples.sample_negatives(clicked, 2, 0)["candidates"].to_list()

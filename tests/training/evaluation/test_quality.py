@@ -117,19 +117,19 @@ def test_nothing_to_rank() -> None:
 
 def test_worst_errors_are_the_surest_wrong_ones(questions: Questions) -> None:
     found = quality.worst_errors(questions, ANSWERS)
-    assert [error["story"] for error in found["missed_clicks"]] == ["b-1", "a-0"]
-    assert [error["story"] for error in found["false_hopes"]] == ["b-0", "a-1", "c-0"]
-    first = found["missed_clicks"][0]
-    assert (first["title"], first["probability"]) == ("b story 1", 0.6)
-    assert first["history"] == [f"read {number}" for number in range(2, 7)]
-    assert first["history_length"] == 7
+    assert [error.story for error in found.missed_clicks] == ["b-1", "a-0"]
+    assert [error.story for error in found.false_hopes] == ["b-0", "a-1", "c-0"]
+    first = found.missed_clicks[0]
+    assert (first.title, first.probability) == ("b story 1", 0.6)
+    assert first.history == [f"read {number}" for number in range(2, 7)]
+    assert first.history_length == 7
 
 
 def test_histograms_count_every_candidate_once(questions: Questions) -> None:
     extreme = [says([0.0, 1.0], "NY"), says([0.5, 1e-9], "NN"), says([1.0], "Y")]
-    found = quality.curves(questions, extreme)["histogram"]
-    assert sum(found["clicked"]) == pytest.approx(1)
-    assert sum(found["not_clicked"]) == pytest.approx(1)
+    found = quality.histogram(questions, extreme)
+    assert sum(found.clicked) == pytest.approx(1)
+    assert sum(found.not_clicked) == pytest.approx(1)
 
 
 def test_judging_follows_the_profile() -> None:

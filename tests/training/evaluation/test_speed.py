@@ -43,10 +43,10 @@ def test_batches() -> None:
     model = Slow(0.02)
     (row,) = speed.measure({"score": model}, ROWS, False, [4], seconds=0.2)
     assert set(model.sizes) == {1, 4}  # one by one only to begin with
-    assert (row["task"], row["mode"], row["size"]) == ("score", "batch", 4)
-    assert row["calls"] == model.sizes.count(4) - 1
-    assert 20 <= row["latency_p50_ms"] <= row["latency_p95_ms"]
-    assert 4 / 0.4 < row["samples_per_s"] <= 4 / 0.02
+    assert (row.task, row.mode, row.size) == ("score", "batch", 4)
+    assert row.calls == model.sizes.count(4) - 1
+    assert 20 <= row.latency_p50_ms <= row.latency_p95_ms
+    assert 4 / 0.4 < row.samples_per_s <= 4 / 0.02
 
 
 def test_concurrent_calls() -> None:
@@ -61,15 +61,15 @@ def test_concurrent_calls() -> None:
 
     (row,) = speed.measure({"score": call}, ROWS, True, [8], seconds=0)
     assert model.sizes == [1] * 25
-    assert (row["mode"], row["size"], row["calls"]) == ("concurrent calls", 8, 24)
-    assert 50 <= row["latency_p50_ms"] <= row["latency_p95_ms"]
-    assert 8 / 2.0 < row["samples_per_s"] <= 8 / 0.05
+    assert (row.mode, row.size, row.calls) == ("concurrent calls", 8, 24)
+    assert 50 <= row.latency_p50_ms <= row.latency_p95_ms
+    assert 8 / 2.0 < row.samples_per_s <= 8 / 0.05
 
 
 def test_at_least_three_calls() -> None:
     model = Slow(0.0)
     (row,) = speed.measure({"score": model}, ROWS, False, [2], seconds=0.0)
-    assert row["calls"] == 3
+    assert row.calls == 3
 
 
 def test_an_error_in_a_thread_is_not_lost() -> None:

@@ -15,7 +15,7 @@ from training.errors import TrainingError
 from training.packed.scorer import score
 from training.tuning import methods
 from training.tuning.config import LORA_TARGET, FinetuneConfig
-from training.tuning.validation import measure, spread
+from training.tuning.validation import measure
 
 METHODS: dict[str, dict[str, Any]] = {
     "lora": {"method": "lora"},
@@ -40,7 +40,7 @@ def test_trains_and_reloads(name: str, tiny: Path, prepared: Path, tmp_path: Pat
     first, *_, last = losses(log)
     assert last < 0.8 * first
     model = reload(name, output, tiny)
-    impressions = spread(PreparedData(prepared), "val", 6)
+    impressions = PreparedData(prepared).sample_evenly("val", 6)
     found = measure(impressions, score(model, make_builder(tiny), impressions, limit=LIMIT))
     # bitsandbytes computes in half precision where no gradient is wanted, on a CPU that can.
     near = 2e-2 if name in ("qlora", "qlora-8bit", "lora-bf16") else 1e-4

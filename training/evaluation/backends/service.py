@@ -24,9 +24,9 @@ class ServiceBackend:
     chunk = 64
 
     def __init__(self, name: str, url: str, profile: Profile | None, concurrency: int) -> None:
-        """name: the model's, in the service. profile: how chat messages are worded; without it, as
-        the original project's. The key is taken from OPENAI_API_KEY. Raises TrainingError for a
-        layout that is not a chat."""
+        """name: the service's name for the model. profile: how chat messages are worded; None for
+        the original project's wording. concurrency: how many calls run at once. The service's key
+        is taken from OPENAI_API_KEY. Raises TrainingError for a layout that is not a chat."""
         self.profile = profile
         self.name = name
         self.url = url.rstrip("/")
@@ -49,7 +49,7 @@ class ServiceBackend:
         self.client.close()
 
     def _map(self, ask: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """Each item asked by itself, `concurrency` at a time."""
+        """Ask about each item by itself, `concurrency` at a time."""
         try:
             if len(items) == 1:
                 return [ask(items[0])]
@@ -71,7 +71,7 @@ class ServiceBackend:
             "disliked": stories(reader.disliked),
             "candidates": stories(impression.candidates),
         }
-        # The SDK's own way to a route it has no method for; it adds key, retries and time limit.
+        # The SDK's own way to a route that it has no method for. It adds key, retries and timeout.
         found: Any = self.client.post(f"{self.url}/rank", cast_to=object, body=body)
         results = sorted(found["results"], key=lambda result: result["index"])
         if [result["index"] for result in results] != list(range(len(impression.candidates))):
@@ -95,12 +95,13 @@ class ServiceBackend:
         return answer.choices[0].message.content or ""
 
     def messages(self, sample: Impression) -> list[ChatCompletionMessageParam]:
-        """The prompt of a sample's first candidate as system and user message."""
+        """The prompt of a sample's first candidate, as a system and a user message."""
         asked = chat_messages(self.wording, sample.reader, sample.candidates[0])
         return cast(list[ChatCompletionMessageParam], asked)
 
 
 def stories(given: Iterable[Story]) -> list[dict[str, str]]:
+    """Stories as the service's routes take them."""
     return [
         {"title": story.title, **({"category": story.category} if story.category else {})}
         for story in given

@@ -12,12 +12,12 @@ from training.evaluation.backends.base import (
     MAX_TOKENS,
     TEMPERATURE,
     Answers,
-    Source,
     first_prompts,
     judge,
 )
 from training.packed.scorer import score
 from training.tuning.methods import best_device, load_trained
+from training.tuning.sources import Source
 
 
 class TransformersBackend:
@@ -25,7 +25,7 @@ class TransformersBackend:
     chunk = 16
 
     def __init__(self, source: Source, batch_tokens: int, dtype: str) -> None:
-        """dtype: of the weights, or "auto" for the checkpoint's own."""
+        """batch_tokens: of a forward pass. dtype: of the weights, or "auto" for those stored."""
         self.profile = source.profile
         self.builder = source.builder()
         self.tokenizer = Tokenizer.from_file(str(source.base / "tokenizer.json"))
@@ -50,7 +50,7 @@ class TransformersBackend:
         return texts
 
     def _generate(self, prompts: Sequence[list[int]]) -> list[list[int]]:
-        """What follows each prompt, in tokens."""
+        """The tokens that follow each prompt."""
         longest = max(map(len, prompts))
         padding = [longest - len(prompt) for prompt in prompts]
         ids = [[0] * pad + prompt for pad, prompt in zip(padding, prompts, strict=True)]

@@ -1,6 +1,6 @@
 """A model run by vLLM in this process: scores as the service gives them, without HTTP."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,29 +10,30 @@ from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from app.engine.lora import LORA_RANKS, read_lora, use_lora_kernels
-from app.engine.vllm import cpu_defaults
+from app.engine.lora import LoraError, read_lora
+from app.engine.options import lora_room, vllm_options
+from app.files import first_line
 from training.data.prepared import Impression
-from training.errors import TrainingError, first_line
+from training.errors import TrainingError
 from training.evaluation.backends.base import (
     MAX_TOKENS,
     TEMPERATURE,
     Answers,
-    Source,
     first_prompts,
     judge,
 )
 from training.packed.rows import build_prompts
 from training.progress import say
+from training.tuning.sources import Source
 
 
 class VllmBackend:
     concurrent = False
     chunk = 256
 
-    def __init__(self, source: Source, options: dict[str, Any]) -> None:
-        """options: vLLM's own, over ours. Raises TrainingError for an adapter vLLM can't serve, and
-        for options it refuses."""
+    def __init__(self, source: Source, options: Mapping[str, Any]) -> None:
+        """options: vLLM's own, which win over ours. Raises LoraError for an adapter that vLLM can't
+        serve, and TrainingError for options that it refuses."""
         self.profile = source.profile
         self.builder = source.builder()
         labels = [self.builder.yes, self.builder.no]
@@ -50,7 +51,7 @@ class VllmBackend:
         self.scored = SamplingParams(
             max_tokens=1, temperature=0.0, detokenize=False, logprob_token_ids=labels
         )
-        # No seed: in 0.32 on a CPU a seeded prompt that is read in parts ends the engine.
+        # Without a seed: in 0.32 on a CPU, a seeded prompt that is read in parts ends the engine.
         self.written = SamplingParams(max_tokens=MAX_TOKENS, temperature=TEMPERATURE)
 
     def score(self, impressions: Sequence[Impression]) -> list[Answers]:
@@ -74,7 +75,7 @@ class VllmBackend:
                 inputs, params, use_tqdm=False, lora_request=self.lora
             )
         except EngineDeadError as error:
-            raise TrainingError("vLLM's engine ended; its lines above say why") from error
+            raise TrainingError("vLLM's engine has stopped; see its output above") from error
         return outputs
 
     def _logs(self, output: Any) -> tuple[float, float]:
@@ -82,32 +83,23 @@ class VllmBackend:
         return logprobs[self.builder.yes].logprob, logprobs[self.builder.no].logprob
 
     def close(self) -> None:
-        """The engine's process ends, and with it what it held of the GPU."""
+        """End the engine's process, which frees what it held of the GPU."""
         self.llm.llm_engine.engine_core.shutdown()
         del self.llm
 
 
-def engine_options(source: Source, options: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "enable_prefix_caching": True,
-        **(cpu_defaults() if current_platform.is_cpu() else {}),
-        **lora_options(source),
-        **options,
-        "model": str(source.base),
-        "worker_extension_cls": "app.engine.label_head.LabelHead",
-    }
+def engine_options(source: Source, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What vLLM is started with. given: the user's options, which win over our defaults."""
+    return vllm_options(source.base, current_platform.is_cpu(), lora_options(source), given)
 
 
 def lora_options(source: Source) -> dict[str, Any]:
-    """Raises LoraError for anything but plain LoRA, TrainingError for too large a rank."""
+    """Room for the adapter, if there is one. Raises LoraError for anything but plain LoRA, and for
+    a rank that vLLM does not serve."""
     if source.adapter is None:
         return {}
-    rank = read_lora(source.adapter).rank
-    room = next((room for room in LORA_RANKS if room >= rank), None)
-    if room is None:
-        raise TrainingError(
-            f"{source.adapter}: vLLM serves ranks up to {LORA_RANKS[-1]}, not {rank}: merge it"
-            " first"
-        )
-    use_lora_kernels(current_platform.get_device_name(), source.base)
-    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
+    ranks = [read_lora(source.adapter).rank]
+    try:
+        return lora_room(source.base, current_platform.get_device_name(), ranks, adapters=1)
+    except LoraError as error:
+        raise LoraError(f"{source.adapter}: {error}") from None

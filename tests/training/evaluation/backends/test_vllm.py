@@ -26,8 +26,8 @@ def test_vllm_scores_as_transformers_does(
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, when vLLM imports it
 def test_room_is_kept_for_an_adapters_largest_rank(tmp_path: Path) -> None:
     from app.scoring.profile import Profile
-    from training.evaluation.backends.base import Source
     from training.evaluation.backends.vllm import lora_options  # with vLLM, which takes seconds
+    from training.tuning.sources import Source
 
     folder = write_adapter(tmp_path / "news", rank=8)
     source = Source(tmp_path, folder, "LORA", Profile())

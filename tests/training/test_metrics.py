@@ -9,8 +9,8 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import ndcg_score, roc_auc_score
 
-from training.evaluation import metrics
-from training.evaluation.metrics import Flags, Floats, Ratio
+from training import metrics
+from training.metrics import Flags, Floats, Ratio
 
 
 def mind_dcg(y_true: Floats, y_score: Floats, k: int) -> float:

@@ -2,11 +2,11 @@
 
 Every figure with an interval is a ratio of two sums over impressions, given as two arrays
 [impressions]; an impression that does not count has 0 in both. So one bootstrap over impressions
-serves them all, and two models on the same impressions are compared pairwise.
+serves them all, and two models on the same impressions are compared pair by pair.
 
-MIND's own definitions: evaluate.py in github.com/msnews/MIND. It sees ranks, which can't tie. Where
-scores tie, we give the mean over all orders of the tied stories, so that no order of the input
-helps: a model that scores all stories alike gets an AUC of exactly 0.5.
+MIND's own definitions are in evaluate.py of github.com/msnews/MIND. It sees ranks, which can't tie.
+Where scores tie, we take the mean over all orders of the tied stories, so that no order of the
+input helps: a model that scores all stories alike gets an AUC of exactly 0.5.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ Flags = NDArray[np.bool_]
 RANKING = ("auc", "mrr", "ndcg_at_5", "ndcg_at_10")
 CALIBRATION_BINS = 15
 CURVE_POINTS = 200
-BATCH_NUMBERS = 4_000_000
-"""How many resampled numbers the bootstrap holds at once."""
+RESAMPLED_AT_ONCE = 4_000_000
+"""How many resampled numbers the bootstrap holds in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class Ratio:
 
     @property
     def value(self) -> float:
-        """NaN where nothing counts."""
+        """The figure; NaN where nothing counts."""
         bottom = float(self.bottom.sum())
         return float(self.top.sum()) / bottom if bottom else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with its 95 % interval; NaN where there is too little to say."""
+    """A figure with its 95 % interval; NaN where there is too little data."""
 
     value: float
     low: float
@@ -57,7 +57,8 @@ def is_ranked(clicked: Flags) -> bool:
 def ranking(clicked: Sequence[Flags], scores: Sequence[Floats]) -> dict[str, Ratio]:
     """AUC, MRR, nDCG@5 and nDCG@10, each a mean over the impressions that count.
 
-    clicked, scores: one array [candidates] an impression; a higher score means a likelier click.
+    clicked, scores: an array [candidates] for each impression; a higher score means a likelier
+    click.
     """
     counts = np.array([is_ranked(flags) for flags in clicked], dtype=np.float64)
     rows = np.zeros((len(clicked), len(RANKING)))
@@ -69,8 +70,8 @@ def ranking(clicked: Sequence[Flags], scores: Sequence[Floats]) -> dict[str, Rat
 def rank_one(clicked: Flags, scores: Floats) -> tuple[float, float, float, float]:
     """One impression's AUC, MRR, nDCG@5, nDCG@10; it must have clicks and non-clicks.
 
-    MRR is the mean over all clicks, as MIND has it, not the first click's. scikit-learn gives the
-    same AUC and nDCG (tests compare) but takes 2.6 ms an impression where this takes 0.04.
+    MRR is the mean over all clicks, as MIND has it, not that of the first click. scikit-learn gives
+    the same AUC and nDCG (tests compare them) but takes 2.6 ms an impression instead of 0.04.
     """
     clicks = int(clicked.sum())
     others = len(clicked) - clicks
@@ -92,8 +93,8 @@ def rank_one(clicked: Flags, scores: Floats) -> tuple[float, float, float, float
 
 
 def log_loss(clicked: Sequence[Flags], probability: Sequence[Floats]) -> Ratio:
-    """Mean of -ln(probability of what happened) over all candidates; probabilities are kept off 0
-    and 1 by a float's resolution, as scikit-learn does."""
+    """The mean of -ln(probability of what happened) over all candidates. Probabilities are kept off
+    0 and 1 by a float's resolution, as in scikit-learn."""
     tiny = np.finfo(np.float64).eps
     sums = [
         -np.log(np.clip(np.where(flags, p, 1 - p), tiny, 1)).sum()
@@ -108,6 +109,7 @@ def share(flags: Sequence[Flags]) -> Ratio:
 
 
 def sizes(rows: Sequence[Flags]) -> Floats:
+    """The length of each row, [impressions]."""
     return np.array([len(row) for row in rows], dtype=np.float64)
 
 
@@ -135,7 +137,8 @@ def draw_pairs(clicked: Sequence[Flags], seed: int) -> list[Pair]:
 
 
 def over_pairs(pairs: Sequence[Pair], right: Sequence[float], weight: int, count: int) -> Ratio:
-    """right: what each pair scores, out of `weight`; count: how many impressions there are."""
+    """The share of points won by pairs. right: the points of each pair, out of `weight`. count: the
+    number of impressions."""
     top, bottom = np.zeros(count), np.zeros(count)
     for pair, points in zip(pairs, right, strict=True):
         top[pair.impression] += points
@@ -145,7 +148,8 @@ def over_pairs(pairs: Sequence[Pair], right: Sequence[float], weight: int, count
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Candidates of like probability: how many, the mean probability, the share clicked."""
+    """Candidates of similar probability. count: how many. predicted: their mean probability.
+    observed: the share of them that was clicked, 0 to 1."""
 
     count: int
     predicted: float
@@ -155,8 +159,9 @@ class Bin:
 def calibration_bins(
     clicked: Flags, probability: Floats, bins: int = CALIBRATION_BINS
 ) -> list[Bin]:
-    """Equal-mass bins: edges at the quantiles, as scikit-learn's calibration_curve has them, so
-    equal probabilities share a bin and a bin can be empty, and is then left out."""
+    """Bins of equally many candidates. Their edges are quantiles, as in scikit-learn's
+    calibration_curve, so equal probabilities share a bin, and a bin can be empty; an empty one is
+    left out."""
     edges = np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1])
     place = np.searchsorted(edges, probability)
     counts = np.bincount(place, minlength=bins)
@@ -170,13 +175,13 @@ def calibration_bins(
 
 
 def expected_calibration_error(bins: Sequence[Bin]) -> float:
-    """Mean over candidates of |mean probability - share clicked| of their bin."""
+    """The mean over candidates of |mean probability - share clicked| of their bin."""
     total = sum(bin.count for bin in bins)
     return sum(bin.count * abs(bin.predicted - bin.observed) for bin in bins) / total
 
 
 def roc(clicked: Flags, scores: Floats) -> tuple[Floats, Floats]:
-    """False and true positive rates over all candidates together, at most CURVE_POINTS points."""
+    """False and true positive rates over all candidates together, at most CURVE_POINTS of each."""
     false, true, _ = roc_curve(clicked, scores)
     if len(false) > CURVE_POINTS:
         grid = np.linspace(0, 1, CURVE_POINTS)
@@ -185,9 +190,10 @@ def roc(clicked: Flags, scores: Floats) -> tuple[Floats, Floats]:
 
 
 def estimates(figures: Mapping[str, Ratio], rounds: int, seed: int) -> dict[str, Estimate]:
-    """Values and 95 % percentile-bootstrap intervals over impressions (Efron 1979).
+    """Values with 95 % percentile-bootstrap intervals over impressions (Efron 1979).
 
-    figures: all over the same impressions. The same seed resamples the same impressions.
+    figures: all over the same impressions. rounds: how often these are resampled. The same seed
+    resamples the same impressions.
     """
     top = np.stack([figure.top for figure in figures.values()])
     bottom = np.stack([figure.bottom for figure in figures.values()])
@@ -201,7 +207,7 @@ def estimates(figures: Mapping[str, Ratio], rounds: int, seed: int) -> dict[str,
 def differences(
     figures: Mapping[str, Ratio], base: Mapping[str, Ratio], rounds: int, seed: int
 ) -> dict[str, Estimate]:
-    """figures less base, figure by figure, on the same impressions: the interval is that of the
+    """figures minus base, figure by figure, on the same impressions. The interval is that of the
     difference, which is narrower than the two models' own."""
     changes = {
         name: Ratio(figure.top - base[name].top, figure.bottom)
@@ -212,7 +218,8 @@ def differences(
 
 
 def interval(top: Floats, bottom: Floats, rounds: int, seed: int) -> tuple[Floats, Floats]:
-    """top, bottom: [figures, impressions] → low and high, each [figures].
+    """The lower and upper ends of the intervals, each [figures]. top, bottom: [figures,
+    impressions].
 
     NaN for a figure of which some resample holds nothing that counts.
     """
@@ -221,7 +228,7 @@ def interval(top: Floats, bottom: Floats, rounds: int, seed: int) -> tuple[Float
         nothing = np.full(len(top), np.nan)
         return nothing, nothing
     random = np.random.default_rng(seed)
-    batch = max(1, BATCH_NUMBERS // top.size)
+    batch = max(1, RESAMPLED_AT_ONCE // top.size)
     drawn = []
     for start in range(0, rounds, batch):
         picks = random.integers(count, size=(min(batch, rounds - start), count))
@@ -231,5 +238,6 @@ def interval(top: Floats, bottom: Floats, rounds: int, seed: int) -> tuple[Float
 
 
 def ratio(top: Floats, bottom: Floats) -> Floats:
+    """top / bottom by element; NaN where bottom is 0."""
     result: Floats = np.divide(top, bottom, out=np.full(bottom.shape, np.nan), where=bottom > 0)
     return result

@@ -1,0 +1,21 @@
+"""From parsed arguments to a command's typed options, whose fields have the arguments' names."""
+
+import argparse
+from dataclasses import fields
+from typing import TypeVar
+
+from training.errors import TrainingError
+
+Options = TypeVar("Options")
+
+
+def from_namespace(options: type[Options], given: argparse.Namespace) -> Options:
+    """The arguments that `options`, a dataclass, has fields for: `--val-days` is `val_days`."""
+    names = [field.name for field in fields(options)]  # type: ignore[arg-type]
+    return options(**{name: getattr(given, name) for name in names})
+
+
+def check_least(name: str, value: float | None, least: float) -> None:
+    """Raise TrainingError, naming the argument, for a value below `least`."""
+    if value is not None and value < least:
+        raise TrainingError(f"--{name.replace('_', '-')} {value}: must be {least} or more")

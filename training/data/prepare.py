@@ -1,0 +1,152 @@
+"""From folders in MIND's layout to a prepared folder."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import polars as pl
+
+from training.data.manifest import (
+    DROPPED_FILE,
+    MANIFEST_FILE,
+    Manifest,
+    SplitCounts,
+    count_rows,
+    count_split,
+    describe_files,
+    hash_files,
+    write_faults,
+)
+from training.data.mind import FileReport, StoryIds, merge_news, read_behaviors, read_news
+from training.data.options import Original, PrepareOptions
+from training.data.prepared import NEWS_FILE
+from training.data.samples import choose_pairs, sample_original, sample_temporal, split_by_time
+from training.data.texts import write_register, write_split
+from training.errors import TrainingError
+from training.folders import replaced_folder
+from training.progress import say
+
+SPLITS = ("train", "val", "test")
+WHY_NONE = {
+    "temporal": "an impression without a click teaches nothing",
+    "original": "to balance them, some must end with a clicked story and some with one not clicked",
+}
+"""Why a recipe may leave no impression of a split."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClickLogs:
+    """What the input files hold. impressions: by split, as training.data.mind reads them."""
+
+    news: pl.DataFrame
+    impressions: dict[str, pl.DataFrame]
+    reports: list[FileReport]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What a recipe makes of the click logs. rows: by split, with training.data.samples.COLUMNS;
+    read: how many impressions each split had before."""
+
+    news: pl.DataFrame
+    rows: dict[str, pl.DataFrame]
+    read: dict[str, int]
+    reports: list[FileReport]
+
+
+def prepare(options: PrepareOptions) -> Manifest:
+    """Write the folder `options.out`, whole or not at all. Raises TrainingError."""
+    with replaced_folder(options.out, MANIFEST_FILE) as folder:
+        return fill(folder, options)
+
+
+def fill(folder: Path, options: PrepareOptions) -> Manifest:
+    """Write all files of a prepared folder, the manifest last."""
+    samples = make_samples(options)
+    samples.news.write_parquet(folder / NEWS_FILE)
+    splits = write_splits(folder, samples, options)
+    write_register(folder)
+    write_faults(folder / DROPPED_FILE, samples.reports)
+    files = describe_files(folder)
+    manifest = Manifest(
+        recipe=options.recipe.name,
+        seed=options.seed,
+        options=asdict(options.recipe),
+        stories=len(samples.news),
+        splits=splits,
+        rows=count_rows(samples.reports),
+        files=files,
+        data_hash=hash_files(files),
+    )
+    manifest.write(folder)
+    return manifest
+
+
+def write_splits(folder: Path, samples: Samples, options: PrepareOptions) -> dict[str, SplitCounts]:
+    """Write each split as parquet and as text, and count it. Raises TrainingError for a split of
+    which the recipe has left nothing."""
+    recipe, profile = options.recipe, options.recipe.text_profile()
+    counts = {}
+    for split, rows in samples.rows.items():
+        read = samples.read[split]
+        if rows.is_empty():
+            raise TrainingError(
+                f"none of the {read:,} impressions of {split} can be used: {WHY_NONE[recipe.name]}"
+            )
+        say(f"writing {len(rows):,} impressions of {split}")
+        rows.write_parquet(folder / f"{split}.parquet")
+        chosen = choose_pairs(rows, recipe.text_samples, options.seed)
+        lines = write_split(folder / f"{split}.jsonl", chosen, samples.news, profile)
+        counts[split] = count_split(rows, read, lines)
+    return counts
+
+
+def make_samples(options: PrepareOptions) -> Samples:
+    """Read the logs and sample them. The impressions as read are large; nothing holds them after
+    this returns."""
+    logs = read_logs(options)
+    read = {split: len(rows) for split, rows in logs.impressions.items()}
+    return Samples(logs.news, sample(logs.impressions, options), read, logs.reports)
+
+
+def read_logs(options: PrepareOptions) -> ClickLogs:
+    """Read all folders. Raises TrainingError for files that are missing or too faulty, and for a
+    split without labels that needs them."""
+    folders, share = options.folders(), options.max_bad_share
+    read = [read_news(path, f"{split}/news.tsv", share) for split, path in folders.items()]
+    reports = [report for _, report in read]
+    news = merge_news([stories for stories, _ in read])
+    say(f"read {len(news):,} stories")
+    ids = StoryIds(news["id"])
+    impressions = {}
+    for split, path in folders.items():
+        name = f"{split}/behaviors.tsv"
+        rows, report = read_behaviors(path, name, ids, options.recipe.history, share)
+        say(f"read {len(rows):,} impressions of {path}")
+        if split != "test" and not rows["labelled"].all():
+            raise TrainingError(f"{path}/behaviors.tsv has no labels: give it as --test")
+        impressions[split] = rows
+        reports.append(report)
+    if "val" not in impressions:
+        early, late = split_by_time(impressions["train"], options.val_from, options.val_days)
+        impressions = {**impressions, "train": early, "val": late}
+    in_order = {split: impressions[split] for split in SPLITS if split in impressions}
+    return ClickLogs(news, in_order, reports)
+
+
+def sample(
+    impressions: dict[str, pl.DataFrame], options: PrepareOptions
+) -> dict[str, pl.DataFrame]:
+    """The recipe's rows, by split."""
+    recipe, seed = options.recipe, options.seed
+    say(f"sampling by the {recipe.name} recipe")
+    if isinstance(recipe, Original):
+        return {split: sample_original(rows, seed) for split, rows in impressions.items()}
+    splits = sample_temporal(
+        pl.concat(rows.with_columns(split=pl.lit(name)) for name, rows in impressions.items()),
+        liked=recipe.liked,
+        disliked=recipe.disliked,
+        negatives=recipe.negatives,
+        history_samples=recipe.history_samples,
+        seed=seed,
+    )
+    return {split: splits[split] for split in impressions if split in splits}

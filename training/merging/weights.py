@@ -1,0 +1,87 @@
+"""Merged weights, written in shards: the base's tensors plus the adapters' mean change."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from app.engine.lora import INDEX_FILE, WEIGHTS_FILE, LoraAdapter, weight_files
+
+SHARD_BYTES = 4 * 1024**3
+"""The size of a shard at most, unless a single tensor is larger."""
+
+
+def write_merged(base: Path, adapters: Sequence[LoraAdapter], folder: Path) -> None:
+    """Write the base with the adapters' mean change into `folder`, one tensor at a time."""
+    files = weight_files(base)
+    shards = plan_shards(files)
+    names = [
+        f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)
+    ]
+    names = ["model.safetensors"] if len(shards) == 1 else names
+    for name, shard in zip(names, shards, strict=True):
+        # No variable holds the tensors, so that one shard is freed before the next is made.
+        save_file(
+            dict(merged_tensors(files, shard, adapters)), folder / name, metadata={"format": "pt"}
+        )
+    if len(shards) > 1:
+        index = {
+            "metadata": {"total_size": sum(sum(shard.values()) for shard in shards)},
+            "weight_map": {
+                t: name for name, shard in zip(names, shards, strict=True) for t in shard
+            },
+        }
+        text = json.dumps(index, indent=2) + "\n"
+        (folder / INDEX_FILE).write_text(text, encoding="utf-8")
+
+
+def plan_shards(files: Mapping[str, Path]) -> list[dict[str, int]]:
+    """The size in bytes of each shard's tensors by name, in the base's order. files: the file that
+    each tensor is in."""
+    shards: list[dict[str, int]] = [{}]
+    for file in dict.fromkeys(files.values()):
+        with safe_open(file, "pt") as tensors:
+            for name in (name for name, where in files.items() if where == file):
+                size = tensors.get_tensor(name).nbytes  # mapped, not read
+                if shards[-1] and sum(shards[-1].values()) + size > SHARD_BYTES:
+                    shards.append({})
+                shards[-1][name] = size
+    return shards
+
+
+def merged_tensors(
+    files: Mapping[str, Path], names: Mapping[str, int], adapters: Sequence[LoraAdapter]
+) -> Iterator[tuple[str, Tensor]]:
+    """The named tensors in the base's precision, each computed in float32 and rounded once."""
+    for name in names:
+        with safe_open(files[name], "pt") as tensors:
+            tensor = tensors.get_tensor(name)
+        changes = [change(adapter, name) for adapter in adapters if name in adapter.pairs]
+        if changes:
+            tensor = (tensor.float() + sum(changes) / len(adapters)).to(tensor.dtype)
+        yield name, tensor.contiguous()
+
+
+def change(adapter: LoraAdapter, weight: str) -> Tensor:
+    """What an adapter adds to a weight of the base, [out, in], in float32."""
+    stem = "base_model.model." + weight.removesuffix(".weight")
+    with safe_open(adapter.folder / WEIGHTS_FILE, "pt") as tensors:
+        a = tensors.get_tensor(f"{stem}.lora_A.weight").float()
+        b = tensors.get_tensor(f"{stem}.lora_B.weight").float()
+    product: Tensor = (b @ a) * scale(adapter, weight, a.shape[0])
+    return product.T if adapter.config.get("fan_in_fan_out") else product
+
+
+def scale(adapter: LoraAdapter, weight: str, rank: int) -> float:
+    """What B·A is multiplied by, as PEFT does it. rank: of this weight's matrices."""
+    module = weight.removesuffix(".weight")
+    alpha = adapter.config["lora_alpha"]
+    for pattern, value in (adapter.config.get("alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            alpha = value
+            break
+    return float(alpha / (rank**0.5 if adapter.config.get("use_rslora") else rank))
