@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.routing import Route
 
 from app.engine.base import LabelScore
 from app.engine.fake import FakeEngine
@@ -267,6 +268,34 @@ async def test_unknown_routes_and_methods_have_the_same_shape(client: httpx.Asyn
     for response in (await client.get("/nothing"), await client.get("/predict")):
         assert response.status_code in (404, 405)
         assert response.json()["error"]["request_id"]
+
+
+async def test_head_is_get_without_a_body(app: FastAPI) -> None:
+    """Wherever GET is, on a real server; a route that forbids GET forbids HEAD too."""
+    app.dependency_overrides[openai.openai] = lambda: None
+    paths: dict[str, set[str]] = {"/page/style.css": {"GET"}}
+    for route in app.routes:
+        if isinstance(route, Route) and "{" not in route.path:
+            paths.setdefault(route.path, set()).update(route.methods or ())
+    assert {"/health", "/ready", "/metrics", "/v1/models", "/aliases", "/docs"} <= {*paths}
+    async with serving(app) as url, httpx.AsyncClient(base_url=url) as client:
+        for path in sorted(paths):
+            get, head = await client.get(path), await client.head(path)
+            assert head.status_code == get.status_code == (200 if "GET" in paths[path] else 405)
+            assert head.content == b""
+            if path != "/metrics":  # it grows between the two
+                assert head.headers["content-length"] == get.headers["content-length"], path
+            assert head.headers["content-type"] == get.headers["content-type"]
+        text = (await client.get("/metrics")).text
+    assert 'method="HEAD",model="",route="/ready",status="200"' in text
+
+
+async def test_head_tells_what_get_would(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+    engine.dead = True
+    for path in ("/health", "/ready"):
+        head = await client.head(path)
+        assert (head.status_code, head.content) == (503, b"")
+        assert len(head.headers["x-request-id"]) == 32
 
 
 async def test_body_over_the_limit_is_413(engine: FakeEngine) -> None:
