@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from app.errors import (
     AdapterRejected,
@@ -55,6 +56,7 @@ class Answer(NamedTuple):
     type: str
 
 
+EVENT_STREAM = "text/event-stream"
 INVALID, UNAVAILABLE = "invalid_request_error", "service_unavailable"
 ANSWERS: dict[type[ServiceError], Answer] = {
     ServiceError: Answer(500, "server_error"),
@@ -91,6 +93,17 @@ def respond(error: ServiceError, request_id: str) -> JSONResponse:
     return JSONResponse(body, status_code=status, headers=headers)
 
 
+async def end_with(error: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:
+    """End a request with an error: by an answer of its own, or in an event stream that has begun by
+    a last event in the same shape. Any other answer that has begun is left incomplete."""
+    response, state = respond(error, scope["state"]["request_id"]), scope["state"]
+    if not state["is_answering"]:
+        await response(scope, receive, send)
+    elif state["is_streaming"]:
+        event = b"data: " + bytes(response.body) + b"\n\n"
+        await send({"type": "http.response.body", "body": event, "more_body": False})
+
+
 def error_body(
     message: str, kind: str, request_id: str, param: str | None, code: str | None
 ) -> dict[str, Any]:
@@ -125,7 +138,10 @@ def install(app: FastAPI) -> None:
     async def http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         if error.status_code == 400:  # FastAPI raises it for a body that is not even text
-            return respond(malformed(request)(str(error.detail)), request.state.request_id)
+            problem = str(error.detail)
+            if isinstance(error.__cause__, RecursionError):
+                problem = "the body is nested too deeply"
+            return respond(malformed(request)(problem), request.state.request_id)
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
         body = error_body(str(error.detail), INVALID, request.state.request_id, None, code)
         return JSONResponse(body, status_code=error.status_code, headers=error.headers)
