@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from app.engine.lora import fingerprint
+from app.engine.weights import fingerprint
 from app.scoring.profile import load_profile
 from tests.support.models import ROOT
 from tests.support.tiny_training import arguments, finetune, losses, read_log

@@ -14,13 +14,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from app.engine.lora import fingerprint, weight_files
+from app.engine.lora import PREFIX
+from app.engine.weights import fingerprint, weight_files
 from app.scoring.profile import load_profile
 from tests.support.lora_adapters import SEVEN, make_adapter
 from tests.support.models import ADAPTER, DEFAULT_MODEL, ROOT, SMOLLM2
-from tests.support.tiny_training import finetune, make_tiny
+from tests.support.tiny_training import finetune, make_builder, make_tiny
 from training.__main__ import main
 from training.merging import weights
+from training.merging.check import log_odds, make_impressions
+from training.tuning.methods import load_trained
 
 TRAIN_ONLY = ["bitsandbytes", "matplotlib", "modelscope", "orjson", "peft", "polars", "sklearn"]
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -103,6 +106,82 @@ def test_several_adapters_are_averaged(tiny: Path, tmp_path: Path) -> None:
     first, second, both = (tensors(tmp_path / name) for name in ("m1", "m2", "out"))
     for name, tensor in both.items():
         torch.testing.assert_close(tensor, (first[name] + second[name]) / 2, rtol=0, atol=1e-6)
+
+
+MEANS: dict[str, list[dict[str, Any]]] = {
+    "rslora": [{"use_rslora": True}, {"use_rslora": True}],
+    "ranks": [{"r": 2}, {"r": 8}],
+    "mixed": [{"use_rslora": True, "r": 9}, {}, VARIANTS["patterns"], VARIANTS["few"]],
+}
+
+
+@pytest.mark.parametrize("stored", ["half", "tiny"])
+@pytest.mark.parametrize("kinds", MEANS)
+def test_the_mean_of_any_adapters_on_any_base_passes_the_check(
+    stored: str, kinds: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    base: Path = request.getfixturevalue(stored)
+    adapters = [
+        make_adapter(base, tmp_path / str(seed), seed, **options)
+        for seed, options in enumerate(MEANS[kinds])
+    ]
+    assert run(base, tmp_path / "out", *adapters) == 0
+    found = json.loads((tmp_path / "out" / "merge.json").read_text())
+    assert found["max_difference"] < (0.1 if stored == "half" else 1e-3)
+    assert found["adapter_effect"] > 0.1
+
+
+def without_prefix(adapter: Path, folder: Path) -> Path:
+    """The same adapter as other programs write it."""
+    shutil.copytree(adapter, folder)
+    file = folder / "adapter_model.safetensors"
+    named = load_file(file)
+    save_file({name.removeprefix(PREFIX): tensor for name, tensor in named.items()}, file)
+    return folder
+
+
+def test_tensors_without_pefts_prefix_are_scored_and_merged_like_those_with_it(
+    tiny: Path, tmp_path: Path
+) -> None:
+    one = make_adapter(tiny, tmp_path / "one", r=3)
+    other = make_adapter(tiny, tmp_path / "other", seed=5)
+    bare = [without_prefix(adapter, tmp_path / f"bare-{adapter.name}") for adapter in (one, other)]
+    impressions, builder = make_impressions(None), make_builder(tiny)
+    odds = [log_odds(load_trained(folder, tiny), builder, impressions) for folder in (one, bare[0])]
+    assert odds[0].tolist() == odds[1].tolist()
+    assert odds[0].tolist() != log_odds(load_trained(tiny), builder, impressions).tolist()
+    assert run(tiny, tmp_path / "usual", one, other) == 0
+    assert run(tiny, tmp_path / "out", *bare) == 0
+    assert fingerprint(tmp_path / "usual") == fingerprint(tmp_path / "out")
+
+
+def test_a_weight_with_and_without_the_prefix_is_refused(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = make_adapter(tiny, tmp_path / "adapter", target_modules=["k_proj"])
+    file = adapter / "adapter_model.safetensors"
+    named = load_file(file)
+    bare = {name.removeprefix(PREFIX): tensor.clone() for name, tensor in named.items()}
+    save_file(named | bare, file)
+    assert run(tiny, tmp_path / "out", adapter) == 1
+    assert "is there with and without base_model.model." in capsys.readouterr().err
+
+
+def test_a_merged_checkpoint_keeps_the_prompt_it_was_trained_with(
+    tiny: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {"max_samples": 20, "history": 4, "layout": "categories"}
+    finetune(tiny, prepared, tmp_path / "run", **options)
+    checkpoint = min((tmp_path / "run").glob("checkpoint-*"))
+    assert run(tiny, tmp_path / "out", checkpoint) == 0
+    profile = load_profile(tmp_path / "out")
+    assert (profile.layout.name, profile.history) == ("categories", 4)
+    assert "original project's prompt" not in capsys.readouterr().err
+    (checkpoint / "profile.json").unlink()
+    assert run(tiny, tmp_path / "out", checkpoint) == 0
+    assert "has no profile.json: the merged model will get the original project's prompt" in (
+        capsys.readouterr().err
+    )
 
 
 def test_nothing_is_left_where_the_check_fails(

@@ -15,6 +15,7 @@ from training.folders import copy_side_files, replaced_folder
 from training.merging.options import MergeOptions
 from training.merging.record import RECORD_FILE, CheckFindings, describe
 from training.merging.weights import write_merged
+from training.progress import say
 
 Check = Callable[[Path], CheckFindings]
 
@@ -58,7 +59,12 @@ def make_check(options: MergeOptions) -> Check:
 
 
 def copy_profile(adapter: Path, folder: Path) -> None:
-    """Copy the adapter's profile, if it has one."""
+    """Copy the adapter's profile, or say what a model without one gets."""
     profile = adapter / PROFILE_FILE
     if profile.is_file():
         (folder / PROFILE_FILE).write_bytes(profile.read_bytes())
+    else:
+        say(
+            f"{adapter} has no {PROFILE_FILE}: the merged model will get the original project's"
+            " prompt, uncalibrated"
+        )

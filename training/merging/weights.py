@@ -9,7 +9,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from app.engine.lora import INDEX_FILE, WEIGHTS_FILE, LoraAdapter, weight_files
+from app.engine.lora import WEIGHTS_FILE, LoraAdapter
+from app.engine.weights import INDEX_FILE, weight_files
 
 SHARD_BYTES = 4 * 1024**3
 """The size of a shard at most, unless a single tensor is larger."""
@@ -68,10 +69,10 @@ def merged_tensors(
 
 def change(adapter: LoraAdapter, weight: str) -> Tensor:
     """What an adapter adds to a weight of the base, [out, in], in float32."""
-    stem = "base_model.model." + weight.removesuffix(".weight")
+    pair = adapter.pairs[weight]
     with safe_open(adapter.folder / WEIGHTS_FILE, "pt") as tensors:
-        a = tensors.get_tensor(f"{stem}.lora_A.weight").float()
-        b = tensors.get_tensor(f"{stem}.lora_B.weight").float()
+        a = tensors.get_tensor(pair.a).float()
+        b = tensors.get_tensor(pair.b).float()
     product: Tensor = (b @ a) * scale(adapter, weight, a.shape[0])
     return product.T if adapter.config.get("fan_in_fan_out") else product
 

@@ -1,12 +1,19 @@
 """The methods lora, qlora, full, p_tuning and adapter: a trainable model, its files, and back."""
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
+from peft import (
+    LoraConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    get_peft_model,
+    set_peft_model_state_dict,
+)
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
@@ -243,9 +250,28 @@ def load_trained(
     if config.get("peft_type") == "LORA" and not config.get("use_dora"):
         lora.check_fit(lora.LoraAdapter(folder, config), base)
     try:
-        return PeftModel.from_pretrained(load_base(base, dtype, device=device), folder)
+        with warnings.catch_warnings():
+            if config.get("peft_type") == "LORA":  # whatever PEFT misses, load_unprefixed loads
+                warnings.filterwarnings("ignore", "Found missing adapter keys")
+            model = PeftModel.from_pretrained(load_base(base, dtype, device=device), folder)
+        load_unprefixed(model, folder, "default")
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"{folder} does not fit {base}: {first_line(error)}") from error
+    return model
+
+
+def load_unprefixed(model: PeftModel, folder: Path, name: str) -> None:
+    """Load those tensors of a LoRA adapter that PEFT has left out, because their names lack its
+    prefix. name: the adapter's in the model. Raises TrainingError for tensors of other modules."""
+    file = folder / lora.WEIGHTS_FILE
+    if model.peft_config[name].peft_type != "LORA" or not file.is_file():
+        return
+    tensors = load_file(file)
+    if any(not key.startswith(lora.PREFIX) for key in tensors):
+        usual = {lora.PREFIX + key.removeprefix(lora.PREFIX): t for key, t in tensors.items()}
+        unknown = set_peft_model_state_dict(model, usual, name).unexpected_keys
+        if unknown:
+            raise TrainingError(f"{folder} does not fit: its configuration leaves out {unknown[0]}")
 
 
 def best_device() -> str:

@@ -11,9 +11,11 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from app.files import first_line
+from app.scoring.profile import PROFILE_FILE
 from app.scoring.prompt import PromptBuilder
 from training.data.prepared import Impression
 from training.errors import TrainingError
+from training.folders import write_whole
 from training.packed.objective import Task
 from training.packed.rows import UNKNOWN, Group, collate
 from training.packed.scorer import Scores, score
@@ -215,6 +217,9 @@ class AnswerTrainer(Trainer):
             state = state_dict or model.state_dict()
             names = methods.trainable(model)
             methods.save_trainable({name: state[name] for name in names}, folder)
+            # A checkpoint can be served and merged like the result, though uncalibrated.
+            profile = self.builder.profile.model_dump_json(indent=1)
+            write_whole(folder / PROFILE_FILE, profile + "\n")
         if self.is_result or self.config.method != "full":
             methods.save(model, folder, self.base, self.config.method, state_dict)
 
