@@ -4,12 +4,15 @@ The service uses it to check adapters before loading them, training/ to merge th
 """
 
 import json
+import math
 import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from safetensors import safe_open
 
 from app.engine.weights import LoraError as LoraError
 from app.engine.weights import Shape, fingerprint, shapes, weight_files
@@ -110,7 +113,21 @@ def read_lora(folder: Path) -> LoraAdapter:
     rank = config.get("r")
     if not isinstance(rank, int) or not 0 < rank <= LORA_RANKS[-1]:
         raise LoraError(f"{file}: r is {rank!r}, not a rank from 1 to {LORA_RANKS[-1]}")
+    for alpha in (config.get("lora_alpha"), *(config.get("alpha_pattern") or {}).values()):
+        if not isinstance(alpha, int | float) or not math.isfinite(alpha):
+            raise LoraError(f"{file}: lora_alpha is {alpha!r}, not a number")
     return LoraAdapter(folder, config)
+
+
+def check_finite(adapter: LoraAdapter) -> None:
+    """Raises LoraError, which names the first one, for a tensor with a NaN or an infinity."""
+    with safe_open(adapter.folder / WEIGHTS_FILE, "pt") as tensors:
+        for name in tensors.keys():  # noqa: SIM118 (it is no mapping)
+            if not tensors.get_tensor(name).float().isfinite().all():
+                raise LoraError(
+                    f"{adapter.folder}: {name} holds a NaN or an infinity, so its training has"
+                    " diverged: use an earlier checkpoint, or train with a lower learning_rate"
+                )
 
 
 def check_fit(adapter: LoraAdapter, base: Path) -> None:

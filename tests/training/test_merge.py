@@ -184,6 +184,33 @@ def test_a_merged_checkpoint_keeps_the_prompt_it_was_trained_with(
     )
 
 
+def spoil(file: Path, part: str, number: float) -> None:
+    """Replace the last number of the first tensor whose name holds `part`."""
+    named = load_file(file)
+    named[next(name for name in sorted(named) if part in name)].view(-1)[-1] = number
+    save_file(named, file, metadata={"format": "pt"})
+
+
+def test_numbers_that_are_not_finite_are_not_merged(
+    half: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the second of two adapters; and a sum that a base in half precision can't hold."""
+    good = make_adapter(half, tmp_path / "good")
+    bad = make_adapter(half, tmp_path / "bad", seed=1)
+    spoil(bad / "adapter_model.safetensors", "up_proj.lora_B", float("inf"))
+    assert run(half, tmp_path / "out", good, bad, check=False) == 1
+    assert "up_proj.lora_B.weight holds a NaN or an infinity" in capsys.readouterr().err
+
+    narrow = tmp_path / "narrow"
+    AutoModelForCausalLM.from_pretrained(half).half().save_pretrained(narrow)
+    spoil(good / "adapter_model.safetensors", "v_proj.lora_B", 1e6)
+    assert run(narrow, tmp_path / "out", good, check=False) == 1
+    line = capsys.readouterr().err
+    assert "v_proj.weight holds a NaN or an infinity after merging" in line
+    assert "beyond torch.float16" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_is_left_where_the_check_fails(
     half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from app.engine.lora import WEIGHTS_FILE, LoraAdapter
 from app.engine.weights import INDEX_FILE, weight_files
+from training.errors import TrainingError
 
 SHARD_BYTES = 4 * 1024**3
 """The size of a shard at most, unless a single tensor is larger."""
@@ -57,13 +58,21 @@ def plan_shards(files: Mapping[str, Path]) -> list[dict[str, int]]:
 def merged_tensors(
     files: Mapping[str, Path], names: Mapping[str, int], adapters: Sequence[LoraAdapter]
 ) -> Iterator[tuple[str, Tensor]]:
-    """The named tensors in the base's precision, each computed in float32 and rounded once."""
+    """The named tensors in the base's precision, each computed in float32 and rounded once.
+
+    Raises TrainingError for a sum that is not finite.
+    """
     for name in names:
         with safe_open(files[name], "pt") as tensors:
             tensor = tensors.get_tensor(name)
         changes = [change(adapter, name) for adapter in adapters if name in adapter.pairs]
         if changes:
             tensor = (tensor.float() + sum(changes) / len(adapters)).to(tensor.dtype)
+            if not tensor.isfinite().all():
+                raise TrainingError(
+                    f"{name} holds a NaN or an infinity after merging: the base has one, or the sum"
+                    f" is beyond {tensor.dtype}"
+                )
         yield name, tensor.contiguous()
 
 

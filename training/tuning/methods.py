@@ -172,6 +172,13 @@ def is_trained(module: torch.nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in module.parameters(recurse=False))
 
 
+def check_finite(state: dict[str, Tensor]) -> None:
+    """Raise TrainingError for tensors of which one holds a NaN or an infinity."""
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise TrainingError(f"training has diverged: {name} holds a NaN or an infinity")
+
+
 def save_trainable(state: dict[str, Tensor], folder: Path) -> None:
     """Write what is trained, in its own precision, to resume from."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
@@ -249,6 +256,7 @@ def load_trained(
     config = json.loads((folder / lora.CONFIG_FILE).read_text(encoding="utf-8"))
     if config.get("peft_type") == "LORA" and not config.get("use_dora"):
         lora.check_fit(lora.LoraAdapter(folder, config), base)
+        lora.check_finite(lora.LoraAdapter(folder, config))
     try:
         with warnings.catch_warnings():
             if config.get("peft_type") == "LORA":  # whatever PEFT misses, load_unprefixed loads
