@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from safetensors import safe_open
 
+from app.engine.fingerprint import is_fingerprint_of
 from app.engine.weights import LoraError as LoraError
-from app.engine.weights import Shape, fingerprint, shapes, weight_files
+from app.engine.weights import Shape, shapes, weight_files
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -147,7 +148,7 @@ def check_fit(adapter: LoraAdapter, base: Path) -> None:
     run = adapter.folder / "run.json"
     trained = json.loads(run.read_text(encoding="utf-8")) if run.is_file() else {}
     expected = trained.get("base_fingerprint")
-    if expected is not None and expected != fingerprint(base):
+    if expected is not None and not is_fingerprint_of(base, expected):
         raise LoraError(
             f"{adapter.folder} was trained on {trained.get('base_model')}, whose weights differ"
             f" from those in {base}: same shapes, another fingerprint"

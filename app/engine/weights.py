@@ -1,6 +1,5 @@
 """The files of a model: its weights, of which only the headers are read, and all others."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -10,9 +9,10 @@ from app.scoring.profile import PROFILE_FILE
 
 INDEX_FILE = "model.safetensors.index.json"
 WEIGHT_ENDINGS = (".safetensors", ".safetensors.index.json", ".bin", ".gguf", ".pt", ".pth")
-OWN_FILES = ("config.json", PROFILE_FILE, "run.json", "README.md")
+FINGERPRINT_FILE = ".fingerprint.json"
+"""The cache of app.engine.fingerprint."""
+OWN_FILES = ("config.json", PROFILE_FILE, "run.json", "README.md", FINGERPRINT_FILE)
 """Files that describe one model's own weights, and must not be copied to another model."""
-SAMPLE_BYTES = 1 << 16
 
 Shape = tuple[int, ...]
 
@@ -24,17 +24,19 @@ class LoraError(ValueError):
 def weight_files(folder: Path) -> dict[str, Path]:
     """The names of a model's tensors, each mapped to the file that holds it.
 
-    Raises LoraError for a folder without safetensors.
+    Raises LoraError for a folder without safetensors, and for files that can't be read.
     """
     index = folder / INDEX_FILE
     if index.is_file():
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        return {name: folder / file for name, file in names.items()}
+        try:
+            names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            return {name: folder / file for name, file in names.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LoraError(f"{index} is not an index of weights: {error!r}") from None
     single = folder / "model.safetensors"
     if not single.is_file():
         raise LoraError(f"{folder} holds no model.safetensors: not a model folder")
-    with safe_open(single, "pt") as tensors:
-        return dict.fromkeys(tensors.keys(), single)
+    return dict.fromkeys(shapes({"": single}), single)
 
 
 def shapes(files: dict[str, Path]) -> dict[str, Shape]:
@@ -48,17 +50,6 @@ def shapes(files: dict[str, Path]) -> dict[str, Shape]:
         except SafetensorError as error:
             raise LoraError(f"{file} can't be read: {error}") from None
     return found
-
-
-def fingerprint(folder: Path) -> str:
-    """Identify a base model quickly, by SHA-256 over each weight file's header and last bytes."""
-    digest = hashlib.sha256()
-    for file in sorted(set(weight_files(folder).values())):
-        with file.open("rb") as content:
-            digest.update(content.read(SAMPLE_BYTES))
-            content.seek(max(file.stat().st_size - SAMPLE_BYTES, 0))
-            digest.update(content.read(SAMPLE_BYTES))
-    return digest.hexdigest()
 
 
 def side_files(folder: Path) -> list[Path]:

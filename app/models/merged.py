@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from app.engine.fingerprint import fingerprint
 from app.engine.lora import CONFIG_FILE, WEIGHTS_FILE, LoraError
-from app.engine.weights import fingerprint, side_files
+from app.engine.weights import side_files
 from app.errors import StartupError
 from app.observability.progress import step
 from app.scoring.profile import PROFILE_FILE

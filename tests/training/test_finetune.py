@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from app.engine.weights import fingerprint
+from app.engine.fingerprint import fingerprint
 from app.scoring.profile import load_profile
 from tests.support.models import ROOT
 from tests.support.tiny_training import arguments, finetune, losses, make_tiny, read_log

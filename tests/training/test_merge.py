@@ -14,12 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from app.engine.fingerprint import fingerprint, sampled_fingerprint
 from app.engine.lora import PREFIX
-from app.engine.weights import fingerprint, weight_files
+from app.engine.weights import weight_files
 from app.scoring.profile import load_profile
 from tests.support.lora_adapters import SEVEN, make_adapter
 from tests.support.models import ADAPTER, DEFAULT_MODEL, ROOT, SMOLLM2
-from tests.support.tiny_training import finetune, make_builder, make_tiny
+from tests.support.tiny_training import arguments, finetune, make_builder, make_tiny
 from training.__main__ import main
 from training.merging import weights
 from training.merging.check import log_odds, make_impressions
@@ -268,6 +269,21 @@ def test_weights_of_another_training_are_told_apart(
     tensors["model.norm.weight"] += 1
     save_file(tensors, tmp_path / "other" / "model.safetensors", metadata={"format": "pt"})
     assert run(tmp_path / "other", tmp_path / "out", tmp_path / "adapter") == 1
+    assert "same shapes, another fingerprint" in capsys.readouterr().err
+
+
+def test_what_an_earlier_version_trained_still_fits_its_base(
+    tiny: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its run.json and finetune.json hold a fingerprint by the rule of its day."""
+    adapter = tmp_path / "adapter"
+    finetune(tiny, prepared, adapter, max_samples=5)
+    for name in ("run.json", "finetune.json"):
+        edit(adapter / name, base_fingerprint=sampled_fingerprint(tiny))
+    assert run(tiny, tmp_path / "out", adapter, check=False) == 0
+    assert main([*arguments(tiny, prepared, adapter, max_samples=5), "--resume"]) == 0
+    merged_again = tmp_path / "twice"
+    assert run(tmp_path / "out", merged_again, adapter, check=False) == 1
     assert "same shapes, another fingerprint" in capsys.readouterr().err
 
 
