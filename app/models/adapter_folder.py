@@ -5,12 +5,11 @@ import re
 import shutil
 from pathlib import Path
 
-from app.engine.lora import LoraError, check_finite, check_fit, read_lora
+from app.engine.lora import VOCABULARY, LoraError, check_finite, check_fit, read_lora
 from app.errors import AdapterRejected, Conflict, InvalidValue
 from app.settings import Settings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-VOCABULARY = re.compile(r"(^|\.)(lm_head|embed_tokens)\.")
 
 
 def check_name(name: str, param: str = "name") -> None:
