@@ -13,7 +13,7 @@ from app.settings import Limits
 COMPLETION_TOKENS = 16
 """OpenAI's default for a completion's `max_tokens`. A chat has none."""
 
-ANSWER_TOKENS = 256
+ANSWER_TOKENS = 64
 """The most tokens that an answer counts for. Most answers end long before their `max_tokens`, and a
 long one takes only one token of each engine step."""
 

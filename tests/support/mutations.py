@@ -1,4 +1,4 @@
-"""Requests for OpenAI's routes that are valid but for a few mutations, the same for the same seed."""
+"""Requests for OpenAI's routes, valid but for a few mutations, and the same for the same number."""
 
 import random
 from typing import Any
@@ -76,9 +76,9 @@ COMPLETION: Json = {"prompt": ["The news", "Today"], "logprobs": 1, "suffix": "x
 REQUIRED = {"messages", "prompt"}
 
 
-def mutated(number: int, seed: int = 1) -> tuple[str, Json]:
+def mutated(number: int) -> tuple[str, Json]:
     """The path and body of one request: a few valid fields, up to three of them mutated."""
-    chance = random.Random(f"{seed} {number}")
+    chance = random.Random(f"1 {number}")
     path = chance.choice(("/v1/chat/completions", "/v1/completions"))
     own = CHAT if path.endswith("chat/completions") else COMPLETION
     fields = {**SHARED, **own}
@@ -98,5 +98,7 @@ def mutate(value: Any, chance: random.Random) -> Any:
     if isinstance(value, list) and value and chance.random() < 0.7:
         place = chance.randrange(len(value))
         return [*value[:place], mutate(value[place], chance), *value[place + 1 :]]
-    other = chance.choice([*TEXTS, *NUMBERS, None, True, False, [], {}, [[]], [None], {"a": []}])
+    other: Any = chance.choice(
+        [*TEXTS, *NUMBERS, None, True, False, [], {}, [[]], [None], {"a": []}]
+    )
     return chance.choice([other, [other], {"type": other}, {"a": other}, [value, value]])

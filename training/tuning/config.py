@@ -32,7 +32,7 @@ LORA_TARGET = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class FinetuneConfig:
     """Every option of `finetune`, with its default."""
 
@@ -50,6 +50,8 @@ class FinetuneConfig:
     # The share of impressions learned without categories, for clients that know few of them.
     category_dropout: Share = 0.0
     cutoff_len: PositiveInt = 1024  # tokens of a prompt with its answer
+    # A candidate whose title is too long for that: its title is cut, or it is not trained on.
+    long_titles: Literal["cut", "skip"] = "cut"
 
     # The data.
     max_samples: PositiveInt | None = None  # candidates to train on
