@@ -1,0 +1,86 @@
+"""Can a request break the service, or stay in its memory? `make fuzz`
+
+Sends thousands of requests that were made from valid ones by putting wrong things into them (see
+mutations.py), to all routes of the default service on the real engine. It fails, with a line for
+each request at fault, if
+
+- an answer is a 5xx that is no outage (503 overloaded and 504 deadline_exceeded are), breaks off,
+  or is not what it says it is;
+- the service answers differently after it than before, or has lost its engine;
+- the resident memory of its processes has grown by more than 20 MB since the warm-up.
+
+A request is repeated by its number: `python -m tests.fuzz --only 123 --seed 1`. `--url` takes a
+service that is already running; its memory is then not looked at.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import psutil
+
+from tests.fuzz.judge import run
+from tests.fuzz.templates import READER, STORY
+from tests.support.servers import start_service, stopped_at_end
+
+WARM_UP = 600
+MAX_GROWTH = 20_000_000
+
+
+def resident(pid: int) -> int:
+    """Bytes of the process and those below it."""
+    process = psutil.Process(pid)
+    family = [process, *process.children(recursive=True)]
+    return sum(one.memory_info().rss for one in family)
+
+
+async def probability(client: httpx.AsyncClient) -> float:
+    answer = await client.post("/predict", json={**READER, "target": STORY})
+    return float(answer.raise_for_status().json()["probability"])
+
+
+async def fuzz(url: str, options: argparse.Namespace, pid: int | None) -> bool:
+    """Returns whether nothing was at fault."""
+    end = options.requests
+    numbers = range(end) if options.only is None else [options.only]
+    start = grown = 0
+    statuses: Counter[int] = Counter()
+    faults = 0
+    async with httpx.AsyncClient(base_url=url, timeout=None) as client:
+        before = await probability(client)
+        if pid is not None:
+            statuses, faults = await run(client, options.seed, range(end, end + WARM_UP))
+            start = resident(pid)
+        more_statuses, more_faults = await run(client, options.seed, numbers)
+        if pid is not None:
+            grown = resident(pid) - start
+        change = abs(await probability(client) - before)
+    statuses, faults = statuses + more_statuses, faults + more_faults
+    print(f"answers by status: {dict(sorted(statuses.items()))}; {faults} at fault")
+    print(f"resident memory: {grown / 1e6:+.1f} MB; /predict changed by {change:.1e}")
+    return not faults and grown <= MAX_GROWTH and change < 1e-4
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz the service.")
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", type=int, help="number of the one request to send")
+    parser.add_argument("--url", help="of a running service; default: start one")
+    options = parser.parse_args()
+    if options.url:
+        return 0 if asyncio.run(fuzz(options.url, options, None)) else 1
+    with (
+        TemporaryDirectory(prefix="frontpage-fuzz-") as folder,
+        stopped_at_end(start_service(Path(folder) / "log")) as service,
+    ):
+        service.wait_until_ready()
+        return 0 if asyncio.run(fuzz(service.url, options, service.process.pid)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
