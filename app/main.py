@@ -17,6 +17,7 @@ from app.http.middleware.body_limit import BodyLimit
 from app.http.middleware.context import RequestContext
 from app.http.middleware.deadline import Deadline
 from app.http.middleware.disconnect import CancelOnDisconnect
+from app.http.middleware.head import HeadAsGet
 from app.http.middleware.tracing import Tracing
 from app.http.routes import (
     adapters,
@@ -64,6 +65,7 @@ def create_app(
     for routes in ROUTES:
         app.include_router(routes.router)
     # The middleware added last is the outermost.
+    app.add_middleware(HeadAsGet)
     app.add_middleware(CancelOnDisconnect)
     app.add_middleware(Deadline, default_ms=settings.limits.timeout_ms)
     app.add_middleware(Admit, admission=service.admission)

@@ -10,6 +10,7 @@ from app.models.registry import Choice, ModelRegistry, ServedModel
 from app.observability import metrics
 from app.observability.tracing import note, span
 from app.scoring.calibration import Prediction, predict
+from app.scoring.encoder import Tokens
 from app.scoring.prompt import Prompt, PromptTooLong
 from app.scoring.wording import Reader, Story
 
@@ -25,7 +26,8 @@ class Predictions:
     """One model's predictions for a request.
 
     alias: the alias that the request named, if any. items: one per target, in the request's order.
-    prompt_tokens, cached_tokens: sums over all targets.
+    Targets with the same prompt share one prediction. prompt_tokens, cached_tokens: sums over all
+    targets; those of a prompt's repetitions count as cached.
     """
 
     model: str
@@ -59,14 +61,14 @@ class Recommender:
         with self.models.at_work(model):
             with span("prompt", model=model.name):
                 if sum(len(targets) for _, targets in pairs) < MAX_INLINE_TARGETS:
-                    prompts = self._prompts(model, pairs)
+                    asked, places = self._prompts(model, pairs)
                 else:
-                    prompts = await asyncio.to_thread(self._prompts, model, pairs)
-            at_work = self.admission.work(cost(prompts))
-            with at_work, span("engine", model=model.name, candidates=len(prompts)):
-                scores = await self.engine.score(prompts, model.labels, model.adapter, request_id)
+                    asked, places = await asyncio.to_thread(self._prompts, model, pairs)
+            at_work = self.admission.work(cost(asked))
+            with at_work, span("engine", model=model.name, candidates=len(places)):
+                scores = await self.engine.score(asked, model.labels, model.adapter, request_id)
         with span("answer", model=model.name) as answering:
-            predictions = calibrate(choice, prompts, scores)
+            predictions = calibrate(choice, asked, scores, places)
             note(
                 answering,
                 prompt_tokens=predictions.prompt_tokens,
@@ -76,7 +78,8 @@ class Recommender:
         metrics.QUEUE.labels(model.name).observe(max(score.queue_s for score in scores))
         return predictions
 
-    def _prompts(self, model: ServedModel, pairs: Sequence[Pair]) -> list[Prompt]:
+    def _prompts(self, model: ServedModel, pairs: Sequence[Pair]) -> tuple[list[Prompt], list[int]]:
+        """The different prompts, and for each target its prompt's index among them."""
         limit = self.engine.max_prompt_tokens
         prompts: list[Prompt] = []
         for number, (reader, targets) in enumerate(pairs):
@@ -84,7 +87,24 @@ class Recommender:
                 prompts += model.prompts.build(reader, targets, limit)
             except PromptTooLong as error:
                 raise StoryTooLong(str(error), number, error.index) from None
-        return prompts
+        return distinct(prompts)
+
+
+def distinct(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[int]]:
+    """The different prompts, and for each of `prompts` its index among them.
+
+    The engine rounds differently with and without its cache, so a prompt that is scored twice can
+    get two probabilities.
+    """
+    found: dict[tuple[Tokens, Tokens], int] = {}
+    asked: list[Prompt] = []
+    places: list[int] = []
+    for prompt in prompts:
+        place = found.setdefault((prompt.prefix, prompt.tail), len(asked))
+        if place == len(asked):
+            asked.append(prompt)
+        places.append(place)
+    return asked, places
 
 
 def cost(prompts: Sequence[Prompt]) -> int:
@@ -94,18 +114,22 @@ def cost(prompts: Sequence[Prompt]) -> int:
 
 
 def calibrate(
-    choice: Choice, prompts: Sequence[Prompt], scores: Sequence[LabelScore]
+    choice: Choice, asked: Sequence[Prompt], scores: Sequence[LabelScore], places: Sequence[int]
 ) -> Predictions:
+    """asked, scores: one of each per different prompt. places: each target's index among them."""
     profile = choice.model.prompts.profile
+    answers = [
+        predict(score.log_yes, score.log_no, profile, prompt.history_used)
+        for prompt, score in zip(asked, scores, strict=True)
+    ]
+    prompt_tokens = sum(scores[place].prompt_tokens for place in places)
+    computed = sum(score.prompt_tokens - score.cached_tokens for score in scores)
     return Predictions(
         choice.model.name,
         choice.alias,
-        [
-            predict(score.log_yes, score.log_no, profile, prompt.history_used)
-            for prompt, score in zip(prompts, scores, strict=True)
-        ],
-        sum(score.prompt_tokens for score in scores),
-        sum(score.cached_tokens for score in scores),
+        [answers[place] for place in places],
+        prompt_tokens,
+        prompt_tokens - computed,
     )
 
 

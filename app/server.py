@@ -9,6 +9,7 @@ from types import FrameType
 import uvicorn
 
 from app.errors import EngineUnavailable
+from app.http.connection import Connection
 from app.observability import metrics
 from app.service import Service
 
@@ -24,6 +25,8 @@ class Server(uvicorn.Server):
     in progress have `drain_s` seconds to finish. A second signal stops the service at once."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        config.http = Connection
+        config.timeout_keep_alive = service.settings.keep_alive_s
         config.timeout_graceful_shutdown = 1  # it only starts after our own drain
         super().__init__(config)
         self.engine = service.engine

@@ -100,6 +100,13 @@ class Settings(BaseSettings):
         30.0, ge=0, description="How many seconds in-flight requests have to finish after SIGTERM."
     )
 
+    keep_alive_s: int = Field(
+        75,
+        gt=0,
+        description="How many seconds an idle connection stays open. A proxy in front must close"
+        " its idle connections earlier, or it may send a request into one that is just closing.",
+    )
+
     model: Path = Field(
         Path("models/news-smollm2"),
         description="Folder of the base model or of a merged model.",

@@ -13,6 +13,10 @@ from app.service import Service
 ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorResponse, "description": "There is no such model."},
     413: {"model": ErrorResponse, "description": "The body is too large."},
+    415: {
+        "model": ErrorResponse,
+        "description": "The body is compressed, or its Content-Type is not JSON's.",
+    },
     422: {"model": ErrorResponse, "description": "A field is invalid; `param` names it."},
     503: {
         "model": ErrorResponse,

@@ -28,6 +28,12 @@ class BodyTooLarge(ClientError):
     code = "body_too_large"
 
 
+class UnsupportedMediaType(ClientError):
+    """The body is compressed, or its Content-Type is not JSON's."""
+
+    code = "unsupported_media_type"
+
+
 class Unauthenticated(ClientError):
     code = "invalid_api_key"
 
@@ -67,6 +73,7 @@ ANSWERS: dict[type[ServiceError], Answer] = {
     ModelNotFound: Answer(404, INVALID),
     Conflict: Answer(409, INVALID),
     BodyTooLarge: Answer(413, INVALID),
+    UnsupportedMediaType: Answer(415, INVALID),
     InvalidValue: Answer(422, INVALID),
     AdapterRejected: Answer(422, INVALID),
     RateLimited: Answer(429, "rate_limit_error"),
@@ -119,13 +126,17 @@ def install(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        found = from_validation(error.errors(), malformed(request))
-        return respond(found, request.state.request_id)
+        problems = error.errors()
+        unread = isinstance(error.body, bytes) or problems[0]["type"] == "json_invalid"
+        refusal: ClientError | None = unsupported(request) if unread else None
+        refusal = refusal or from_validation(problems, malformed(request))
+        return respond(refusal, request.state.request_id)
 
     async def http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        if error.status_code == 400:  # FastAPI raises it for a body that is not even text
-            return respond(malformed(request)(str(error.detail)), request.state.request_id)
+        if error.status_code == 400:  # FastAPI raises it for a body that it can't parse
+            why = unsupported(request) or malformed(request)(unparsable(error))
+            return respond(why, request.state.request_id)
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
         body = error_body(str(error.detail), INVALID, request.state.request_id, None, code)
         return JSONResponse(body, status_code=error.status_code, headers=error.headers)
@@ -133,6 +144,35 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, service_error)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
+
+
+def unsupported(request: Request) -> UnsupportedMediaType | None:
+    """Why a body that could not be read as JSON was not, as far as the request's headers tell."""
+    coding = request.headers.get("content-encoding", "").strip().lower()
+    if coding not in ("", "identity"):
+        message = (
+            f"the body is compressed ({coding[:50]}), which is not supported; send it as it is"
+        )
+        return UnsupportedMediaType(message, "content-encoding")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind.startswith("application/") and kind.endswith(("/json", "+json")):
+        return None
+    found = f"not {kind[:50]}" if kind else "which is missing"
+    message = f"the body must be JSON with the header Content-Type: application/json, {found}"
+    return UnsupportedMediaType(message, "content-type")
+
+
+def unparsable(error: HTTPException) -> str:
+    """Why FastAPI could not parse a body, in a client's words."""
+    match error.__cause__:
+        case UnicodeDecodeError() as cause:
+            return f"the body is not UTF-8: the byte at position {cause.start} fits no character"
+        case RecursionError():
+            return "the body is nested too deeply"
+        case ValueError():
+            return "the body holds a number with too many digits"
+        case _:
+            return str(error.detail)
 
 
 def malformed(request: Request) -> type[ClientError]:

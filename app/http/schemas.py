@@ -3,9 +3,18 @@
 Chat and completions use vLLM's types. Those of /experiments are in app/feedback/experiments.py.
 """
 
+import unicodedata
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+)
+from pydantic_core import PydanticCustomError
 
 from app.models.desired import AliasWeights
 from app.settings import MAX_CANDIDATES, MAX_PAIRS, MAX_STORIES, MAX_TITLE_CHARS
@@ -28,11 +37,27 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def is_visible(char: str) -> bool:
+    return unicodedata.category(char) not in ("Cc", "Cf", "Zl", "Zp", "Zs")
+
+
+def check_visible(title: str) -> str:
+    """Raises PydanticCustomError for a title of nothing but white space and invisible marks."""
+    if not any(map(is_visible, title)):
+        raise PydanticCustomError("blank", "must hold more than white space")
+    return title
+
+
 class Story(Wire):
-    """A news story. A plain string is read as its title."""
+    """A news story. A plain string is read as its title. Line breaks and other control characters
+    in a title or a category are read as spaces."""
 
     id: str | None = Field(None, max_length=200)
-    title: str = Field(min_length=1, max_length=MAX_TITLE_CHARS)
+    title: Annotated[str, AfterValidator(check_visible)] = Field(
+        min_length=1,
+        max_length=MAX_TITLE_CHARS,
+        description="It must hold more than white space.",
+    )
     category: str | None = Field(None, max_length=200)
 
 
@@ -125,7 +150,10 @@ class Usage(BaseModel):
     prompt_tokens: int = Field(
         description="Tokens of all prompts; tokens that prompts share are counted each time."
     )
-    cached_tokens: int = Field(description="How many of these came from the prefix cache.")
+    cached_tokens: int = Field(
+        description="How many of these were not computed: they came from the prefix cache, or the"
+        " request repeats a story."
+    )
 
 
 class Envelope(BaseModel):

@@ -5,7 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
-from app.engine.lora import LoraError, check_fit, read_lora
+from app.engine.lora import LoraError, check_finite, check_fit, read_lora
 from app.errors import AdapterRejected, Conflict, InvalidValue
 from app.settings import Settings
 
@@ -36,7 +36,7 @@ def find_below(root: Path | None, path: str) -> Path:
 
 
 def check_adapter(folder: Path, settings: Settings, max_rank: int | None = None) -> int:
-    """Check an adapter's files, rank, base and tensor names; returns its rank.
+    """Check an adapter's files, rank, base, tensor names and numbers; returns its rank.
 
     Raises AdapterRejected.
     """
@@ -48,6 +48,7 @@ def check_adapter(folder: Path, settings: Settings, max_rank: int | None = None)
         for weight in adapter.pairs:
             if VOCABULARY.search(weight):
                 raise LoraError(f"{folder} adapts the vocabulary ({weight}): merge it instead")
+        check_finite(adapter)
         config = json.loads((settings.model / "config.json").read_text(encoding="utf-8"))
         if "quantization_config" not in config:  # a quantized base's tensors have other names
             check_fit(adapter, settings.model)

@@ -35,7 +35,7 @@ STORIES = Counter("frontpage_stories_scored_total", "Stories scored.", ["model"]
 PROMPT_TOKENS = Counter("frontpage_prompt_tokens_total", "Prompt tokens scored.", ["model"])
 CACHED_TOKENS = Counter(
     "frontpage_cached_tokens_total",
-    "Prompt tokens scored that came from the prefix cache.",
+    "Prompt tokens scored that came from the prefix cache or from an equal story of the request.",
     ["model"],
 )
 LABEL_MASS = Histogram(

@@ -8,6 +8,8 @@ from app.scoring.profile import Layout, Profile, Section
 
 CHAT_HEAD = re.compile(r"<\|im_start\|>system\n(.*)<\|im_end\|>\n<\|im_start\|>user\n(.*)", re.S)
 CHAT_TAIL = re.compile(r"(.*)<\|im_end\|>\n<\|im_start\|>assistant\n", re.S)
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+"""Control characters and line breaks, all that Unicode has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,12 @@ class Piece:
     is_data: bool
 
 
+def one_line(text: str) -> str:
+    """The text with a space in place of its control characters, so that a title can't write lines
+    of the prompt."""
+    return CONTROL.sub(" ", text)
+
+
 def item_pieces(item: str, story: Story) -> list[Piece]:
     """Split an item such as `"{title}"` into pieces for a story. The first piece is template text,
     the same for all stories."""
@@ -42,9 +50,9 @@ def item_pieces(item: str, story: Story) -> list[Piece]:
     for text in re.split(r"(\{title\}|\{category\})", item):
         match text:
             case "{title}":
-                pieces.append(Piece(story.title, True))
+                pieces.append(Piece(one_line(story.title), True))
             case "{category}":
-                pieces.append(Piece(story.category or "", True))
+                pieces.append(Piece(one_line(story.category or ""), True))
             case _:
                 pieces.append(Piece(text, False))
     return pieces

@@ -8,7 +8,6 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app.http.errors import ForeignHost
 from app.http.middleware.context import ID_HEADER
-from app.http.middleware.deadline import TIMEOUT_HEADER
 from app.settings import Settings
 
 logger = logging.getLogger("frontpage")
@@ -45,16 +44,15 @@ def listening_host(settings: Settings) -> str:
 def allow_origins(app: FastAPI, origins: tuple[str, ...]) -> None:
     """Let pages of these origins call the service with their own key; without origins, none can.
 
-    This middleware must be added last, as the outermost: a browser's preflight has no key.
+    They may send any header: clients have their own (OpenAI's JavaScript SDK a dozen, such as
+    `x-stainless-os`), and none gives a page rights that its key does not have. This middleware must
+    be added last, as the outermost: a browser's preflight has no key.
     """
     if origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=origins,
-            allow_methods=("GET", "POST", "PUT", "DELETE"),
-            allow_headers=(
-                *("authorization", "content-type", "traceparent", "tracestate"),
-                *(ID_HEADER, TIMEOUT_HEADER),
-            ),
+            allow_methods=("GET", "HEAD", "POST", "PUT", "DELETE"),
+            allow_headers=("*",),
             expose_headers=("retry-after", ID_HEADER),
         )

@@ -162,6 +162,21 @@ def test_two_hundred_stories_do_not_tie(http: httpx.Client) -> None:
     assert len({result["probability"] for result in results}) >= 198
 
 
+def test_equal_stories_keep_their_order(http: httpx.Client) -> None:
+    """Also where the first is computed before the cache holds the reader: new ones each time."""
+    for turn in range(8):
+        reader = {"history": [f"Harbour festival opens for the {turn + 20}th time", "Tesla"]}
+        candidates = [*titles(6), *titles(9), *titles(3)]
+        results = http.post("/rank", json={**reader, "candidates": candidates}).json()["results"]
+        for title in titles(9):
+            equal = [one for one in results if candidates[one["index"]] == title]
+            assert len({one["probability"] for one in equal}) == 1
+            assert [one["index"] for one in equal] == sorted(one["index"] for one in equal)
+        pairs = [{**reader, "target": one} for one in (title, titles(1)[0], title)]
+        first, _, third = http.post("/predict/batch", json={"pairs": pairs}).json()["results"]
+        assert first == third
+
+
 def test_batch_equals_predict(http: httpx.Client) -> None:
     pairs = [{**READER, "target": one} for one in titles(5)] + [{"target": "Microsoft"}]
     together = http.post("/predict/batch", json={"pairs": pairs}).json()["results"]

@@ -31,7 +31,7 @@ MAY_IMPORT = {
         *("scoring", "service", "settings"),
     },
     "security": {"errors", "http", "observability", "settings"},
-    "server": {"errors", "observability", "service"},
+    "server": {"errors", "http", "observability", "service"},
 }
 """Package or module of app/ → what else of app/ it may import. The programs, which put the parts
 together, may import all: __main__, main, ray."""

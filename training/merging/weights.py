@@ -9,7 +9,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from app.engine.lora import INDEX_FILE, WEIGHTS_FILE, LoraAdapter, weight_files
+from app.engine.lora import WEIGHTS_FILE, LoraAdapter
+from app.engine.weights import INDEX_FILE, weight_files
+from training.errors import TrainingError
 
 SHARD_BYTES = 4 * 1024**3
 """The size of a shard at most, unless a single tensor is larger."""
@@ -56,22 +58,30 @@ def plan_shards(files: Mapping[str, Path]) -> list[dict[str, int]]:
 def merged_tensors(
     files: Mapping[str, Path], names: Mapping[str, int], adapters: Sequence[LoraAdapter]
 ) -> Iterator[tuple[str, Tensor]]:
-    """The named tensors in the base's precision, each computed in float32 and rounded once."""
+    """The named tensors in the base's precision, each computed in float32 and rounded once.
+
+    Raises TrainingError for a sum that is not finite.
+    """
     for name in names:
         with safe_open(files[name], "pt") as tensors:
             tensor = tensors.get_tensor(name)
         changes = [change(adapter, name) for adapter in adapters if name in adapter.pairs]
         if changes:
             tensor = (tensor.float() + sum(changes) / len(adapters)).to(tensor.dtype)
+            if not tensor.isfinite().all():
+                raise TrainingError(
+                    f"{name} holds a NaN or an infinity after merging: the base has one, or the sum"
+                    f" is beyond {tensor.dtype}"
+                )
         yield name, tensor.contiguous()
 
 
 def change(adapter: LoraAdapter, weight: str) -> Tensor:
     """What an adapter adds to a weight of the base, [out, in], in float32."""
-    stem = "base_model.model." + weight.removesuffix(".weight")
+    pair = adapter.pairs[weight]
     with safe_open(adapter.folder / WEIGHTS_FILE, "pt") as tensors:
-        a = tensors.get_tensor(f"{stem}.lora_A.weight").float()
-        b = tensors.get_tensor(f"{stem}.lora_B.weight").float()
+        a = tensors.get_tensor(pair.a).float()
+        b = tensors.get_tensor(pair.b).float()
     product: Tensor = (b @ a) * scale(adapter, weight, a.shape[0])
     return product.T if adapter.config.get("fan_in_fan_out") else product
 

@@ -9,6 +9,7 @@ import torch
 
 from app.scoring.prompt import PromptBuilder
 from training.data.prepared import Impression
+from training.errors import TrainingError
 from training.metrics import Floats
 from training.packed.objective import Task, accept_packed_rows
 from training.packed.rows import Group, build_prompts, collate, group_prompts
@@ -31,7 +32,8 @@ def score(
 
     limit: the longest prompt in tokens; by default what the model takes. batch_tokens: of a forward
     pass. Several processes (torch.distributed) share the work; each must call, and each gets all
-    scores. Raises TrainingError for a story that does not fit into `limit`.
+    scores. Raises TrainingError for a story that does not fit into `limit`, and for scores that are
+    not finite.
     """
     inner = plain(model)
     accept_packed_rows(inner)
@@ -54,7 +56,19 @@ def score(
         places = [(number, branch.place) for number, group in batch for branch in group.branches]
         for (number, place), yes, no in zip(places, log_yes, log_no, strict=True):
             scores[number][0][place], scores[number][1][place] = yes, no
+    for impression, found in zip(impressions, scores, strict=True):
+        check_finite(impression, *found)
     return scores
+
+
+def check_finite(impression: Impression, *found: Floats) -> None:
+    """Raise TrainingError if one of the numbers found for an impression is not finite."""
+    if not all(np.isfinite(numbers).all() for numbers in found):
+        raise TrainingError(
+            f"impression {impression.id} got a score that is not a number: the weights may be"
+            " damaged, too large for their dtype, or of a training that has diverged (then use an"
+            " earlier checkpoint or a lower learning_rate)"
+        )
 
 
 def by_length(

@@ -1,12 +1,19 @@
 """The methods lora, qlora, full, p_tuning and adapter: a trainable model, its files, and back."""
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
+from peft import (
+    LoraConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    get_peft_model,
+    set_peft_model_state_dict,
+)
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
@@ -165,6 +172,13 @@ def is_trained(module: torch.nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in module.parameters(recurse=False))
 
 
+def check_finite(state: dict[str, Tensor]) -> None:
+    """Raise TrainingError for tensors of which one holds a NaN or an infinity."""
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise TrainingError(f"training has diverged: {name} holds a NaN or an infinity")
+
+
 def save_trainable(state: dict[str, Tensor], folder: Path) -> None:
     """Write what is trained, in its own precision, to resume from."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
@@ -242,10 +256,30 @@ def load_trained(
     config = json.loads((folder / lora.CONFIG_FILE).read_text(encoding="utf-8"))
     if config.get("peft_type") == "LORA" and not config.get("use_dora"):
         lora.check_fit(lora.LoraAdapter(folder, config), base)
+        lora.check_finite(lora.LoraAdapter(folder, config))
     try:
-        return PeftModel.from_pretrained(load_base(base, dtype, device=device), folder)
+        with warnings.catch_warnings():
+            if config.get("peft_type") == "LORA":  # whatever PEFT misses, load_unprefixed loads
+                warnings.filterwarnings("ignore", "Found missing adapter keys")
+            model = PeftModel.from_pretrained(load_base(base, dtype, device=device), folder)
+        load_unprefixed(model, folder, "default")
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"{folder} does not fit {base}: {first_line(error)}") from error
+    return model
+
+
+def load_unprefixed(model: PeftModel, folder: Path, name: str) -> None:
+    """Load those tensors of a LoRA adapter that PEFT has left out, because their names lack its
+    prefix. name: the adapter's in the model. Raises TrainingError for tensors of other modules."""
+    file = folder / lora.WEIGHTS_FILE
+    if model.peft_config[name].peft_type != "LORA" or not file.is_file():
+        return
+    tensors = load_file(file)
+    if any(not key.startswith(lora.PREFIX) for key in tensors):
+        usual = {lora.PREFIX + key.removeprefix(lora.PREFIX): t for key, t in tensors.items()}
+        unknown = set_peft_model_state_dict(model, usual, name).unexpected_keys
+        if unknown:
+            raise TrainingError(f"{folder} does not fit: its configuration leaves out {unknown[0]}")
 
 
 def best_device() -> str:

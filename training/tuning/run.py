@@ -12,7 +12,7 @@ import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
-from app.engine.lora import fingerprint
+from app.engine.fingerprint import fingerprint
 from app.scoring.encoder import Encoder
 from app.scoring.profile import PROFILE_FILE
 from app.scoring.prompt import PromptBuilder
@@ -50,7 +50,7 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, resum
         trainer = make_trainer(config, base, prepared, output)
         origin = Origin(base.name, fingerprint(base), prepared.data_hash)
         start = describe_start(config, origin)
-        checkpoint = open_output(output, start, resume)
+        checkpoint = open_output(output, start, base, resume)
         if trainer.is_world_process_zero():
             begin(output, start, checkpoint)
             print(f"resuming from {checkpoint}" if checkpoint else "starting a new run", flush=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from app.engine.fingerprint import is_fingerprint_of
 from app.files import first_line
 from training.errors import TrainingError
 from training.folders import write_whole
@@ -47,7 +48,7 @@ def describe_start(config: FinetuneConfig, origin: Origin) -> dict[str, Any]:
     return options | asdict(origin)
 
 
-def open_output(output: Path, started: Mapping[str, Any], resume: bool) -> Path | None:
+def open_output(output: Path, started: Mapping[str, Any], base: Path, resume: bool) -> Path | None:
     """The checkpoint to continue from; None for a new run.
 
     Raises TrainingError if a resumed run was started with other options, data or base.
@@ -56,7 +57,10 @@ def open_output(output: Path, started: Mapping[str, Any], resume: bool) -> Path 
         return None
     before = json.loads((output / START_FILE).read_text(encoding="utf-8"))
     for name in sorted(before.keys() | started.keys()):
-        if before.get(name) != started.get(name):
+        is_same = before.get(name) == started.get(name)
+        if name == "base_fingerprint" and not is_same:  # one of an earlier version, perhaps
+            is_same = is_fingerprint_of(base, str(before.get(name)))
+        if not is_same:
             raise TrainingError(
                 f"{output} was started with {name} {before.get(name)}, not {started.get(name)}:"
                 " resume with the same options, or start over without --resume"

@@ -20,7 +20,7 @@ router = APIRouter(
     tags=["OpenAI"],
     responses={
         400: {"model": ErrorResponse, "description": "A field is invalid; `param` names it."},
-        **{status: ERRORS[status] for status in (404, 413, 503, 504)},
+        **{status: ERRORS[status] for status in (404, 413, 415, 503, 504)},
     },
 )
 CHAT = {

@@ -36,19 +36,19 @@ router = APIRouter(include_in_schema=False)
 files = PageFiles(directory=FOLDER)
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
 async def start(request: Request) -> Response:
     return await files.get_response(START_PAGE, request.scope)
 
 
-@router.api_route("/page/work.js", methods=["GET", "HEAD"])
+@router.get("/page/work.js")
 async def work_paths() -> Response:
     """A script with the routes that the page's live figures count, from the table of paths."""
     script = f"export const WORK = new Set({json.dumps(WORK_PATHS)});\n"
     return Response(script, media_type="text/javascript", headers=HEADERS)
 
 
-@router.api_route("/page/{name}", methods=["GET", "HEAD"])
+@router.get("/page/{name}")
 async def file(name: str, request: Request) -> Response:
     """A file of the page. The start page is served at `/` only, as its links are relative to it."""
     if name == START_PAGE:

@@ -1,18 +1,25 @@
 """The whole HTTP service on the fake engine."""
 
 import asyncio
+import gzip
 import time
+import zlib
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.routing import Route
 
+from app.engine.base import LabelScore
 from app.engine.fake import FakeEngine
+from app.http.routes import openai
 from app.main import create_app
+from app.scoring.prompt import Prompt
 from app.settings import Limits, Settings
 from tests.support.models import SMOLLM2
-from tests.support.servers import serving
+from tests.support.servers import serving, started
 
 Json = dict[str, Any]
 
@@ -65,6 +72,48 @@ async def test_rank_orders_and_agrees_with_predict(client: httpx.AsyncClient, re
         assert alone.json()["probability"] == result["probability"]
 
 
+class Forgetful(FakeEngine):
+    """Scores each prompt anew, a little lower each time, as an engine does whose cache fills."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scored: list[Prompt] = []
+
+    def _score(self, prompt: Prompt, adapter: str | None) -> LabelScore:
+        self.scored.append(prompt)
+        score = super()._score(prompt, adapter)
+        return replace(score, log_yes=score.log_yes - 1e-6 * len(self.scored), cached_tokens=7)
+
+
+async def test_equal_stories_are_one_prediction_and_keep_their_order(
+    settings: Settings, reader: Json
+) -> None:
+    engine = Forgetful()
+    titles = ["Tesla", "Rain\nat sea", "Tesla", "Tesla ", "Rain at sea", "Tesla"]
+    candidates = [{"id": f"{n}", "title": title} for n, title in enumerate(titles)]
+    async with started(create_app(settings, engine)) as client:
+        engine.scored.clear()
+        body = (await client.post("/rank", json={**reader, "candidates": candidates})).json()
+        assert len(engine.scored) == 3
+        found = {one["index"]: one["probability"] for one in body["results"]}
+        assert found[0] == found[2] == found[5]
+        assert found[1] == found[4]
+        order = [one["index"] for one in body["results"]]
+        assert [index for index in order if index in (0, 2, 5)] == [0, 2, 5]
+        sizes = [len(prompt.tokens) for prompt in engine.scored]  # Tesla, Rain, "Tesla "
+        assert body["usage"]["prompt_tokens"] == 3 * sizes[0] + 2 * sizes[1] + sizes[2]
+        assert body["usage"]["cached_tokens"] == 2 * sizes[0] + sizes[1] + 3 * 7
+
+        pairs = [{**reader, "target": "a"}, {"target": "a"}, {**reader, "target": "a"}] * 2
+        engine.scored.clear()
+        body = (await client.post("/predict/batch", json={"pairs": pairs})).json()
+        assert len(engine.scored) == 2
+        first, second, *rest = [one["probability"] for one in body["results"]]
+        assert first != second
+        assert rest == [first, first, second, first]
+        assert [one["history_used"] for one in body["results"]] == [2, 0, 2] * 2
+
+
 async def test_rank_top_k_cuts(client: httpx.AsyncClient, reader: Json) -> None:
     request = {**reader, "candidates": ["a", "b", "c"], "top_k": 2}
     results = (await client.post("/rank", json=request)).json()["results"]
@@ -90,6 +139,9 @@ async def test_little_label_mass_is_unknown(client: httpx.AsyncClient, engine: F
     [
         ("/predict", {}, 422, "target"),
         ("/predict", {"target": ""}, 422, "target.title"),
+        ("/predict", {"target": " "}, 422, "target.title"),
+        ("/predict", {"target": {"title": "\u3000\n\x00\u200b\u2028"}}, 422, "target.title"),
+        ("/predict", {"target": "t", "liked": ["a", "\t"]}, 422, "liked.1.title"),
         ("/predict", {"target": "t", "histroy": []}, 422, "histroy"),
         ("/predict", {"target": "t", "history": ["a", 3]}, 422, "history.1"),
         ("/predict", {"target": {"title": "t", "cat": "x"}}, 422, "target.cat"),
@@ -100,7 +152,9 @@ async def test_little_label_mass_is_unknown(client: httpx.AsyncClient, engine: F
         ("/rank", {"candidates": ["t"] * 1001}, 422, "candidates"),
         ("/rank", {"candidates": ["t"], "top_k": 0}, 422, "top_k"),
         ("/rank", {"candidates": ["t", "word " * 1990]}, 422, "candidates.1"),
+        ("/rank", {"candidates": ["t", "\r\n"]}, 422, "candidates.1.title"),
         ("/predict/batch", {"pairs": []}, 422, "pairs"),
+        ("/predict/batch", {"pairs": [{"target": "\ufeff "}]}, 422, "pairs.0.target.title"),
         ("/predict/batch", {"pairs": [{"target": "word " * 1990}]}, 422, "pairs.0.target"),
     ],
 )
@@ -136,9 +190,77 @@ async def test_malformed_bodies_are_422(client: httpx.AsyncClient, body: bytes) 
     assert response.json()["error"]["code"] == "invalid_value"
 
 
+PLAIN = b'{"target": "t", "prompt": "t"}'
+JSON = "application/json"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "says"),
+    [
+        (gzip.compress(PLAIN), {"content-type": JSON, "content-encoding": "gzip"}, 415, "(gzip)"),
+        (zlib.compress(PLAIN), {"content-type": JSON, "content-encoding": "Deflate"}, 415, "as it"),
+        (b"1", {"content-encoding": "br"}, 415, "compressed (br)"),
+        (PLAIN, {}, 415, "Content-Type: application/json, which is missing"),
+        (PLAIN, {"content-type": "text/plain; charset=utf-8"}, 415, "json, not text/plain"),
+        (PLAIN, {"content-type": "application/x-www-form-urlencoded"}, 415, "x-www-form-urlenc"),
+        (b'{"target": "\xff"}', {"content-type": JSON}, 422, "not UTF-8: the byte at position 12"),
+        (b'{"target": "caf\xe9"}', {"content-type": JSON}, 422, "position 15 "),
+        (b'{"target": ' + b"[" * 100_000, {"content-type": JSON}, 422, "nested too deeply"),
+        (b'{"a":' * 5_000 + b"1" + b"}" * 5_000, {"content-type": JSON}, 422, "nested too deeply"),
+        (b'{"top_k": ' + b"9" * 5_000 + b"}", {"content-type": JSON}, 422, "too many digits"),
+    ],
+)
+async def test_bodies_that_cannot_be_read_say_why(
+    app: FastAPI,
+    client: httpx.AsyncClient,
+    body: bytes,
+    headers: dict[str, str],
+    status: int,
+    says: str,
+) -> None:
+    app.dependency_overrides[openai.openai] = lambda: None  # the fake has no OpenAI API
+    for path in ("/predict", "/rank", "/feedback", "/v1/completions", "/v1/chat/completions"):
+        answer = await client.post(path, content=body, headers=headers)
+        expected = 400 if status == 422 and path.startswith("/v1/") else status
+        assert (answer.status_code, path) == (expected, path)
+        assert says in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content-type": JSON, "content-encoding": "identity"},
+        {"content-type": "application/vnd.news+json; charset=utf-8"},
+        {"content-type": "Application/JSON"},
+    ],
+)
+async def test_what_is_json_is_read(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    answer = await client.post("/predict", content=b'{"target": "t"}', headers=headers)
+    assert answer.status_code == 200
+    answer = await client.post("/predict", content=b'{"target": ""}', headers=headers)
+    assert answer.json()["error"]["param"] == "target.title"
+    answer = await client.post("/predict", headers=headers)
+    assert answer.json()["error"]["message"] == "body: Field required"
+
+
+async def test_titles_on_several_lines_and_categories_are_one_line(
+    client: httpx.AsyncClient,
+) -> None:
+    probabilities = set()
+    for gap in (" ", "\n", "\r\n", "\x00", "\u2028"):
+        story = {"title": f"Rain{gap}at sea", "category": f"news{gap}"}
+        answer = await client.post("/predict", json={"history": [story], "target": story})
+        probabilities.add(answer.json()["probability"])
+    assert len(probabilities) == 1
+
+
 async def test_an_error_can_quote_half_a_surrogate_pair(client: httpx.AsyncClient) -> None:
     for path in ("/predict", "/v1/completions"):
-        response = await client.post(path, content=b'{"\\ud800": {}, "target": "t"}')
+        response = await client.post(
+            path,
+            content=b'{"\\ud800": {}, "target": "t"}',
+            headers={"content-type": "application/json"},
+        )
         assert response.status_code in (404, 422)
 
 
@@ -146,6 +268,34 @@ async def test_unknown_routes_and_methods_have_the_same_shape(client: httpx.Asyn
     for response in (await client.get("/nothing"), await client.get("/predict")):
         assert response.status_code in (404, 405)
         assert response.json()["error"]["request_id"]
+
+
+async def test_head_is_get_without_a_body(app: FastAPI) -> None:
+    """Wherever GET is, on a real server; a route that forbids GET forbids HEAD too."""
+    app.dependency_overrides[openai.openai] = lambda: None
+    paths: dict[str, set[str]] = {"/page/style.css": {"GET"}}
+    for route in app.routes:
+        if isinstance(route, Route) and "{" not in route.path:
+            paths.setdefault(route.path, set()).update(route.methods or ())
+    assert {"/health", "/ready", "/metrics", "/v1/models", "/aliases", "/docs"} <= {*paths}
+    async with serving(app) as url, httpx.AsyncClient(base_url=url) as client:
+        for path in sorted(paths):
+            get, head = await client.get(path), await client.head(path)
+            assert head.status_code == get.status_code == (200 if "GET" in paths[path] else 405)
+            assert head.content == b""
+            if path != "/metrics":  # it grows between the two
+                assert head.headers["content-length"] == get.headers["content-length"], path
+            assert head.headers["content-type"] == get.headers["content-type"]
+        text = (await client.get("/metrics")).text
+    assert 'method="HEAD",model="",route="/ready",status="200"' in text
+
+
+async def test_head_tells_what_get_would(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+    engine.dead = True
+    for path in ("/health", "/ready"):
+        head = await client.head(path)
+        assert (head.status_code, head.content) == (503, b"")
+        assert len(head.headers["x-request-id"]) == 32
 
 
 async def test_body_over_the_limit_is_413(engine: FakeEngine) -> None:
@@ -214,7 +364,9 @@ async def test_a_client_that_leaves_aborts_its_request(app: FastAPI, engine: Fak
         engine.latency_seconds = 30
         started = time.monotonic()
         with pytest.raises(httpx.ReadTimeout):
-            await client.post("/rank", json={"candidates": ["a"] * 20}, timeout=0.3)
+            await client.post(
+                "/rank", json={"candidates": list("abcdefghijklmnopqrst")}, timeout=0.3
+            )
         while engine.running and time.monotonic() - started < 5:
             await asyncio.sleep(0.01)
         engine.latency_seconds = 0

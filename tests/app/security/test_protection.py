@@ -60,6 +60,45 @@ async def test_pages_of_a_known_origin_may_call(client: httpx.AsyncClient) -> No
     assert "access-control-allow-origin" not in stranger.headers
 
 
+STAINLESS = (
+    *("lang", "package-version", "os", "arch", "runtime", "runtime-version", "retry-count"),
+    *("timeout", "helper-method", "poll-helper", "custom-poll-interval"),
+)
+OPENAIS = ("authorization", "content-type", "openai-organization", "openai-project", "user-agent")
+SENT = {
+    "OpenAI's JavaScript SDK": [*OPENAIS, *(f"x-stainless-{name}" for name in STAINLESS)],
+    "another client": ["idempotency-key", "x-request-timeout-ms", "x-some-framework-version"],
+}
+
+
+@pytest.mark.parametrize("sender", SENT)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/chat/completions"),
+        ("GET", "/v1/models"),
+        ("HEAD", "/ready"),
+        ("POST", "/rank"),
+    ],
+)
+async def test_a_client_in_a_page_may_send_its_own_headers(
+    client: httpx.AsyncClient, sender: str, method: str, path: str
+) -> None:
+    ask = {
+        "origin": "https://news.example",
+        "access-control-request-method": method,
+        "access-control-request-headers": ",".join(SENT[sender]),
+    }
+    preflight = await client.options(path, headers=ask)
+    assert preflight.status_code == 200, preflight.text
+    allowed = preflight.headers["access-control-allow-headers"].replace(" ", "").split(",")
+    assert {*SENT[sender]} <= {*allowed}
+    assert method in preflight.headers["access-control-allow-methods"]
+    stranger = await client.options(path, headers=ask | {"origin": "https://evil.example"})
+    assert stranger.status_code == 400
+    assert "access-control-allow-origin" not in stranger.headers
+
+
 async def test_cors_is_off_by_default(tmp_path: Path, engine: FakeEngine) -> None:
     app = create_app(Settings(model=SMOLLM2, state=tmp_path), engine)
     async with client_of(app) as client:

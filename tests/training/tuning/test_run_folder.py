@@ -61,7 +61,7 @@ def test_a_run_killed_while_it_clears_the_folder_can_be_started_again(
 def test_a_resumed_run_keeps_what_is_there(tmp_path: Path) -> None:
     output = earlier_run(tmp_path / "run")
     before = sorted(path.name for path in output.iterdir())
-    checkpoint = open_output(output, {"seed": 1}, resume=True)
+    checkpoint = open_output(output, {"seed": 1}, tmp_path, resume=True)
     assert checkpoint == output / CHECKPOINT
     begin(output, {"seed": 1}, checkpoint)
     assert sorted(path.name for path in output.iterdir()) == before
