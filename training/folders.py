@@ -6,14 +6,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from app import files
-from app.scoring.profile import PROFILE_FILE
+from app.engine.weights import side_files
 from training.errors import TrainingError
 
-WEIGHT_ENDINGS = (".safetensors", ".safetensors.index.json", ".bin", ".gguf", ".pt", ".pth")
-OWN_FILES = ("config.json", PROFILE_FILE, "run.json", "README.md")
-"""Files that describe one model's own weights, and must not be copied to another model."""
 LOG_FILE = "trainer_log.jsonl"
 """The log that finetune writes while it runs and report draws."""
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
@@ -85,6 +83,16 @@ def exchange(one: Path, other: Path) -> bool:
     return bool(rename(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0)
 
 
+def read_json(file: Path) -> dict[str, Any]:
+    """Like app.files.read_json; raises TrainingError where the file can't be read."""
+    try:
+        return files.read_json(file)
+    except OSError as error:
+        raise TrainingError(f"can't read {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
+
+
 def write_whole(file: Path, text: str) -> None:
     """Like app.files.write_whole; raises TrainingError where the file can't be written."""
     try:
@@ -94,8 +102,6 @@ def write_whole(file: Path, text: str) -> None:
 
 
 def copy_side_files(base: Path, folder: Path) -> None:
-    """Copy a model's tokenizer, chat template and generation settings: every file at the top of its
-    folder but the weights and OWN_FILES."""
-    for file in base.iterdir():
-        if file.is_file() and not file.name.endswith(WEIGHT_ENDINGS) and file.name not in OWN_FILES:
-            shutil.copyfile(file, folder / file.name)
+    """Copy a model's tokenizer, chat template and generation settings."""
+    for file in side_files(base):
+        shutil.copyfile(file, folder / file.name)

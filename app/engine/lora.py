@@ -1,22 +1,28 @@
-"""LoRA adapters in PEFT's layout and models' weight files, of which only the headers are read.
+"""LoRA adapters in PEFT's layout, of which only the weights' headers are read.
 
 The service uses it to check adapters before loading them, training/ to merge them.
 """
 
-import hashlib
-import json
+import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
+
+from app.engine.fingerprint import is_fingerprint_of
+from app.engine.weights import LoraError as LoraError
+from app.engine.weights import Shape, shapes, weight_files
+from app.files import read_json
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
+PREFIX = "base_model.model."
+"""What PEFT writes before a weight's own name. Other programs leave it out, which vLLM accepts."""
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM can reserve memory for (vllm.config.lora.MaxLoRARanks). Others are rounded up."""
 LORA_KERNELS = Path(__file__).with_name("lora_kernels")
@@ -26,53 +32,25 @@ PLAIN_MATRIX = re.compile(
 )
 BASE_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Prefixes of those values of PEFT's `init_lora_weights` that alter the base's weights."""
-SAMPLE_BYTES = 1 << 16
-
-Shape = tuple[int, ...]
-
-
-class LoraError(ValueError):
-    """A folder can't be used, or an adapter was made for another base; the message says which."""
-
-
-def weight_files(folder: Path) -> dict[str, Path]:
-    """The names of a model's tensors, each mapped to the file that holds it.
-
-    Raises LoraError for a folder without safetensors.
-    """
-    index = folder / INDEX_FILE
-    if index.is_file():
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        return {name: folder / file for name, file in names.items()}
-    single = folder / "model.safetensors"
-    if not single.is_file():
-        raise LoraError(f"{folder} holds no model.safetensors: not a model folder")
-    with safe_open(single, "pt") as tensors:
-        return dict.fromkeys(tensors.keys(), single)
+NOT_PLAIN = (
+    *("use_dora", "modules_to_save", "trainable_token_indices", "target_parameters"),
+    *("layer_replication", "alora_invocation_tokens", "use_qalora", "use_bdlora"),
+    *("arrow_config", "kasa_config", "monteclora_config"),
+)
+"""PEFT's settings that add other tensors or another formula to LoRA."""
+VOCABULARY = re.compile(r"(^|\.)(lm_head|embed_tokens)(\.|$)")
+"""In the name of a weight or module: it is of the vocabulary, whose adapters vLLM leaves out."""
 
 
-def shapes(files: dict[str, Path]) -> dict[str, Shape]:
-    """The tensors' shapes. Raises LoraError for a file that is truncated or not safetensors."""
-    found: dict[str, Shape] = {}
-    for file in set(files.values()):
-        try:
-            with safe_open(file, "pt") as tensors:
-                names = tensors.keys()
-                found |= {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
-        except SafetensorError as error:
-            raise LoraError(f"{file} can't be read: {error}") from None
-    return found
+class LoraPair(NamedTuple):
+    """The factors of what an adapter adds to one weight: tensors' names and shapes."""
 
-
-def fingerprint(folder: Path) -> str:
-    """Identify a base model quickly, by SHA-256 over each weight file's header and last bytes."""
-    digest = hashlib.sha256()
-    for file in sorted(set(weight_files(folder).values())):
-        with file.open("rb") as content:
-            digest.update(content.read(SAMPLE_BYTES))
-            content.seek(max(file.stat().st_size - SAMPLE_BYTES, 0))
-            digest.update(content.read(SAMPLE_BYTES))
-    return digest.hexdigest()
+    a: str
+    b: str
+    a_shape: Shape
+    """[rank, in]"""
+    b_shape: Shape
+    """[out, rank]"""
 
 
 @dataclass(frozen=True)
@@ -89,28 +67,29 @@ class LoraAdapter:
         return max([int(self.config["r"]), *map(int, by_module)])
 
     @cached_property
-    def pairs(self) -> dict[str, tuple[Shape, Shape]]:
-        """The name of each adapted base weight, mapped to the shapes of its A [rank, in] and
-        B [out, rank].
+    def pairs(self) -> dict[str, LoraPair]:
+        """The name of each adapted base weight, mapped to its factors.
 
         Raises LoraError if the file holds any other tensors.
         """
         found = shapes({WEIGHTS_FILE: self.folder / WEIGHTS_FILE})
-        pairs = {}
+        pairs: dict[str, LoraPair] = {}
         for name in sorted(found):
             if not name.endswith((".lora_A.weight", ".lora_B.weight")) or len(found[name]) != 2:
                 raise LoraError(f"{self.folder}: {name} is not a plain LoRA matrix")
             a, b = (re.sub(r"lora_[AB]\.weight$", f"lora_{which}.weight", name) for which in "AB")
             if a not in found or b not in found:
                 raise LoraError(f"{self.folder}: {name} has no counterpart")
-            pairs[self.base_name(a)] = (found[a], found[b])
+            pair = LoraPair(a, b, found[a], found[b])
+            if pairs.setdefault(self.base_name(a), pair) != pair:
+                raise LoraError(f"{self.folder}: {name} is there with and without {PREFIX}")
         if not pairs:
             raise LoraError(f"{self.folder}: {WEIGHTS_FILE} holds no tensors")
         return pairs
 
     @staticmethod
     def base_name(name: str) -> str:
-        return name.removeprefix("base_model.model.").replace(".lora_A.weight", ".weight")
+        return name.removeprefix(PREFIX).replace(".lora_A.weight", ".weight")
 
 
 def read_lora(folder: Path) -> LoraAdapter:
@@ -123,35 +102,55 @@ def read_lora(folder: Path) -> LoraAdapter:
     if not file.is_file():
         raise LoraError(f"{folder} holds no {CONFIG_FILE}: not a PEFT adapter")
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = read_json(file)
     except ValueError as error:
-        raise LoraError(f"{file} is not JSON: {error}") from None
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        kind = config.get("peft_type") if isinstance(config, dict) else None
+        raise LoraError(str(error)) from None
+    if config.get("peft_type") != "LORA":
+        kind = config.get("peft_type")
         raise LoraError(f"{folder} is a {kind} adapter, not LORA: it can't be served or merged")
     if not (folder / WEIGHTS_FILE).is_file():
         raise LoraError(f"{folder} holds no {WEIGHTS_FILE}")
-    start = config.get("init_lora_weights")
-    refused = {
-        "use_dora": config.get("use_dora"),
-        "bias": config.get("bias", "none") != "none" or config.get("lora_bias"),
-        "modules_to_save": config.get("modules_to_save"),
-        f"init_lora_weights {start}": isinstance(start, str) and start.startswith(BASE_CHANGING),
-    }
-    for name, is_set in refused.items():
-        if is_set:
-            raise LoraError(f"{file}: {name} is not supported; only plain LoRA is")
+    for name in beyond_lora(config):
+        raise LoraError(f"{file}: {name} is not supported; only plain LoRA is")
     rank = config.get("r")
     if not isinstance(rank, int) or not 0 < rank <= LORA_RANKS[-1]:
         raise LoraError(f"{file}: r is {rank!r}, not a rank from 1 to {LORA_RANKS[-1]}")
+    for alpha in (config.get("lora_alpha"), *(config.get("alpha_pattern") or {}).values()):
+        if not isinstance(alpha, int | float) or not math.isfinite(alpha):
+            raise LoraError(f"{file}: lora_alpha is {alpha!r}, not a number")
     return LoraAdapter(folder, config)
+
+
+def beyond_lora(config: Mapping[str, Any]) -> list[str]:
+    """The settings of an adapter's configuration that make it more than plain LoRA, which can't be
+    served or merged."""
+    start = config.get("init_lora_weights")
+    found = [name for name in NOT_PLAIN if config.get(name)]
+    if config.get("bias", "none") != "none" or config.get("lora_bias"):
+        found.append("bias")
+    if isinstance(start, str) and start.startswith(BASE_CHANGING):
+        found.append(f"init_lora_weights {start}")
+    return found
+
+
+def check_finite(adapter: LoraAdapter) -> None:
+    """Raises LoraError, which names the first one, for a tensor with a NaN or an infinity."""
+    with safe_open(adapter.folder / WEIGHTS_FILE, "pt") as tensors:
+        for name in tensors.keys():  # noqa: SIM118 (it is no mapping)
+            if not tensors.get_tensor(name).float().isfinite().all():
+                raise LoraError(
+                    f"{adapter.folder}: {name} holds a NaN or an infinity, so its training has"
+                    " diverged: use an earlier checkpoint, or train with a lower learning_rate"
+                )
 
 
 def check_fit(adapter: LoraAdapter, base: Path) -> None:
     """Raises LoraError, which names the difference, if the adapter was made for another base."""
     theirs = shapes(weight_files(base))
-    for weight, (a, b) in adapter.pairs.items():
-        out, into = (a[1], b[0]) if adapter.config.get("fan_in_fan_out") else (b[0], a[1])
+    for weight, pair in adapter.pairs.items():
+        out, into = pair.b_shape[0], pair.a_shape[1]
+        if adapter.config.get("fan_in_fan_out"):
+            out, into = into, out
         if weight not in theirs:
             raise LoraError(f"{adapter.folder} does not fit {base}: the base has no {weight}")
         if theirs[weight] != (out, into):
@@ -160,9 +159,12 @@ def check_fit(adapter: LoraAdapter, base: Path) -> None:
                 f" and the adapter was made for {(out, into)}"
             )
     run = adapter.folder / "run.json"
-    trained = json.loads(run.read_text(encoding="utf-8")) if run.is_file() else {}
+    try:
+        trained = read_json(run) if run.is_file() else {}
+    except ValueError as error:
+        raise LoraError(f"{error}: restore or remove it") from None
     expected = trained.get("base_fingerprint")
-    if expected is not None and expected != fingerprint(base):
+    if expected is not None and not is_fingerprint_of(base, str(expected)):
         raise LoraError(
             f"{adapter.folder} was trained on {trained.get('base_model')}, whose weights differ"
             f" from those in {base}: same shapes, another fingerprint"

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.engine.lora import WEIGHTS_FILE, LoraError, fingerprint
+from app.engine.fingerprint import fingerprint
+from app.engine.lora import CONFIG_FILE, WEIGHTS_FILE, LoraError
+from app.engine.weights import side_files
 from app.errors import StartupError
 from app.observability.progress import step
+from app.scoring.profile import PROFILE_FILE
 from app.settings import Settings
 
 
@@ -23,15 +26,28 @@ def merge_if_asked(settings: Settings) -> Settings:
         raise StartupError("merged needs exactly one adapter in adapters, and no adapter_root")
     [(name, adapter)] = settings.adapters.items()
     try:
-        weights = hashlib.sha256((adapter / WEIGHTS_FILE).read_bytes()).hexdigest()
-        key = hashlib.sha256(f"{weights} {fingerprint(settings.model)}".encode()).hexdigest()
+        folder = settings.state / "merged" / f"{name}-{merge_key(settings.model, adapter)[:12]}"
     except (OSError, LoraError) as error:
         raise StartupError(f"adapter {name}: {error}") from error
-    folder = settings.state / "merged" / f"{name}-{key[:12]}"
     if not (folder / "config.json").is_file():
         with step(f"merging {adapter} into {settings.model}, in {folder}"):
             merge(settings.model, adapter, folder)
     return settings.model_copy(update={"model": folder, "model_name": name, "adapters": {}})
+
+
+def merge_key(base: Path, adapter: Path) -> str:
+    """Tells what a merge would write from what other files would give, in hex: by the base's
+    weights, its other files, and all that is read of the adapter.
+
+    Raises OSError and LoraError.
+    """
+    digest = hashlib.sha256(fingerprint(base).encode())
+    files = [adapter / WEIGHTS_FILE, adapter / CONFIG_FILE, base / "config.json"]
+    files += [file for file in (adapter / PROFILE_FILE, *side_files(base)) if file.is_file()]
+    for file in files:
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"{file.name} {content}\n".encode())
+    return digest.hexdigest()
 
 
 def merge(base: Path, adapter: Path, output: Path) -> None:

@@ -15,9 +15,9 @@ NO_THINK = "<think>\n\n</think>\n\n"  # an empty thought, Qwen3's own form of no
 
 
 class Frozen(BaseModel):
-    """An immutable model that rejects unknown fields."""
+    """An immutable model that rejects unknown fields, and numbers that are not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Section(Frozen):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,13 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from app.engine.lora import fingerprint
+from app.engine.fingerprint import fingerprint
 from app.scoring.profile import load_profile
 from tests.support.models import ROOT
-from tests.support.tiny_training import arguments, finetune, losses, read_log
+from tests.support.tiny_training import arguments, finetune, losses, make_tiny, read_log
 from training.__main__ import main
 from training.data.prepared import PreparedData
 from training.errors import TrainingError
@@ -109,8 +110,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     command = [sys.executable, "-m", "training", *arguments(tiny, prepared, killed, **options)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while last_checkpoint(killed) is None and time.monotonic() < deadline:
+    while last_checkpoint(killed) is None and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -206,6 +206,43 @@ def test_folders_that_are_something_else(
     assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_training_ends_at_the_first_loss_that_is_not_a_number(
+    method: str, tiny: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    options: dict[str, Any] = {"learning_rate": 1e30, "logging_steps": 50, "save_steps": 50}
+    line = fails(capsys, arguments(tiny, prepared, out, method=method, **options, **SMALL))
+    assert re.search(r"the loss is (nan|inf) at step \d: lower learning_rate \(1e\+30\)", line)
+    assert [path.name for path in out.iterdir() if path.suffix == ".safetensors"] == []
+    assert list(out.glob("checkpoint-*")) == []
+
+
+def test_a_base_that_holds_a_nan_is_not_trained(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "base").mkdir()
+    base = make_tiny(tmp_path / "base")
+    named = load_file(base / "model.safetensors")
+    named["model.layers.1.mlp.up_proj.weight"][0, 0] = float("nan")
+    save_file(named, base / "model.safetensors", metadata={"format": "pt"})
+    line = fails(capsys, arguments(base, prepared, tmp_path / "out", **SMALL))
+    assert "the loss is nan at step 1: lower learning_rate" in line
+    command = ["calibrate", str(base), "--data", str(prepared)]
+    assert "got a score that is not a number" in fails(capsys, command)
+    assert not (base / "profile.json").exists()
+
+
+def test_a_last_step_that_breaks_the_weights_is_noticed(
+    tiny: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No loss follows it that could tell."""
+    options: dict[str, Any] = {"learning_rate": 1e39, "val_size": 0, "trainer": {"max_steps": 1}}
+    line = fails(capsys, arguments(tiny, prepared, tmp_path / "out", warmup_ratio=0, **options))
+    assert "training has diverged" in line
+    assert not (tmp_path / "out" / ADAPTER).exists()
+
+
 def fill_memory() -> None:
     torch.empty(2**50)
 
@@ -231,14 +268,12 @@ def test_shortages_say_what_to_change(
 
 
 def test_help_is_quick_and_shows_a_command() -> None:
-    start = time.monotonic()
     command = [sys.executable, "-X", "importtime", "-m", "training", "finetune", "--help"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "python -m training finetune configs/lora.yaml" in run.stdout
     assert not {"torch", "transformers", "polars"} & {
         line.rpartition("|")[2].strip() for line in run.stderr.splitlines()
     }
-    assert time.monotonic() - start < 20
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])

@@ -14,13 +14,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from app.engine.lora import fingerprint, weight_files
+from app.engine.fingerprint import fingerprint, sampled_fingerprint
+from app.engine.lora import PREFIX
+from app.engine.weights import weight_files
 from app.scoring.profile import load_profile
 from tests.support.lora_adapters import SEVEN, make_adapter
 from tests.support.models import ADAPTER, DEFAULT_MODEL, ROOT, SMOLLM2
-from tests.support.tiny_training import finetune, make_tiny
+from tests.support.tiny_training import arguments, finetune, make_builder, make_tiny
 from training.__main__ import main
 from training.merging import weights
+from training.merging.check import log_odds, make_impressions
+from training.tuning.methods import load_trained
 
 TRAIN_ONLY = ["bitsandbytes", "matplotlib", "modelscope", "orjson", "peft", "polars", "sklearn"]
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -105,6 +109,109 @@ def test_several_adapters_are_averaged(tiny: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(tensor, (first[name] + second[name]) / 2, rtol=0, atol=1e-6)
 
 
+MEANS: dict[str, list[dict[str, Any]]] = {
+    "rslora": [{"use_rslora": True}, {"use_rslora": True}],
+    "ranks": [{"r": 2}, {"r": 8}],
+    "mixed": [{"use_rslora": True, "r": 9}, {}, VARIANTS["patterns"], VARIANTS["few"]],
+}
+
+
+@pytest.mark.parametrize("stored", ["half", "tiny"])
+@pytest.mark.parametrize("kinds", MEANS)
+def test_the_mean_of_any_adapters_on_any_base_passes_the_check(
+    stored: str, kinds: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    base: Path = request.getfixturevalue(stored)
+    adapters = [
+        make_adapter(base, tmp_path / str(seed), seed, **options)
+        for seed, options in enumerate(MEANS[kinds])
+    ]
+    assert run(base, tmp_path / "out", *adapters) == 0
+    found = json.loads((tmp_path / "out" / "merge.json").read_text())
+    assert found["max_difference"] < (0.1 if stored == "half" else 1e-3)
+    assert found["adapter_effect"] > 0.1
+
+
+def without_prefix(adapter: Path, folder: Path) -> Path:
+    """The same adapter as other programs write it."""
+    shutil.copytree(adapter, folder)
+    file = folder / "adapter_model.safetensors"
+    named = load_file(file)
+    save_file({name.removeprefix(PREFIX): tensor for name, tensor in named.items()}, file)
+    return folder
+
+
+def test_tensors_without_pefts_prefix_are_scored_and_merged_like_those_with_it(
+    tiny: Path, tmp_path: Path
+) -> None:
+    one = make_adapter(tiny, tmp_path / "one", r=3)
+    other = make_adapter(tiny, tmp_path / "other", seed=5)
+    bare = [without_prefix(adapter, tmp_path / f"bare-{adapter.name}") for adapter in (one, other)]
+    impressions, builder = make_impressions(None), make_builder(tiny)
+    odds = [log_odds(load_trained(folder, tiny), builder, impressions) for folder in (one, bare[0])]
+    assert odds[0].tolist() == odds[1].tolist()
+    assert odds[0].tolist() != log_odds(load_trained(tiny), builder, impressions).tolist()
+    assert run(tiny, tmp_path / "usual", one, other) == 0
+    assert run(tiny, tmp_path / "out", *bare) == 0
+    assert fingerprint(tmp_path / "usual") == fingerprint(tmp_path / "out")
+
+
+def test_a_weight_with_and_without_the_prefix_is_refused(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = make_adapter(tiny, tmp_path / "adapter", target_modules=["k_proj"])
+    file = adapter / "adapter_model.safetensors"
+    named = load_file(file)
+    bare = {name.removeprefix(PREFIX): tensor.clone() for name, tensor in named.items()}
+    save_file(named | bare, file)
+    assert run(tiny, tmp_path / "out", adapter) == 1
+    assert "is there with and without base_model.model." in capsys.readouterr().err
+
+
+def test_a_merged_checkpoint_keeps_the_prompt_it_was_trained_with(
+    tiny: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {"max_samples": 20, "history": 4, "layout": "categories"}
+    finetune(tiny, prepared, tmp_path / "run", **options)
+    checkpoint = min((tmp_path / "run").glob("checkpoint-*"))
+    assert run(tiny, tmp_path / "out", checkpoint) == 0
+    profile = load_profile(tmp_path / "out")
+    assert (profile.layout.name, profile.history) == ("categories", 4)
+    assert "original project's prompt" not in capsys.readouterr().err
+    (checkpoint / "profile.json").unlink()
+    assert run(tiny, tmp_path / "out", checkpoint) == 0
+    assert "has no profile.json: the merged model will get the original project's prompt" in (
+        capsys.readouterr().err
+    )
+
+
+def spoil(file: Path, part: str, number: float) -> None:
+    """Replace the last number of the first tensor whose name holds `part`."""
+    named = load_file(file)
+    named[next(name for name in sorted(named) if part in name)].view(-1)[-1] = number
+    save_file(named, file, metadata={"format": "pt"})
+
+
+def test_numbers_that_are_not_finite_are_not_merged(
+    half: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the second of two adapters; and a sum that a base in half precision can't hold."""
+    good = make_adapter(half, tmp_path / "good")
+    bad = make_adapter(half, tmp_path / "bad", seed=1)
+    spoil(bad / "adapter_model.safetensors", "up_proj.lora_B", float("inf"))
+    assert run(half, tmp_path / "out", good, bad, check=False) == 1
+    assert "up_proj.lora_B.weight holds a NaN or an infinity" in capsys.readouterr().err
+
+    narrow = tmp_path / "narrow"
+    AutoModelForCausalLM.from_pretrained(half).half().save_pretrained(narrow)
+    spoil(good / "adapter_model.safetensors", "v_proj.lora_B", 1e6)
+    assert run(narrow, tmp_path / "out", good, check=False) == 1
+    line = capsys.readouterr().err
+    assert "v_proj.weight holds a NaN or an infinity after merging" in line
+    assert "beyond torch.float16" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_is_left_where_the_check_fails(
     half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +269,21 @@ def test_weights_of_another_training_are_told_apart(
     tensors["model.norm.weight"] += 1
     save_file(tensors, tmp_path / "other" / "model.safetensors", metadata={"format": "pt"})
     assert run(tmp_path / "other", tmp_path / "out", tmp_path / "adapter") == 1
+    assert "same shapes, another fingerprint" in capsys.readouterr().err
+
+
+def test_what_an_earlier_version_trained_still_fits_its_base(
+    tiny: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its run.json and finetune.json hold a fingerprint by the rule of its day."""
+    adapter = tmp_path / "adapter"
+    finetune(tiny, prepared, adapter, max_samples=5)
+    for name in ("run.json", "finetune.json"):
+        edit(adapter / name, base_fingerprint=sampled_fingerprint(tiny))
+    assert run(tiny, tmp_path / "out", adapter, check=False) == 0
+    assert main([*arguments(tiny, prepared, adapter, max_samples=5), "--resume"]) == 0
+    merged_again = tmp_path / "twice"
+    assert run(tmp_path / "out", merged_again, adapter, check=False) == 1
     assert "same shapes, another fingerprint" in capsys.readouterr().err
 
 

@@ -106,7 +106,7 @@ def score_all(name: str, backend: Backend, questions: Questions) -> list[Answers
 def check(name: str, questions: Questions, answers: Sequence[Answers]) -> None:
     """Raise TrainingError for a score that is not a number."""
     for impression, answer in zip(questions.impressions, answers, strict=True):
-        if not np.isfinite(answer.probability).all():
+        if not np.isfinite([answer.probability, answer.mass]).all():
             raise TrainingError(
                 f"{name}: impression {impression.id} got a score that is not a number; the weights"
                 " may be damaged, or too large for their dtype: try --dtype float32"

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from torch import Tensor
 
-from app.engine import lora
+from app.engine.weights import weight_files
 from app.scoring.prompt import PromptBuilder
 from app.scoring.wording import Reader, Story
 from training.data.prepared import Impression, PreparedData
@@ -21,7 +22,7 @@ from training.errors import TrainingError
 from training.merging.record import CheckFindings
 from training.metrics import Floats
 from training.packed.scorer import score
-from training.tuning.methods import best_device, load_trained
+from training.tuning.methods import best_device, load_trained, load_unprefixed
 from training.tuning.sources import find_source
 
 PROMPTS = 64
@@ -101,8 +102,12 @@ def with_adapters(base: Path, adapters: Sequence[Path]) -> Any:
         names = ["default", *(str(number) for number in range(1, len(adapters)))]
         for name, adapter in zip(names[1:], adapters[1:], strict=True):
             model.load_adapter(adapter, name)
-        model.add_weighted_adapter(names, [1 / len(names)] * len(names), "mean", "cat")
-        model.set_adapter("mean")
+            load_unprefixed(model, adapter, name)
+        model.base_model.set_adapter(names)  # their sum
+        for module in model.modules():
+            if isinstance(module, LoraLayer):
+                for name in module.scaling:
+                    module.scaling[name] /= len(names)
     compute_in_float32(model)
     return model
 
@@ -140,7 +145,7 @@ def log_odds(model: Any, builder: PromptBuilder, impressions: Sequence[Impressio
 def precision(model: Path) -> torch.dtype:
     """The dtype of most of a model's parameters."""
     sizes: Counter[torch.dtype] = Counter()
-    for name, file in lora.weight_files(model).items():
+    for name, file in weight_files(model).items():
         with safe_open(file, "pt") as tensors:
             tensor = tensors.get_tensor(name)
         sizes[tensor.dtype] += tensor.numel()

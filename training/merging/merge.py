@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.engine.lora import check_fit, read_lora
+from app.engine.lora import check_finite, check_fit, read_lora
 from app.scoring.profile import PROFILE_FILE
 from training.errors import TrainingError
-from training.folders import copy_side_files, replaced_folder
+from training.folders import copy_side_files, read_json, replaced_folder
 from training.merging.options import MergeOptions
 from training.merging.record import RECORD_FILE, CheckFindings, describe
 from training.merging.weights import write_merged
+from training.progress import say
 
 Check = Callable[[Path], CheckFindings]
 
@@ -22,12 +23,14 @@ Check = Callable[[Path], CheckFindings]
 def merge(options: MergeOptions) -> CheckFindings | None:
     """Write the merged model to `options.output`; None if it is not to be checked.
 
-    Raises LoraError for adapters that don't fit, and TrainingError for a quantized base, for a
-    model that fails the check, and where the folder can't be written.
+    Raises LoraError for adapters that don't fit or hold numbers that are not finite, and
+    TrainingError for a quantized base, for a model that fails the check, and where the folder can't
+    be written.
     """
     adapters = [read_lora(folder) for folder in options.adapter]
     for adapter in adapters:
         check_fit(adapter, options.base)
+        check_finite(adapter)
     config = read_config(options.base)
     check = None if options.no_check else make_check(options)
     with replaced_folder(options.output, RECORD_FILE) as folder:
@@ -43,7 +46,7 @@ def merge(options: MergeOptions) -> CheckFindings | None:
 
 def read_config(base: Path) -> dict[str, Any]:
     """The base's config.json. Raises TrainingError for a quantized model."""
-    config: dict[str, Any] = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    config = read_json(base / "config.json")
     if "quantization_config" in config:
         raise TrainingError(f"{base} is quantized: merge into the model it was made from")
     return config
@@ -58,7 +61,12 @@ def make_check(options: MergeOptions) -> Check:
 
 
 def copy_profile(adapter: Path, folder: Path) -> None:
-    """Copy the adapter's profile, if it has one."""
+    """Copy the adapter's profile, or say what a model without one gets."""
     profile = adapter / PROFILE_FILE
     if profile.is_file():
         (folder / PROFILE_FILE).write_bytes(profile.read_bytes())
+    else:
+        say(
+            f"{adapter} has no {PROFILE_FILE}: the merged model will get the original project's"
+            " prompt, uncalibrated"
+        )

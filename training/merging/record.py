@@ -5,7 +5,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from app.engine.lora import WEIGHTS_FILE, fingerprint
+from app.engine.fingerprint import fingerprint
+from app.engine.lora import WEIGHTS_FILE
 from training.merging.options import MergeOptions
 
 RECORD_FILE = "merge.json"

@@ -5,11 +5,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from app.engine.lora import INDEX_FILE, WEIGHTS_FILE, LoraAdapter, weight_files
+from app.engine.lora import WEIGHTS_FILE, LoraAdapter
+from app.engine.weights import INDEX_FILE, weight_files
+from app.files import first_line
+from training.errors import TrainingError
 
 SHARD_BYTES = 4 * 1024**3
 """The size of a shard at most, unless a single tensor is larger."""
@@ -24,10 +27,7 @@ def write_merged(base: Path, adapters: Sequence[LoraAdapter], folder: Path) -> N
     ]
     names = ["model.safetensors"] if len(shards) == 1 else names
     for name, shard in zip(names, shards, strict=True):
-        # No variable holds the tensors, so that one shard is freed before the next is made.
-        save_file(
-            dict(merged_tensors(files, shard, adapters)), folder / name, metadata={"format": "pt"}
-        )
+        save_shard(dict(merged_tensors(files, shard, adapters)), folder / name)
     if len(shards) > 1:
         index = {
             "metadata": {"total_size": sum(sum(shard.values()) for shard in shards)},
@@ -37,6 +37,15 @@ def write_merged(base: Path, adapters: Sequence[LoraAdapter], folder: Path) -> N
         }
         text = json.dumps(index, indent=2) + "\n"
         (folder / INDEX_FILE).write_text(text, encoding="utf-8")
+
+
+def save_shard(tensors: dict[str, Tensor], file: Path) -> None:
+    """Raises OSError. No caller holds the tensors, so one shard is freed before the next is
+    made."""
+    try:
+        save_file(tensors, file, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(first_line(error)) from error
 
 
 def plan_shards(files: Mapping[str, Path]) -> list[dict[str, int]]:
@@ -56,22 +65,30 @@ def plan_shards(files: Mapping[str, Path]) -> list[dict[str, int]]:
 def merged_tensors(
     files: Mapping[str, Path], names: Mapping[str, int], adapters: Sequence[LoraAdapter]
 ) -> Iterator[tuple[str, Tensor]]:
-    """The named tensors in the base's precision, each computed in float32 and rounded once."""
+    """The named tensors in the base's precision, each computed in float32 and rounded once.
+
+    Raises TrainingError for a sum that is not finite.
+    """
     for name in names:
         with safe_open(files[name], "pt") as tensors:
             tensor = tensors.get_tensor(name)
         changes = [change(adapter, name) for adapter in adapters if name in adapter.pairs]
         if changes:
             tensor = (tensor.float() + sum(changes) / len(adapters)).to(tensor.dtype)
+            if not tensor.isfinite().all():
+                raise TrainingError(
+                    f"{name} holds a NaN or an infinity after merging: the base has one, or the sum"
+                    f" is beyond {tensor.dtype}"
+                )
         yield name, tensor.contiguous()
 
 
 def change(adapter: LoraAdapter, weight: str) -> Tensor:
     """What an adapter adds to a weight of the base, [out, in], in float32."""
-    stem = "base_model.model." + weight.removesuffix(".weight")
+    pair = adapter.pairs[weight]
     with safe_open(adapter.folder / WEIGHTS_FILE, "pt") as tensors:
-        a = tensors.get_tensor(f"{stem}.lora_A.weight").float()
-        b = tensors.get_tensor(f"{stem}.lora_B.weight").float()
+        a = tensors.get_tensor(pair.a).float()
+        b = tensors.get_tensor(pair.b).float()
     product: Tensor = (b @ a) * scale(adapter, weight, a.shape[0])
     return product.T if adapter.config.get("fan_in_fan_out") else product
 

@@ -9,9 +9,11 @@ import torch
 
 from app.scoring.prompt import PromptBuilder
 from training.data.prepared import Impression
+from training.errors import TrainingError
 from training.metrics import Floats
 from training.packed.objective import Task, accept_packed_rows
-from training.packed.rows import Group, build_prompts, collate, group_prompts
+from training.packed.prompts import build_prompts
+from training.packed.rows import Group, collate, group_prompts
 
 Scores = list[tuple[Floats, Floats]]
 
@@ -29,16 +31,17 @@ def score(
     """(log_yes, log_no) of each impression's candidates, both [candidates]: natural logarithms over
     the whole vocabulary, from label logits in float32.
 
-    limit: the longest prompt in tokens; by default what the model takes. batch_tokens: of a forward
-    pass. Several processes (torch.distributed) share the work; each must call, and each gets all
-    scores. Raises TrainingError for a story that does not fit into `limit`.
+    limit: the longest prompt in tokens, to which titles are cut; by default what the model takes.
+    batch_tokens: of a forward pass. Several processes (torch.distributed) share the work; each must
+    call, and each gets all scores. Raises TrainingError for a `limit` that not even a prompt
+    without a title fits into, and for scores that are not finite.
     """
     inner = plain(model)
     accept_packed_rows(inner)
     limit = limit or min(inner.config.max_position_embeddings, LONGEST_PROMPT)
     groups: list[tuple[int, Group]] = []
     for number, impression in enumerate(impressions):
-        prompts = build_prompts(
+        prompts, _ = build_prompts(
             builder, impression.reader, impression.candidates, limit, impression.id
         )
         tokens = max(batch_tokens, limit)
@@ -54,7 +57,19 @@ def score(
         places = [(number, branch.place) for number, group in batch for branch in group.branches]
         for (number, place), yes, no in zip(places, log_yes, log_no, strict=True):
             scores[number][0][place], scores[number][1][place] = yes, no
+    for impression, found in zip(impressions, scores, strict=True):
+        check_finite(impression, *found)
     return scores
+
+
+def check_finite(impression: Impression, *found: Floats) -> None:
+    """Raise TrainingError if one of the numbers found for an impression is not finite."""
+    if not all(np.isfinite(numbers).all() for numbers in found):
+        raise TrainingError(
+            f"impression {impression.id} got a score that is not a number: the weights may be"
+            " damaged, too large for their dtype, or of a training that has diverged (then use an"
+            " earlier checkpoint or a lower learning_rate)"
+        )
 
 
 def by_length(

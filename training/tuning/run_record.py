@@ -23,7 +23,7 @@ class Origin:
     """What a model was trained from.
 
     base_model: the name of the base's folder. base_fingerprint: tells the base's weights from
-    others (app.engine.lora.fingerprint). data_hash: of the prepared data set.
+    others (app.engine.fingerprint). data_hash: of the prepared data set.
     """
 
     base_model: str

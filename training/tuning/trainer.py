@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 from transformers import Trainer, TrainingArguments
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from app.files import first_line
+from app.scoring.profile import PROFILE_FILE
 from app.scoring.prompt import PromptBuilder
 from training.data.prepared import Impression
 from training.errors import TrainingError
+from training.folders import write_whole
 from training.packed.objective import Task
 from training.packed.rows import UNKNOWN, Group, collate
 from training.packed.scorer import Scores, score
@@ -63,12 +66,18 @@ def make_arguments(config: FinetuneConfig, output: Path, bf16: bool) -> Training
         "report_to": "none",
         "metric_for_best_model": "eval_loss",
     }
-    known = {field.name for field in dataclasses.fields(TrainingArguments)}
+    known = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}
     check_known("trainer", config.trainer, known)
+    for name, value in config.trainer.items():
+        if isinstance(known[name], int | float) and isinstance(value, str):
+            raise TrainingError(f"trainer.{name}: {value!r} is not a number, true or false")
     try:
-        return TrainingArguments(**(options | config.trainer | {"output_dir": str(output)}))
-    except (ValueError, TypeError, ImportError) as error:
+        made = TrainingArguments(**(options | config.trainer | {"output_dir": str(output)}))
+        for report in get_reporting_integration_callbacks(made.report_to):
+            report()  # Trainer does the same once the model is loaded
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise TrainingError(f"options: {first_line(error)}") from error
+    return made
 
 
 class Rows(torch.utils.data.Dataset[list[Group]]):
@@ -126,6 +135,8 @@ class AnswerTrainer(Trainer):
         self.answers: Any = 0
         self.started = self.train_s = self.paused_s = 0.0
         self.is_result = False
+        self.unchecked: list[tuple[int, torch.Tensor]] = []
+        """Steps whose losses are still on the GPU, with these."""
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         return super().compute_loss(model, inputs | {"task": self.task}, *args, **kwargs)
@@ -134,13 +145,34 @@ class AnswerTrainer(Trainer):
         self.started = time.perf_counter()
         result = super().train(*args, **kwargs)
         self.train_s = time.perf_counter() - self.started
+        self.check_losses()
         return result
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        self.unchecked.append((self.state.global_step + 1, loss.detach()))
+        if not loss.is_cuda:  # reading one from a GPU would let its queue run dry
+            self.check_losses()
+        return loss
+
+    def check_losses(self) -> None:
+        """Raise TrainingError for the first step whose loss is not finite. On a GPU this is called
+        whenever something else has waited for it."""
+        unchecked, self.unchecked = self.unchecked, []
+        for step, loss in unchecked:
+            if not loss.isfinite():
+                raise TrainingError(
+                    f"the loss is {loss.item()} at step {step}: lower learning_rate"
+                    f" ({self.config.learning_rate:g}), or compute more exactly (bf16: false,"
+                    " dtype: float32)"
+                )
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add to a training loss what was done in how many seconds. Reading the loss has waited for
         the GPU, so the counts cost no further wait."""
         done: dict[str, float] = {}
         if "loss" in logs:
+            self.check_losses()
             done = {
                 "tokens": int(self.tokens),
                 "answers": int(self.answers),
@@ -158,6 +190,7 @@ class AnswerTrainer(Trainer):
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
         """Score the validation impressions; see training.tuning.validation.measure."""
+        self.check_losses()
         start = time.perf_counter()
         found = {
             f"{metric_key_prefix}_{name}": value
@@ -179,6 +212,7 @@ class AnswerTrainer(Trainer):
         )
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        self.check_losses()
         start = time.perf_counter()
         super()._save_checkpoint(*args, **kwargs)
         self.paused_s += time.perf_counter() - start
@@ -207,14 +241,18 @@ class AnswerTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Write a checkpoint: what is trained, in its own precision, to resume from and, except for
-        whole models, what serving reads."""
+        whole models, what serving reads. Raises TrainingError for weights that are not finite."""
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         model = self.accelerator.unwrap_model(self.model)
+        state = state_dict or model.state_dict()
+        learned = {name: state[name] for name in methods.trainable(model)}
+        methods.check_finite(learned)
         if not self.is_result:
-            state = state_dict or model.state_dict()
-            names = methods.trainable(model)
-            methods.save_trainable({name: state[name] for name in names}, folder)
+            methods.save_trainable(learned, folder)
+            # A checkpoint can be served and merged like the result, though uncalibrated.
+            profile = self.builder.profile.model_dump_json(indent=1)
+            write_whole(folder / PROFILE_FILE, profile + "\n")
         if self.is_result or self.config.method != "full":
             methods.save(model, folder, self.base, self.config.method, state_dict)
 

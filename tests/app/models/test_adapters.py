@@ -1,15 +1,18 @@
 """Adapters while serving, over HTTP, on the fake engine; the real one is in
 tests/integration/test_lora.py."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from app.engine.base import LabelScore
 from app.engine.fake import FakeEngine
-from app.errors import AdapterRejected
+from app.errors import AdapterRejected, StartupError
 from app.main import create_app
 from app.models.adapter_folder import check_adapter
 from app.scoring.prompt import Prompt
@@ -23,7 +26,7 @@ from tests.support.adapter_calls import (
     room_for_two,
     three_versions,
 )
-from tests.support.adapter_folders import write_adapter
+from tests.support.adapter_folders import STEM, write_adapter
 from tests.support.models import SMOLLM2
 from tests.support.servers import started
 
@@ -119,6 +122,54 @@ async def test_what_does_not_fit_changes_nothing(
     assert (await predict(client, model="news"))["probability"] == before["probability"]
     assert engine.adapters == {"news@1"}
     assert [folder.name for folder in (settings.state / "adapters").iterdir()] == ["news@1"]
+
+
+def spoil(folder: Path, factor: str, number: float, dtype: torch.dtype) -> Path:
+    """The adapter's last number of one factor is replaced."""
+    file = folder / "adapter_model.safetensors"
+    tensors = {name: tensor.to(dtype) for name, tensor in load_file(file).items()}
+    tensors[f"{STEM}.{factor}.weight"][-1, -1] = number
+    save_file(tensors, file)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("factor", "number", "dtype"),
+    [
+        ("lora_A", math.nan, torch.bfloat16),
+        ("lora_B", -math.inf, torch.float16),
+        ("lora_B", math.inf, torch.float32),
+    ],
+)
+async def test_numbers_that_are_not_finite_are_refused_at_load_and_at_start(
+    client: httpx.AsyncClient, root: Path, factor: str, number: float, dtype: torch.dtype
+) -> None:
+    folder = spoil(write_adapter(root / "bad"), factor, number, dtype)
+    response = await load(client, "news", "bad")
+    assert error(response)[:2] == (422, "adapter_rejected")
+    assert f"{factor}.weight holds a NaN or an infinity" in response.json()["error"]["message"]
+    assert await names(client) == [BASE]
+    with pytest.raises(StartupError, match="holds a NaN or an infinity"):
+        create_app(Settings(model=SMOLLM2, adapters={"news": folder}), FakeEngine())
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "complaint"),
+    [
+        ("adapter_config.json", '"lora_alpha": 16', '"lora_alpha": Infinity', "lora_alpha is inf"),
+        ("profile.json", "0.25", "NaN", "calibration.intercept: Input should be a finite number"),
+    ],
+)
+async def test_settings_that_are_not_finite_are_refused(
+    client: httpx.AsyncClient, root: Path, file: str, old: str, new: str, complaint: str
+) -> None:
+    folder = write_adapter(root / "bad", calibration={"intercept": 0.25})
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new))
+    response = await load(client, "news", "bad")
+    assert error(response)[:2] == (422, "adapter_rejected")
+    assert complaint in response.json()["error"]["message"]
 
 
 class Deaf(FakeEngine):

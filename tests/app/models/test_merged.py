@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.errors import StartupError
-from app.models.merged import merge_if_asked
+from app.models.merged import merge_if_asked, merge_key
 from app.scoring.profile import load_profile
 from app.settings import Settings
 from tests.support.adapter_folders import write_adapter
@@ -36,6 +36,37 @@ def test_merged_once_and_served_by_the_adapters_name(
     made = (found.model / "config.json").stat().st_mtime_ns
     assert merge_if_asked(settings(tmp_path)) == found
     assert (found.model / "config.json").stat().st_mtime_ns == made
+
+
+def test_whatever_shapes_the_result_makes_another_merge(tmp_path: Path) -> None:
+    """Each file that a merge reads, changed in turn; and one that it does not read."""
+    base = tmp_path / "base"
+    base.mkdir()
+    for file in SMOLLM2.iterdir():
+        (base / file.name).symlink_to(file.resolve())
+    adapter = write_adapter(tmp_path / "news", history=7)
+    keys = [merge_key(base, adapter)]
+
+    def edit(file: Path, old: str, new: str) -> None:
+        text = file.read_text()
+        assert old in text
+        file.unlink()
+        file.write_text(text.replace(old, new))
+        keys.append(merge_key(base, adapter))
+
+    edit(adapter / "profile.json", "7", "8")  # as calibrate does
+    edit(adapter / "adapter_config.json", '"lora_alpha": 16', '"lora_alpha": 32')
+    edit(base / "config.json", "100000", "100001")  # rope_theta
+    edit(base / "chat_template.jinja", "<|im_start|>", "<|im_end|>")
+    edit(base / "generation_config.json", "{", "{ ")
+    write_adapter(tmp_path / "other", rank=4)
+    (adapter / "adapter_model.safetensors").write_bytes(
+        (tmp_path / "other" / "adapter_model.safetensors").read_bytes()
+    )
+    keys.append(merge_key(base, adapter))
+    assert len(set(keys)) == len(keys)
+    (adapter / "trainer_log.jsonl").write_text("{}")
+    assert merge_key(base, adapter) == keys[-1]
 
 
 def test_without_the_setting_nothing_happens(tmp_path: Path) -> None:

@@ -236,6 +236,8 @@ def test_a_killed_replica_costs_clean_503s_and_is_replaced(fake: Fake) -> None:
     with ThreadPoolExecutor(16) as pool:
         asking = pool.map(ask, range(16))
         time.sleep(1)
+        os.kill(victim.pid, signal.SIGSTOP)  # so that it surely has requests when it dies
+        time.sleep(1)
         os.kill(victim.pid, signal.SIGKILL)
         seen = set.union(*asking)
     # Those it had; and more than fits, as everywhere in this cluster.
