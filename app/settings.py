@@ -59,7 +59,7 @@ class Limits(BaseModel):
         None,
         gt=0,
         description="The engine gets a /rank or /predict/batch of more tokens than one engine step"
-        " in slices of so many, and other requests in between. Default: 384 on a CPU, a whole step"
+        " in slices of so many, and other requests in between. Default: 256 on a CPU, a whole step"
         " on a GPU.",
     )
     timeout_ms: int = Field(

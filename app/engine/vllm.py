@@ -41,8 +41,8 @@ CONSTRAINT_BACKEND = "xgrammar"
 """What follows the constraints of OpenAI requests. vLLM's own choice, `auto`, checks each request
 with the first backend that takes it, but computes all with the backend of the first request: what
 only another one understands then fails in the engine."""
-CPU_SLICE_TOKENS = 384
-"""The embedded default computes so many in a third of a second on two cores."""
+CPU_SLICE_TOKENS = 256
+"""The embedded default computes so many in about a fifth of a second on two cores."""
 OURS = {
     "model": "FRONTPAGE_MODEL",
     "served_model_name": "FRONTPAGE_MODEL_NAME",

@@ -13,8 +13,10 @@ from tests.integration.conftest import titles
 from tests.support.servers import Service
 
 NEW = count()
-TIMES_THE_USUAL = 2.5
-"""Twice is the aim. A run of a few requests on a machine with other work needs some room."""
+PATIENT = {"x-request-timeout-ms": "120000"}
+MIN_TURNS = 5
+"""A rank of 400 is more than twenty slices, the batch more than ten; about one small request comes
+between two of them. How long one takes depends on what else the machine does."""
 
 
 def reader() -> dict[str, Any]:
@@ -40,7 +42,7 @@ def large(kind: str) -> tuple[str, dict[str, Any]]:
 async def seconds(client: httpx.AsyncClient, asked: tuple[str, dict[str, Any]]) -> float:
     path, body = asked
     started = time.perf_counter()
-    answer = await client.post(path, json=body)
+    answer = await client.post(path, json=body, headers=PATIENT)
     assert answer.status_code == 200, answer.text
     return time.perf_counter() - started
 
@@ -51,22 +53,19 @@ async def test_small_requests_stay_fast_beside_a_large_one(
     default_service: Service, kind: str, beside: str
 ) -> None:
     async with httpx.AsyncClient(base_url=default_service.url, timeout=120) as client:
-        usual = [await seconds(client, small(beside)) for _ in range(6)]
         at_work = asyncio.create_task(seconds(client, large(kind)))
-        await asyncio.sleep(0.5)
         while_busy: list[float] = []
-        while not at_work.done() and len(while_busy) < 12:
+        while not at_work.done():
             while_busy.append(await seconds(client, small(beside)))
-        await at_work
-        usual += [await seconds(client, small(beside)) for _ in range(6)]
-    assert len(while_busy) >= 3
-    assert median(while_busy) < TIMES_THE_USUAL * median(usual), (usual, while_busy)
+        took = await at_work
+    assert len(while_busy) > MIN_TURNS, (took, while_busy)
+    assert median(while_busy) < took / MIN_TURNS, (took, while_busy)
 
 
 async def test_a_sliced_request_answers_what_small_ones_do(default_service: Service) -> None:
     path, body = large("rank")
     async with httpx.AsyncClient(base_url=default_service.url, timeout=120) as client:
-        answer = (await client.post(path, json=body)).json()
+        answer = (await client.post(path, json=body, headers=PATIENT)).json()
         assert [one["rank"] for one in answer["results"]] == list(range(1, 401))
         assert answer["usage"]["cached_tokens"] > 0.8 * 399 / 400 * answer["usage"]["prompt_tokens"]
         for result in answer["results"][::80]:
