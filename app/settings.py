@@ -40,6 +40,12 @@ class Limits(BaseModel):
         MAX_STORIES, gt=0, le=MAX_STORIES, description="In each of a reader's lists."
     )
     max_title_chars: int = Field(MAX_TITLE_CHARS, gt=0, le=MAX_TITLE_CHARS)
+    max_choices: int = Field(
+        128,
+        gt=0,
+        description="How many answers a chat or completion may ask for with `n` or `best_of`, over"
+        " all of its prompts.",
+    )
     max_pending_requests: int = Field(
         1000, gt=0, description="Requests in progress at once. Further ones are answered with 503."
     )

@@ -3,10 +3,10 @@
 The service uses it to check adapters before loading them, training/ to merge them.
 """
 
-import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from safetensors import safe_open
 from app.engine.fingerprint import is_fingerprint_of
 from app.engine.weights import LoraError as LoraError
 from app.engine.weights import Shape, shapes, weight_files
+from app.files import read_json
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -31,6 +32,14 @@ PLAIN_MATRIX = re.compile(
 )
 BASE_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Prefixes of those values of PEFT's `init_lora_weights` that alter the base's weights."""
+NOT_PLAIN = (
+    *("use_dora", "modules_to_save", "trainable_token_indices", "target_parameters"),
+    *("layer_replication", "alora_invocation_tokens", "use_qalora", "use_bdlora"),
+    *("arrow_config", "kasa_config", "monteclora_config"),
+)
+"""PEFT's settings that add other tensors or another formula to LoRA."""
+VOCABULARY = re.compile(r"(^|\.)(lm_head|embed_tokens)(\.|$)")
+"""In the name of a weight or module: it is of the vocabulary, whose adapters vLLM leaves out."""
 
 
 class LoraPair(NamedTuple):
@@ -93,24 +102,16 @@ def read_lora(folder: Path) -> LoraAdapter:
     if not file.is_file():
         raise LoraError(f"{folder} holds no {CONFIG_FILE}: not a PEFT adapter")
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = read_json(file)
     except ValueError as error:
-        raise LoraError(f"{file} is not JSON: {error}") from None
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        kind = config.get("peft_type") if isinstance(config, dict) else None
+        raise LoraError(str(error)) from None
+    if config.get("peft_type") != "LORA":
+        kind = config.get("peft_type")
         raise LoraError(f"{folder} is a {kind} adapter, not LORA: it can't be served or merged")
     if not (folder / WEIGHTS_FILE).is_file():
         raise LoraError(f"{folder} holds no {WEIGHTS_FILE}")
-    start = config.get("init_lora_weights")
-    refused = {
-        "use_dora": config.get("use_dora"),
-        "bias": config.get("bias", "none") != "none" or config.get("lora_bias"),
-        "modules_to_save": config.get("modules_to_save"),
-        f"init_lora_weights {start}": isinstance(start, str) and start.startswith(BASE_CHANGING),
-    }
-    for name, is_set in refused.items():
-        if is_set:
-            raise LoraError(f"{file}: {name} is not supported; only plain LoRA is")
+    for name in beyond_lora(config):
+        raise LoraError(f"{file}: {name} is not supported; only plain LoRA is")
     rank = config.get("r")
     if not isinstance(rank, int) or not 0 < rank <= LORA_RANKS[-1]:
         raise LoraError(f"{file}: r is {rank!r}, not a rank from 1 to {LORA_RANKS[-1]}")
@@ -118,6 +119,18 @@ def read_lora(folder: Path) -> LoraAdapter:
         if not isinstance(alpha, int | float) or not math.isfinite(alpha):
             raise LoraError(f"{file}: lora_alpha is {alpha!r}, not a number")
     return LoraAdapter(folder, config)
+
+
+def beyond_lora(config: Mapping[str, Any]) -> list[str]:
+    """The settings of an adapter's configuration that make it more than plain LoRA, which can't be
+    served or merged."""
+    start = config.get("init_lora_weights")
+    found = [name for name in NOT_PLAIN if config.get(name)]
+    if config.get("bias", "none") != "none" or config.get("lora_bias"):
+        found.append("bias")
+    if isinstance(start, str) and start.startswith(BASE_CHANGING):
+        found.append(f"init_lora_weights {start}")
+    return found
 
 
 def check_finite(adapter: LoraAdapter) -> None:
@@ -146,9 +159,12 @@ def check_fit(adapter: LoraAdapter, base: Path) -> None:
                 f" and the adapter was made for {(out, into)}"
             )
     run = adapter.folder / "run.json"
-    trained = json.loads(run.read_text(encoding="utf-8")) if run.is_file() else {}
+    try:
+        trained = read_json(run) if run.is_file() else {}
+    except ValueError as error:
+        raise LoraError(f"{error}: restore or remove it") from None
     expected = trained.get("base_fingerprint")
-    if expected is not None and not is_fingerprint_of(base, expected):
+    if expected is not None and not is_fingerprint_of(base, str(expected)):
         raise LoraError(
             f"{adapter.folder} was trained on {trained.get('base_model')}, whose weights differ"
             f" from those in {base}: same shapes, another fingerprint"

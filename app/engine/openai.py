@@ -1,20 +1,20 @@
 """OpenAI's API on vLLM's own serving code. Only this file imports vLLM's OpenAI entrypoints."""
 
+import asyncio
 from argparse import Namespace
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Self
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from typing import Any, Self, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers, State
 from starlette.requests import Request
-from vllm import exceptions
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 try:  # vLLM from 0.30 on
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
@@ -25,28 +25,30 @@ except ImportError:  # vLLM 0.26
     from vllm.entrypoints.openai.cli_args import make_arg_parser
     from vllm.entrypoints.openai.engine.protocol import ErrorResponse
 
+from app.engine.async_llm import DIED, ENGINE_ERRORS, engine_failure
 from app.engine.base import OpenAIAnswer
-from app.errors import (
-    BadRequest,
-    EngineUnavailable,
-    ModelNotFound,
-    ServiceError,
-    from_validation,
+from app.engine.openai_errors import (
+    CLIENT_ERRORS,
+    FULL,
+    GENERATION_FAILED,
+    as_service_error,
+    bad_request,
+    error_event,
+    failed_generation,
+    invalid_body,
+    invalid_part,
 )
+from app.errors import BadRequest, EngineUnavailable, Overloaded, ServiceError
 from app.settings import Settings
 
-CLIENT_ERRORS = (
-    getattr(exceptions, "VLLMClientError", ValueError),
-    *(ValueError, TypeError, OverflowError, NotImplementedError),
-)
-"""What vLLM's wire types and serving code raise for a request they can't handle: vLLM's own error,
-and Python's errors where vLLM does not use its own yet (in 0.26, everywhere)."""
+Wire = TypeVar("Wire", bound=BaseModel)
 
 
 class VllmOpenAI:
     """Chat completions and completions on a running vLLM engine."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, llm: AsyncLLM, state: State) -> None:
+        self._llm = llm
         self._state = state
 
     @classmethod
@@ -57,15 +59,93 @@ class VllmOpenAI:
         await init_app_state(llm, state, serving_arguments(settings), tasks)
         state.openai_serving_models.lora_requests = loras
         state.openai_serving_models.model_name = public_name(settings.base_name)
-        return cls(state)
+        return cls(llm, state)
 
     async def chat(self, body: dict[str, Any], headers: Mapping[str, str]) -> OpenAIAnswer:
         serving = self._state.openai_serving_chat.create_chat_completion
-        return await ask(serving, ChatCompletionRequest, body, headers)
+        return await self._ask(serving, ChatCompletionRequest, body, headers)
 
     async def complete(self, body: dict[str, Any], headers: Mapping[str, str]) -> OpenAIAnswer:
         serving = self._state.openai_serving_completion.create_completion
-        return await ask(serving, CompletionRequest, body, headers)
+        return await self._ask(serving, CompletionRequest, body, headers)
+
+    async def _ask(
+        self, serving: Any, schema: type[Wire], body: dict[str, Any], headers: Mapping[str, str]
+    ) -> OpenAIAnswer:
+        """Return vLLM's answer unchanged and raise its errors as ours."""
+        asked = read(schema, body)
+        with self._errors_as_ours(body):
+            answer = await serving(asked, as_request(headers))
+            if cancelled():  # vLLM answers "Client disconnected" instead of ending
+                raise asyncio.CancelledError
+            if not isinstance(answer, BaseModel):
+                return await self._begin(answer, body)
+        if isinstance(answer, ErrorResponse):
+            raise self._refused(answer.error.model_dump(), body)
+        return answer.model_dump()
+
+    @contextmanager
+    def _errors_as_ours(self, body: dict[str, Any]) -> Iterator[None]:
+        """Raise what vLLM raises for a body as one of our errors, if its reason is known."""
+        try:
+            yield
+        except ENGINE_ERRORS as error:
+            if failure := engine_failure(self._llm, error):
+                raise failure from error
+            raise
+        except FULL as error:
+            raise Overloaded(str(error)) from error
+        except GENERATION_FAILED as error:
+            if failure := failed_generation(body):
+                raise failure from error
+            raise
+        except ValidationError:
+            raise invalid_part(body) from None
+        except CLIENT_ERRORS as error:
+            raise bad_request(error, body) from error
+
+    async def _begin(self, stream: AsyncGenerator[str], body: dict[str, Any]) -> AsyncIterator[str]:
+        """Wait for a stream's first event, so that what goes wrong before is an error with its own
+        status, not an event of an answer that began well."""
+        first = await anext(stream)
+        if problem := error_event(first):
+            await stream.aclose()
+            raise self._refused(problem, body)
+        return resume(first, stream)
+
+    def _refused(self, problem: Mapping[str, Any], body: dict[str, Any]) -> ServiceError:
+        return EngineUnavailable(DIED) if self._llm.errored else as_service_error(problem, body)
+
+
+async def resume(first: str, stream: AsyncGenerator[str]) -> AsyncIterator[str]:
+    async with aclosing(stream):
+        yield first
+        async for event in stream:
+            yield event
+
+
+def cancelled() -> bool:
+    """Whether the running task was told to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def read(schema: type[Wire], body: dict[str, Any]) -> Wire:
+    """The body as vLLM's type. Raises BadRequest."""
+    if body.get("tools") and body.get("tool_choice") != "none":
+        raise BadRequest("tools: this service does not call tools", "tools")
+    try:
+        asked: Any = schema.model_validate(body)
+    except Exception as error:  # vLLM's checks of a field fail in many ways
+        raise invalid_body(schema, body, error) from error
+    if current_platform.is_cpu() and asked.seed is not None:
+        # In vLLM 0.32, the engine dies when it computes a prompt in chunks: "CPU Generator does not
+        # use offset". Where nothing is drawn at random, the seed changes nothing.
+        if asked.temperature != 0 and not asked.use_beam_search:
+            problem = "vLLM does not support it on a CPU, except where it changes nothing"
+            raise BadRequest(f"seed: {problem} (temperature 0)", "seed")
+        asked.seed = None
+    return cast(Wire, asked)
 
 
 def public_name(base: str) -> Callable[[LoRARequest | None], str]:
@@ -87,42 +167,6 @@ def serving_arguments(settings: Settings) -> Namespace:
     return arguments
 
 
-async def ask(
-    serving: Any, schema: type[BaseModel], body: dict[str, Any], headers: Mapping[str, str]
-) -> OpenAIAnswer:
-    """Return vLLM's answer unchanged and raise its errors as ours."""
-    if current_platform.is_cpu() and body.get("seed") is not None:
-        # In vLLM 0.32, the engine dies when it computes a prompt in chunks: "CPU Generator does not
-        # use offset".
-        raise BadRequest("seed: vLLM does not support it on a CPU", "seed")
-    try:
-        answer = await serving(schema.model_validate(body), as_request(headers))
-    except ValidationError as error:
-        raise from_validation(error.errors(), BadRequest) from None
-    except (EngineDeadError, EngineGenerateError) as error:
-        raise EngineUnavailable("the engine has died") from error
-    except CLIENT_ERRORS as error:
-        param = getattr(error, "parameter", None)
-        raise BadRequest(str(error) or type(error).__name__, param) from error
-    if isinstance(answer, ErrorResponse):
-        raise as_service_error(answer)
-    if isinstance(answer, BaseModel):
-        return answer.model_dump()
-    stream: AsyncIterator[str] = answer
-    return stream
-
-
 def as_request(headers: Mapping[str, str]) -> Request:
     """A request with all that vLLM uses: the headers, and room for its own state."""
     return Request({"type": "http", "headers": Headers(headers).raw})
-
-
-def as_service_error(answer: Any) -> ServiceError:
-    """Convert vLLM's error answer into one of our errors."""
-    problem = answer.error
-    status = int(problem.code)
-    if status == 404:
-        return ModelNotFound(problem.message, "model")
-    if status in (500, 503):
-        return EngineUnavailable(problem.message)
-    return BadRequest(problem.message, problem.param)

@@ -1,4 +1,4 @@
-"""vLLM's AsyncLLM as an Engine: the only file that imports vLLM's engine. For vLLM 0.26 to 0.32."""
+"""vLLM's AsyncLLM as an Engine, for vLLM 0.26 to 0.32."""
 
 import asyncio
 import dataclasses
@@ -21,6 +21,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
+from app.engine.async_llm import DIED, TidyLLM, engine_failure
 from app.engine.base import LabelScore
 from app.engine.lora import LoraError, read_lora
 from app.engine.memory import check_memory
@@ -36,6 +37,10 @@ logger = logging.getLogger("frontpage")
 # base and adapters the base would get the last slot's weights. That slot stays empty (zeros).
 # Seen with vLLM 0.32 (lora/ops/torch_ops/lora_ops.py); tests/integration/test_lora.py shows it.
 EMPTY_LORA_SLOTS = 1 if current_platform.is_cpu() else 0
+CONSTRAINT_BACKEND = "xgrammar"
+"""What follows the constraints of OpenAI requests. vLLM's own choice, `auto`, checks each request
+with the first backend that takes it, but computes all with the backend of the first request: what
+only another one understands then fails in the engine."""
 OURS = {
     "model": "FRONTPAGE_MODEL",
     "served_model_name": "FRONTPAGE_MODEL_NAME",
@@ -80,7 +85,7 @@ class VllmEngine:
             args = AsyncEngineArgs(**options)
             # Steps as large as vLLM's own server takes on this device; without it, 2,048 tokens.
             context = UsageContext.OPENAI_API_SERVER
-            self._llm = AsyncLLM.from_engine_args(args, usage_context=context)
+            self._llm = TidyLLM.from_engine_args(args, usage_context=context)
         except (ValueError, TypeError, RuntimeError, OSError) as error:
             # pydantic and vLLM give many lines; the first that says something is the cause.
             raise StartupError(f"the engine did not start: {first_line(error)}") from error
@@ -97,7 +102,7 @@ class VllmEngine:
 
     def check_health(self) -> None:
         if self.llm.errored:
-            raise EngineUnavailable("the engine has died")
+            raise EngineUnavailable(DIED)
 
     async def use_labels(self, token_ids: Sequence[int]) -> None:
         exact = await self.llm.collective_rpc("use_float32_labels", args=(list(token_ids),))
@@ -109,7 +114,7 @@ class VllmEngine:
         try:
             added = await self.llm.add_lora(request)
         except EngineDeadError as error:
-            raise EngineUnavailable("the engine has died") from error
+            raise EngineUnavailable(DIED) from error
         except asyncio.CancelledError:  # the engine goes on with it, and would keep it
             await self.llm.remove_lora(request.lora_int_id)
             raise
@@ -126,7 +131,7 @@ class VllmEngine:
         try:
             await self.llm.remove_lora(request.lora_int_id)
         except EngineDeadError as error:
-            raise EngineUnavailable("the engine has died") from error
+            raise EngineUnavailable(DIED) from error
 
     async def score(
         self,
@@ -158,10 +163,14 @@ class VllmEngine:
                     )
                 )
             outputs = [one.get_nowait() or await one.get() for one in asked]
-        except (EngineDeadError, EngineGenerateError) as error:
-            raise EngineUnavailable("the engine has died") from error
-        except BaseException:  # the client has left, too
+        except EngineDeadError as error:
+            raise EngineUnavailable(DIED) from error
+        except BaseException as error:  # the client has left, too
             await self.llm.abort([one.request_id for one in asked], internal=True)
+            if isinstance(error, EngineGenerateError) and (
+                failure := engine_failure(self.llm, error)
+            ):
+                raise failure from error
             raise
         return [label_score(output, labels) for output in outputs]
 
@@ -195,7 +204,11 @@ def engine_options(settings: Settings) -> dict[str, Any]:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise StartupError(f"engine option {name!r} is not one of vLLM's{hint}")
-    given = {"use_tqdm_on_load": False, **settings.engine}
+    given = {
+        "use_tqdm_on_load": False,
+        "structured_outputs_config": {"backend": CONSTRAINT_BACKEND},
+        **settings.engine,
+    }
     on_cpu = current_platform.is_cpu()
     options = vllm_options(settings.model, on_cpu, lora_options(settings), given)
     options["served_model_name"] = [settings.base_name]

@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from app.errors import (
     AdapterRejected,
@@ -61,6 +62,7 @@ class Answer(NamedTuple):
     type: str
 
 
+EVENT_STREAM = "text/event-stream"
 INVALID, UNAVAILABLE = "invalid_request_error", "service_unavailable"
 ANSWERS: dict[type[ServiceError], Answer] = {
     ServiceError: Answer(500, "server_error"),
@@ -96,6 +98,17 @@ def respond(error: ServiceError, request_id: str) -> JSONResponse:
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(body, status_code=status, headers=headers)
+
+
+async def end_with(error: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:
+    """End a request with an error: by an answer of its own, or in an event stream that has begun by
+    a last event in the same shape. Any other answer that has begun is left incomplete."""
+    response, state = respond(error, scope["state"]["request_id"]), scope["state"]
+    if not state["is_answering"]:
+        await response(scope, receive, send)
+    elif state["is_streaming"]:
+        event = b"data: " + bytes(response.body) + b"\n\n"
+        await send({"type": "http.response.body", "body": event, "more_body": False})
 
 
 def error_body(

@@ -39,6 +39,7 @@ POLICIES = {
     "/v1/chat/completions": WORK,
     "/v1/completions": WORK,
     "/v1/models": Policy("predict", rate_limited=True),
+    "/v1/models/{model:path}": Policy("predict", rate_limited=True),
     "/feedback": PREDICT,
     "/experiments": ADMIN,
     "/adapters": ADMIN,

@@ -79,15 +79,35 @@ class PreparedData:
     def sample_evenly(self, split: str, count: float) -> list[Impression]:
         """`count` impressions (below 1: that share of them), spread evenly over a split.
 
-        Raises TrainingError for a split without labels.
+        Raises TrainingError for a split without labels, and for a share that is no impression.
         """
-        total = self.count(split)
-        number = min(total, int(count) if count >= 1 else round(count * total))
-        wanted = {index * total // number for index in range(number)}
+        wanted = set(self._places(split, count))
         found = [item for index, item in enumerate(self.impressions(split)) if index in wanted]
         if any(item.clicked is None for item in found):
             raise TrainingError(f"{self.folder}: the split {split!r} has no labels")
         return found
+
+    def labels_evenly(self, split: str, count: float) -> list[list[bool]]:
+        """The flags `clicked` of the impressions that sample_evenly returns, which it alone reads.
+
+        Raises TrainingError as it does.
+        """
+        places = self._places(split, count)
+        flags = pl.scan_parquet(self._file(split)).select("clicked").collect()["clicked"]
+        found: list[list[bool]] = flags.gather(places).to_list()
+        if any(item is None for item in found):
+            raise TrainingError(f"{self.folder}: the split {split!r} has no labels")
+        return found
+
+    def _places(self, split: str, count: float) -> list[int]:
+        total = self.count(split)
+        number = min(total, int(count) if count >= 1 else round(count * total))
+        if count and not number:
+            raise TrainingError(
+                f"{self.folder}: {count:g} of the {total:,} impressions of split {split!r} is not"
+                " even one: ask for more"
+            )
+        return [index * total // number for index in range(number)]
 
     @cached_property
     def stories(self) -> list[Story]:

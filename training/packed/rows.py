@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.scoring.encoder import Tokens
-from app.scoring.prompt import Prompt, PromptBuilder, PromptTooLong
-from app.scoring.wording import Reader, Story
-from training.errors import TrainingError
+from app.scoring.prompt import Prompt
 
 Ints = NDArray[np.int64]
 
@@ -64,19 +62,6 @@ class AnswerTokens:
     @property
     def longest(self) -> int:
         return max(len(self.yes), len(self.no))
-
-
-def build_prompts(
-    builder: PromptBuilder, reader: Reader, candidates: Sequence[Story], limit: int, name: str
-) -> list[Prompt]:
-    """The candidates' prompts. Raises TrainingError, naming the impression, for a story too long
-    for `limit` tokens."""
-    try:
-        return builder.build(reader, candidates, limit)
-    except PromptTooLong as error:
-        raise TrainingError(
-            f"impression {name}, candidate {error.index}: {error}; raise cutoff_len"
-        ) from None
 
 
 def group_prompts(

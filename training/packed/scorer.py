@@ -12,7 +12,8 @@ from training.data.prepared import Impression
 from training.errors import TrainingError
 from training.metrics import Floats
 from training.packed.objective import Task, accept_packed_rows
-from training.packed.rows import Group, build_prompts, collate, group_prompts
+from training.packed.prompts import build_prompts
+from training.packed.rows import Group, collate, group_prompts
 
 Scores = list[tuple[Floats, Floats]]
 
@@ -30,17 +31,17 @@ def score(
     """(log_yes, log_no) of each impression's candidates, both [candidates]: natural logarithms over
     the whole vocabulary, from label logits in float32.
 
-    limit: the longest prompt in tokens; by default what the model takes. batch_tokens: of a forward
-    pass. Several processes (torch.distributed) share the work; each must call, and each gets all
-    scores. Raises TrainingError for a story that does not fit into `limit`, and for scores that are
-    not finite.
+    limit: the longest prompt in tokens, to which titles are cut; by default what the model takes.
+    batch_tokens: of a forward pass. Several processes (torch.distributed) share the work; each must
+    call, and each gets all scores. Raises TrainingError for a `limit` that not even a prompt
+    without a title fits into, and for scores that are not finite.
     """
     inner = plain(model)
     accept_packed_rows(inner)
     limit = limit or min(inner.config.max_position_embeddings, LONGEST_PROMPT)
     groups: list[tuple[int, Group]] = []
     for number, impression in enumerate(impressions):
-        prompts = build_prompts(
+        prompts, _ = build_prompts(
             builder, impression.reader, impression.candidates, limit, impression.id
         )
         tokens = max(batch_tokens, limit)

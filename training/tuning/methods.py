@@ -1,8 +1,10 @@
 """The methods lora, qlora, full, p_tuning and adapter: a trainable model, its files, and back."""
 
-import json
+import re
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,15 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 from app.engine import lora
 from app.files import first_line
 from training.errors import TrainingError
-from training.folders import copy_side_files
+from training.folders import copy_side_files, read_json
 from training.packed.objective import accept_packed_rows
 from training.tuning import bottleneck
 from training.tuning.config import FinetuneConfig
 
 TRAINABLE_FILE = "trainable.safetensors"
 """In a checkpoint, what is trained, to resume from."""
+MODULE_PATTERNS = ("rank_pattern", "alpha_pattern", "exclude_modules")
+"""Options of PEFT whose keys or items are regular expressions for the ends of modules' names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,7 @@ def with_peft(model: PreTrainedModel, config: FinetuneConfig, autocast: bool) ->
             target = config.lora_target
             if isinstance(target, str) and target != "all":
                 target = tuple(part.strip() for part in target.split(","))
+            check_targets(model, target, config.peft)
             settings = LoraConfig(
                 task_type="CAUSAL_LM",
                 r=config.lora_rank,
@@ -141,6 +146,45 @@ def with_peft(model: PreTrainedModel, config: FinetuneConfig, autocast: bool) ->
             # PEFT would cast each input to float32, and autocast back: that only moves memory.
             module.cast_input_dtype_enabled = False
     return tuned
+
+
+def check_targets(model: PreTrainedModel, target: Sequence[str], peft: Mapping[str, Any]) -> None:
+    """Raise TrainingError, suggesting the closest name, for a module that the model does not have:
+    in lora_target, or in the options of PEFT that name modules."""
+    known = [name for name, _ in model.named_modules()]
+    wanted: list[tuple[str, str]] = []
+    if target != "all":
+        wanted += [("lora_target", re.escape(name)) for name in target]
+    for option in MODULE_PATTERNS:
+        patterns = peft.get(option) or []
+        if not isinstance(patterns, str):
+            wanted += [(f"peft.{option}", str(pattern)) for pattern in patterns]
+    for option, pattern in wanted:
+        if not any(re.fullmatch(rf"(.*\.)?({pattern})", name) for name in known):
+            close = get_close_matches(pattern, {name.split(".")[-1] for name in known}, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise TrainingError(f"{option}: the model has no module {pattern!r}{hint}")
+
+
+def serving_limits(config: FinetuneConfig, model: Any) -> list[str]:
+    """Lines that say what can't be done later with what this run makes. model: as `create` returns
+    it."""
+    if config.method in ("p_tuning", "adapter"):
+        return [f"what {config.method} makes can't be served or merged, only evaluated"]
+    if config.method == "full":
+        return []
+    settings = model.peft_config["default"].to_dict()
+    reasons = lora.beyond_lora(settings)
+    rank = max([settings["r"], *settings["rank_pattern"].values()])
+    if rank > lora.LORA_RANKS[-1]:
+        reasons.append(f"rank {rank} (at most {lora.LORA_RANKS[-1]})")
+    words = [name for name in model.targeted_module_names if lora.VOCABULARY.search(name)]
+    is_head_alone = not any("embed_tokens" in name for name in words)
+    if words and (model.config.tie_word_embeddings or not is_head_alone):
+        reasons.append(f"lora_target {words[0]}")  # no plain matrix of the base's own
+    if reasons:
+        return [f"this adapter can't be served or merged, only evaluated: {', '.join(reasons)}"]
+    return [f"this adapter can be served merged only: it adapts {words[0]}"] if words else []
 
 
 def check_window(model: PreTrainedModel, config: FinetuneConfig) -> None:
@@ -222,7 +266,7 @@ def save_model(
     model: PreTrainedModel, folder: Path, base: Path, state: dict[str, Tensor] | None
 ) -> None:
     """Write a whole model in its base's precision, with the base's tokenizer."""
-    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    config = read_json(base / "config.json")
     dtype = getattr(torch, config.get("dtype") or config.get("torch_dtype") or "float32")
     state = model.state_dict() if state is None else state
     model.config.dtype = dtype
@@ -253,7 +297,7 @@ def load_trained(
         model = load_base(base, dtype, device=device)
         bottleneck.load(model, folder)
         return model.eval()
-    config = json.loads((folder / lora.CONFIG_FILE).read_text(encoding="utf-8"))
+    config = read_json(folder / lora.CONFIG_FILE)
     if config.get("peft_type") == "LORA" and not config.get("use_dora"):
         lora.check_fit(lora.LoraAdapter(folder, config), base)
         lora.check_finite(lora.LoraAdapter(folder, config))

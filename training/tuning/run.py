@@ -1,6 +1,5 @@
 """One training run, from a prepared data set to a folder that can be served."""
 
-import json
 import logging
 import os
 import random
@@ -18,8 +17,11 @@ from app.scoring.profile import PROFILE_FILE
 from app.scoring.prompt import PromptBuilder
 from training.data.prepared import PreparedData, without_categories
 from training.errors import TrainingError
+from training.folders import read_json
 from training.packed.objective import Task
-from training.packed.rows import AnswerTokens, Group, build_prompts, group_prompts, pack, separate
+from training.packed.prompts import build_prompts
+from training.packed.rows import AnswerTokens, Group, group_prompts, pack, separate
+from training.progress import say
 from training.tuning import methods
 from training.tuning.calibration import Fit, fit
 from training.tuning.config import FinetuneConfig
@@ -77,6 +79,7 @@ def make_trainer(
     set_seed(config.seed)
     builder = make_builder(config, base, data)
     answers = read_answers(builder, base)
+    check_validation(config, data)
     groups = read_groups(config, data, builder, answers)
     trainer = AnswerTrainer(
         model=methods.create(config, base, place(arguments, on_gpu, bf16)),
@@ -93,6 +96,23 @@ def make_trainer(
     if trainer.is_world_process_zero():
         announce(trainer, groups)
     return trainer
+
+
+def check_validation(config: FinetuneConfig, data: PreparedData) -> None:
+    """Raise TrainingError where the impressions that training is to be validated or calibrated on
+    are none, or have clicks alone or non-clicks alone."""
+    calibrated = config.calibration_impressions
+    calibrated = data.count("val") if calibrated is None else calibrated
+    for option, count in (("val_size", config.val_size), ("calibration_impressions", calibrated)):
+        if not count:
+            continue
+        labels = {label for flags in data.labels_evenly("val", count) for label in flags}
+        if labels != {True, False}:
+            found = "clicks" if True in labels else "non-clicks"
+            raise TrainingError(
+                f"{data.folder}: the val split's impressions that {option} asks for have {found}"
+                f" alone: ask for more, or set {option} to 0"
+            )
 
 
 def make_builder(config: FinetuneConfig, base: Path, data: PreparedData) -> PromptBuilder:
@@ -113,7 +133,7 @@ def place(arguments: TrainingArguments, on_gpu: bool, bf16: bool) -> methods.Pla
 def read_answers(builder: PromptBuilder, base: Path) -> AnswerTokens:
     """The two labels in tokens, each with the end of a turn that the tokenizer names."""
     file = base / "tokenizer_config.json"
-    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    config = read_json(file) if file.is_file() else {}
     end = config.get("eos_token") or ""
     end = end["content"] if isinstance(end, dict) else end
     labels = builder.profile.labels
@@ -138,10 +158,11 @@ def read_groups(
 ) -> list[Group]:
     """The training split in tokens, whole impressions until max_samples candidates are reached.
 
-    Raises TrainingError for a split without candidates, and for a story longer than cutoff_len.
+    Says how many titles are too long for cutoff_len. Raises TrainingError for a split without
+    candidates.
     """
     groups: list[Group] = []
-    samples = 0
+    samples = too_long = 0
     limit = config.cutoff_len - answers.longest + 1
     chance = random.Random(config.seed)
     for impression in data.impressions("train"):
@@ -149,11 +170,18 @@ def read_groups(
             break
         if chance.random() < config.category_dropout:
             impression = without_categories(impression)
-        prompts = build_prompts(
-            builder, impression.reader, impression.candidates, limit, impression.id
-        )
-        groups += group_prompts(prompts, impression.clicked, answers, config.row_tokens)
+        reader, candidates, clicked = impression.reader, impression.candidates, impression.clicked
+        prompts, cut = build_prompts(builder, reader, candidates, limit, impression.id)
+        too_long += len(cut)
+        if config.long_titles == "skip":
+            kept = [place for place in range(len(prompts)) if place not in cut]
+            prompts = [prompts[place] for place in kept]
+            clicked = [clicked[place] for place in kept] if clicked else None
+        groups += group_prompts(prompts, clicked, answers, config.row_tokens)
         samples += len(prompts)
+    if too_long and not int(os.environ.get("RANK", "0")):
+        what = "cut" if config.long_titles == "cut" else "left out"
+        say(f"{too_long:,} candidates with titles too long for cutoff_len were {what}")
     if not groups:
         raise TrainingError(f"{data.folder}: the training split has no candidates")
     return groups
@@ -173,6 +201,8 @@ def announce(trainer: AnswerTrainer, groups: Sequence[Group]) -> None:
     trained = sum(p.numel() for p in methods.trainable(model).values())
     total = model.num_parameters()
     print(f"trainable parameters: {trained:,} of {total:,} ({trained / total:.3%})")
+    for limit in methods.serving_limits(trainer.config, model):
+        print(f"warning: {limit}")
     samples = sum(len(group.branches) for group in groups)
     alone = sum(map(len, separate(groups)))
     tokens = sum(map(len, (group for row in trainer.rows for group in row)))

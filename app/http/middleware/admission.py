@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.admission import Admission
 from app.errors import EngineUnavailable, Overloaded
-from app.http.errors import respond
+from app.http.errors import end_with
 from app.http.policy import is_work
 
 
@@ -25,10 +25,10 @@ class Admit:
             with self.admission.request():
                 await self.app(scope, receive, send)
         except Overloaded as error:  # raised by admission; the application answers its own errors
-            await respond(error, scope["state"]["request_id"])(scope, receive, send)
+            await end_with(error, scope, receive, send)
         except asyncio.CancelledError:  # uvicorn cancels requests at the end of the drain
-            if not self.admission.draining.is_set() or scope["state"]["is_answering"]:
+            if not self.admission.draining.is_set():
                 raise
             stopped = EngineUnavailable("the service has stopped; try another instance")
-            await respond(stopped, scope["state"]["request_id"])(scope, receive, send)
+            await end_with(stopped, scope, receive, send)
         return None

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ServiceError
-from app.http.errors import respond
+from app.http.errors import EVENT_STREAM, respond
 from app.http.policy import is_work
 from app.observability import metrics
 from app.observability.logs import CURRENT_REQUEST
@@ -34,7 +34,11 @@ class RequestContext:
         started = time.perf_counter()
         request_id = choose_id(Headers(scope=scope))
         scope.setdefault("state", {}).update(
-            request_id=request_id, started=started, is_answering=False
+            request_id=request_id,
+            started=started,
+            is_answering=False,
+            is_streaming=False,
+            client_left=False,
         )
         token = CURRENT_REQUEST.set(request_id)
         status = CLIENT_LEFT
@@ -44,7 +48,10 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 scope["state"]["is_answering"] = True
                 status = message["status"]
-                MutableHeaders(scope=message)[ID_HEADER] = request_id
+                headers = MutableHeaders(scope=message)
+                headers[ID_HEADER] = request_id
+                kind = headers.get("content-type", "")
+                scope["state"]["is_streaming"] = kind.startswith(EVENT_STREAM)
             await send(message)
 
         try:
@@ -56,6 +63,8 @@ class RequestContext:
                 await respond(error, request_id)(scope, receive, send_with_id)
         finally:
             seconds = time.perf_counter() - started
+            if scope["state"]["client_left"]:
+                status = CLIENT_LEFT
             # Without a route, the request was refused before routing, or no route matched.
             path = scope["path"] if is_work(scope) else "unmatched"
             route = str(getattr(scope.get("route"), "path", path))

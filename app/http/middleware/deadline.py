@@ -7,7 +7,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import BadRequest, DeadlineExceeded
-from app.http.errors import respond
+from app.http.errors import end_with
 from app.http.policy import is_work
 from app.observability import metrics
 
@@ -31,7 +31,7 @@ class Deadline:
                 f"{TIMEOUT_HEADER}: must be a whole number of milliseconds, at least 1",
                 TIMEOUT_HEADER,
             )
-            return await respond(error, scope["state"]["request_id"])(scope, receive, send)
+            return await end_with(error, scope, receive, send)
         milliseconds = int(asked or self.default_ms)
         try:
             async with asyncio.timeout(milliseconds / 1e3) as timeout:
@@ -40,7 +40,6 @@ class Deadline:
             if not timeout.expired():
                 raise
             metrics.DEADLINES.inc()
-            if not scope["state"]["is_answering"]:
-                late = DeadlineExceeded(f"not answered within {milliseconds} ms")
-                await respond(late, scope["state"]["request_id"])(scope, receive, send)
+            late = DeadlineExceeded(f"not answered within {milliseconds} ms")
+            await end_with(late, scope, receive, send)
         return None

@@ -15,7 +15,7 @@ class CancelOnDisconnect:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        body_read, left = asyncio.Event(), asyncio.Event()
+        body_read, left, answered = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
         async def receive_body() -> Message:
             if body_read.is_set():  # from here on, only the watcher reads
@@ -26,14 +26,21 @@ class CancelOnDisconnect:
                 body_read.set()
             return message
 
-        handler = asyncio.create_task(_run(self.app(scope, receive_body, send)))
+        async def send_answer(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                answered.set()  # the server then tells of a disconnect, too
+            await send(message)
+
+        handler = asyncio.create_task(_run(self.app(scope, receive_body, send_answer)))
 
         async def watch() -> None:
             await body_read.wait()
             while (await receive())["type"] != "http.disconnect":
                 pass
             left.set()
-            handler.cancel()
+            if not answered.is_set():
+                scope["state"]["client_left"] = True
+                handler.cancel()
 
         watcher = asyncio.create_task(watch())
         try:

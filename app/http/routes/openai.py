@@ -2,7 +2,7 @@
 list of models is ours."""
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack
 from typing import Annotated, Any
 
@@ -10,10 +10,14 @@ from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from app.engine.base import OpenAIAnswer, OpenAIAPI
-from app.errors import BadRequest, NotFound
+from app.errors import BadRequest, ModelNotFound, NotFound
 from app.http.dependencies import ERRORS, ServiceDep, choose
+from app.http.errors import EVENT_STREAM
+from app.http.json_values import check_encodable
+from app.http.openai_body import chat_tokens, completion_tokens
 from app.http.schemas import ErrorResponse, ModelCard, ModelList
 from app.service import Service
+from app.settings import Limits
 
 router = APIRouter(
     prefix="/v1",
@@ -61,9 +65,12 @@ async def chat_completions(
 ) -> Response:
     """OpenAI's chat completions, including `stream`.
 
+    A stream that can't begin is answered with the error's status. One that ends early, for example
+    past its deadline, says so in its last event, `data: {"error": …}`.
+
     See https://platform.openai.com/docs/api-reference.
     """
-    accepted = accept(body, request, service, held)
+    accepted = accept(body, chat_tokens, request, service, held)
     return respond(await api.chat(accepted, request.headers))
 
 
@@ -76,48 +83,59 @@ async def completions(
     body: Annotated[dict[str, Any], Body(examples=[COMPLETION])],
 ) -> Response:
     """OpenAI's completions, including `stream`."""
-    accepted = accept(body, request, service, held)
+    accepted = accept(body, completion_tokens, request, service, held)
     return respond(await api.complete(accepted, request.headers))
 
 
 @router.get("/models")
 async def models(service: ServiceDep) -> ModelList:
     """List the names that requests can use: the base or merged model, its adapters, and aliases."""
+    return ModelList(data=cards(service))
+
+
+@router.get("/models/{model:path}")
+async def model(model: str, service: ServiceDep) -> ModelCard:
+    """One of the names that `/v1/models` lists."""
+    found = next((card for card in cards(service) if card.id == model), None)
+    if found is None:
+        raise ModelNotFound(f"model {model!r} is not served", "model")
+    return found
+
+
+def cards(service: Service) -> list[ModelCard]:
     served, length = service.models, service.engine.max_prompt_tokens + 1
     parents = {m.name: served.base.name if m.version else None for m in served}
     names = parents | dict.fromkeys(served.aliases)
-    return ModelList(
-        data=[
-            ModelCard(id=name, created=STARTED, parent=parent, max_model_len=length)
-            for name, parent in names.items()
-        ]
-    )
+    return [
+        ModelCard(id=name, created=STARTED, parent=parent, max_model_len=length)
+        for name, parent in names.items()
+    ]
 
 
 def accept(
-    body: dict[str, Any], request: Request, service: Service, held: ExitStack
+    body: dict[str, Any],
+    count_tokens: Callable[[dict[str, Any], Limits], int],
+    request: Request,
+    service: Service,
+    held: ExitStack,
 ) -> dict[str, Any]:
     """Choose and hold the request's model, count its tokens, and return the body for the engine.
 
     OpenAI's `user` identifies the reader. Raises BadRequest, ModelNotFound or Overloaded.
     """
+    check_encodable(body)
     name, user = body.get("model"), body.get("user")
     for field, value in (("model", name), ("user", user)):
         if value is not None and not isinstance(value, str):
             raise BadRequest(f"{field} must be a string", field)
+    tokens = count_tokens(body, service.settings.limits)
     model = choose(request, service, name, user).model
     held.enter_context(service.models.at_work(model))
-    held.enter_context(service.admission.work(estimate(body)))
+    held.enter_context(service.admission.work(tokens))
     return {**body, "model": model.adapter or model.name}
 
 
 def respond(answer: OpenAIAnswer) -> Response:
     if isinstance(answer, Mapping):
         return JSONResponse(answer)
-    return StreamingResponse(answer, media_type="text/event-stream")
-
-
-def estimate(body: dict[str, Any]) -> int:
-    """A rough token count before vLLM has tokenized the text, at four characters a token."""
-    texts = body.get("messages") or body.get("prompt") or ""
-    return len(str(texts)) // 4 + 1
+    return StreamingResponse(answer, media_type=EVENT_STREAM)

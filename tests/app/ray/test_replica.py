@@ -246,6 +246,8 @@ def test_a_killed_replica_costs_clean_503s_and_is_replaced(fake: Fake) -> None:
     with ThreadPoolExecutor(16) as pool:
         asking = pool.map(ask, range(16))
         wait_until(lambda: sum(counted("frontpage_pending_requests")) > 4)  # both are at work
+        os.kill(victim.pid, signal.SIGSTOP)  # so that it surely has requests when it dies
+        time.sleep(1)
         os.kill(victim.pid, signal.SIGKILL)
         try:
             wait_until(lambda: victim.id not in [one.id for one in fake.cluster.replicas()])

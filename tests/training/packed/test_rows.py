@@ -13,7 +13,8 @@ from tests.support.tiny_training import make_builder
 from training.data.prepared import Impression, PreparedData
 from training.errors import TrainingError
 from training.packed.objective import Task
-from training.packed.rows import Group, build_prompts, collate, group_prompts, pack, separate
+from training.packed.prompts import build_prompts
+from training.packed.rows import Group, collate, group_prompts, pack, separate
 from training.packed.scorer import score
 from training.tuning import methods
 from training.tuning.config import FinetuneConfig
@@ -130,7 +131,7 @@ def test_rows_are_full_and_hold_everything_once(tiny: Path, data: PreparedData) 
 def test_a_prefix_is_repeated_where_a_row_is_too_short(tiny: Path, data: PreparedData) -> None:
     builder = make_builder(tiny)
     impression = max(data.impressions("val"), key=lambda item: len(item.candidates))
-    prompts = build_prompts(builder, impression.reader, impression.candidates, LIMIT, "i")
+    prompts, _ = build_prompts(builder, impression.reader, impression.candidates, LIMIT, "i")
     budget = len(prompts[0].prefix) + 60
     groups = group_prompts(prompts, impression.clicked, None, budget)
     assert len(groups) > 1
@@ -142,6 +143,6 @@ def test_a_prefix_is_repeated_where_a_row_is_too_short(tiny: Path, data: Prepare
 def test_a_story_that_fits_nowhere_is_named(tiny: Path, data: PreparedData) -> None:
     builder = make_builder(tiny)
     impression: Impression = next(data.impressions("val", 1))
-    with pytest.raises(TrainingError, match=r"impression 7, candidate 0: .* raise cutoff_len") as e:
+    with pytest.raises(TrainingError, match=r"impression 7: .* raise cutoff_len") as e:
         build_prompts(builder, impression.reader, impression.candidates, 20, "7")
     assert not isinstance(e.value, PromptTooLong)

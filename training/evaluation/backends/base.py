@@ -17,7 +17,7 @@ from app.scoring.prompt import PromptBuilder
 from training.data.prepared import Impression
 from training.errors import TrainingError
 from training.metrics import Floats
-from training.packed.rows import build_prompts
+from training.packed.prompts import build_prompts
 from training.tuning.sources import Source
 
 TEMPERATURE = 0.01
@@ -87,6 +87,6 @@ def first_prompts(
 ) -> list[list[int]]:
     """The prompt of each sample's first candidate, in tokens."""
     return [
-        build_prompts(builder, sample.reader, sample.candidates[:1], limit, sample.id)[0].tokens
+        build_prompts(builder, sample.reader, sample.candidates[:1], limit, sample.id)[0][0].tokens
         for sample in samples
     ]

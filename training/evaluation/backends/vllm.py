@@ -22,7 +22,7 @@ from training.evaluation.backends.base import (
     first_prompts,
     judge,
 )
-from training.packed.rows import build_prompts
+from training.packed.prompts import build_prompts
 from training.progress import say
 from training.tuning.sources import Source
 
@@ -56,7 +56,7 @@ class VllmBackend:
 
     def score(self, impressions: Sequence[Impression]) -> list[Answers]:
         built = [
-            build_prompts(self.builder, row.reader, row.candidates, self.limit - 1, row.id)
+            build_prompts(self.builder, row.reader, row.candidates, self.limit - 1, row.id)[0]
             for row in impressions
         ]
         outputs = self._generate([prompt.tokens for row in built for prompt in row], self.scored)
