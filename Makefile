@@ -9,7 +9,7 @@ MODEL := models/news-smollm2
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test coverage check format load limit openapi lock demo packages packages-dev
+.PHONY: help serve test coverage check format load limit fuzz clients openapi lock demo packages packages-dev
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,13 @@ load: packages-dev ## send RATE (default 2) requests per second to the service o
 
 limit: packages-dev $(MODEL)/config.json ## measure how close the service is to the hardware's limit (15 minutes)
 	$(RUN) -m loadtests.limit --json runs/limit.json
+
+fuzz: packages-dev $(MODEL)/config.json ## send 2,000 faulty requests to the service and look for faults of its own (5 minutes)
+	$(RUN) -m tests.fuzz
+
+clients: packages-dev $(MODEL)/config.json ## try OpenAI's clients, LangChain and LiteLLM, which are installed into .venv/share/clients
+	tests/clients/install.sh
+	$(RUN) -m tests.clients
 
 openapi: packages-dev $(MODEL)/config.json ## generate docs/openapi.json, docs/api.md and the table of settings
 	$(RUN) -m tools.openapi docs/openapi.json

@@ -1,9 +1,11 @@
-"""Small helpers for every package: write a file whole, and shorten an error to one line.
+"""Small helpers for every package: read JSON, write a file whole, shorten an error to one line.
 
 They use the standard library alone.
 """
 
+import json
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(file: Path, text: str) -> None:
@@ -15,6 +17,18 @@ def write_whole(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     partial.write_text(text, encoding="utf-8")
     partial.replace(file)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises OSError, and ValueError, which names the file, for anything
+    else than one object."""
+    try:
+        found = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} holds no JSON object")
+    return found
 
 
 def first_line(error: BaseException) -> str:

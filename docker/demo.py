@@ -6,6 +6,7 @@ created is removed, except for the images. The variables of docker-compose.yml a
 """
 
 import base64
+import http.client
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ PROJECT = "frontpage-demo"
 GRAFANA = os.environ.get("GRAFANA_IMAGE", "grafana/grafana:11.6.0")
 READER = {"history": ["Tesla", "SpaceX"], "liked": ["Apple"], "disliked": ["weather", "sports"]}
 LOAD = "--headless --users 2 --spawn-rate 2 --run-time 30s --only-summary PredictUser ChatUser"
+HANG_S = 1200.0  # No step needs so long: it only ends what would never happen.
 KILL_ENGINE = """
 import psutil
 [engine] = [one for one in psutil.Process(1).children() if "EngineCore" in one.name()]
@@ -72,12 +74,12 @@ def works(*command: str) -> bool:
     )
 
 
-def wait_for(what: str, check: Callable[[], Any], seconds: float) -> Any:
+def wait_for(what: str, check: Callable[[], Any]) -> Any:
     """Call `check` until its result is true, and return that; a refused connection is not an error.
 
-    Raises Failed once `seconds` have passed.
+    Raises Failed once HANG_S have passed.
     """
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + HANG_S
     while time.monotonic() < deadline:
         try:
             if found := check():
@@ -85,7 +87,7 @@ def wait_for(what: str, check: Callable[[], Any], seconds: float) -> Any:
         except (OSError, ValueError):
             pass
         time.sleep(0.2)
-    raise Failed(f"{what}: did not happen within {seconds:.0f} s")
+    raise Failed(f"{what}: did not happen within {HANG_S:.0f} s")
 
 
 def free_port() -> str:
@@ -163,7 +165,7 @@ class Demonstration:
         return f"ready, as user {self.inspect('.Config.User')}; {self.memory()}"
 
     def wait_until_ready(self) -> None:
-        wait_for("readiness", lambda: ask(f"{self.service}/ready")[0] == 200, 300)
+        wait_for("readiness", lambda: ask(f"{self.service}/ready")[0] == 200)
 
     def memory(self) -> str:
         container = self.compose("ps", "--quiet", "frontpage")
@@ -204,8 +206,8 @@ class Demonstration:
             "config",
             "/etc/prometheus/prometheus.yml",
         )
-        wait_for("scrape of the service", self.target_is_up, 60)
-        rules = wait_for("evaluation of the rules", self.evaluated_rules, 60)
+        wait_for("scrape of the service", self.target_is_up)
+        rules = wait_for("evaluation of the rules", self.evaluated_rules)
         return f"Prometheus: target up, {len(rules)} alert rules without error, none fires"
 
     def target_is_up(self) -> bool:
@@ -232,45 +234,71 @@ class Demonstration:
         self.compose("up", "--detach", "grafana")
         login = base64.b64encode(f"admin:{self.secret('grafana_password')}".encode()).decode()
         search = f"{self.grafana}/search?type=dash-db"
-        wait_for("dashboards", lambda: len(ask(search, None, f"Basic {login}")[1]) == 3, 120)
+        wait_for("dashboards", lambda: len(ask(search, None, f"Basic {login}")[1]) == 3)
         return "Grafana: three dashboards"
 
     def load(self) -> str:
         table = self.compose("run", "--rm", "load", *LOAD.split())
         line = next(line.split() for line in table.splitlines() if "Aggregated" in line)
-        rules = wait_for("evaluation of the rules", self.evaluated_rules, 30)
+        rules = wait_for("evaluation of the rules", self.evaluated_rules)
         expect(rules, "no rules")
         return f"Locust for 30 s: {line[1]} answers, {line[2]} failures; no alert fires"
 
     def kill_engine(self) -> str:
+        """Kill the engine's process while it works on a request that would take minutes."""
+        body = json.dumps({"prompt": "News:", "max_tokens": 4000, "ignore_eos": True}).encode()
+        request = self.begin("/v1/completions", len(body))
+        request.send(body)
+        wait_for("start of the request", lambda: self.gauge("vllm:num_requests_running") == 1)
         engine = self.compose("exec", "-T", "frontpage", "python", "-c", KILL_ENGINE)
-        wait_for("failure of /health", lambda: ask(f"{self.service}/health")[0] == 503, 5)
-        status, answer = self.post("/predict", READER | {"target": "Microsoft"})
-        expect((status, answer["error"]["code"]) == (503, "engine_unavailable"), answer)
-        wait_for("restart", lambda: self.inspect(".RestartCount") == "1", 60)
+        killed = request.getresponse()
+        answer = json.load(killed)
+        expect((killed.status, answer["error"]["code"]) == (503, "engine_unavailable"), answer)
+        request.close()
+        wait_for("restart", lambda: self.inspect(".RestartCount") == "1")
         self.wait_until_ready()
         status, answer = self.post("/predict", READER | {"target": "Microsoft"})
         expect(status == 200 and abs(answer["probability"] - self.probability) < 1e-4, answer)
-        wait_for("scrape of the service", self.target_is_up, 60)
-        return f"{engine} killed: 503, then restarted and ready; /predict answers as before"
+        wait_for("scrape of the service", self.target_is_up)
+        return f"{engine} killed: 503 for the request at work, then ready again, as before"
 
     def drain(self) -> str:
-        """Stop the service while it works on a long request."""
-        answers: list[tuple[int, Any]] = []
-        body = READER | {"candidates": [f"Story {number} of the day" for number in range(100)]}
-        request = threading.Thread(target=lambda: answers.append(self.post("/rank", body)))
-        request.start()
-        time.sleep(0.5)
+        """Stop the service while a request is in progress, which it is until we send its body."""
+        body = json.dumps(READER | {"candidates": ["Stocks fall", "Cup final"]}).encode()
+        request = self.begin("/rank", len(body))
+        wait_for("start of the request", lambda: self.gauge("frontpage_pending_requests") == 1)
         stopping = threading.Thread(target=self.compose, args=("stop", "frontpage"))
         stopping.start()
-        wait_for("failure of /ready", lambda: ask(f"{self.service}/ready")[0] == 503, 5)
+        wait_for("failure of /ready", lambda: ask(f"{self.service}/ready")[0] == 503)
         status, refused = self.post("/predict", {"target": "a"})
         expect(status == 503, refused)
-        request.join()
+        request.send(body)
+        answer = request.getresponse()
+        expect(answer.status == 200, f"the request in progress: {answer.status} {answer.read()!r}")
+        request.close()
         stopping.join()
-        expect(answers and answers[0][0] == 200, f"the request in flight: {answers}")
         expect(self.inspect(".State.ExitCode") == "0", "the exit code is not 0")
-        return "stopped: 503 for new work, 200 for the /rank at work, then exit code 0"
+        return "stopped: 503 for new work, 200 for the /rank in progress, then exit code 0"
+
+    def begin(self, path: str, length: int) -> http.client.HTTPConnection:
+        """Send a POST up to its body of `length` bytes. The service waits for that, and counts the
+        request as in progress."""
+        request = http.client.HTTPConnection(self.service.removeprefix("http://"), timeout=HANG_S)
+        request.putrequest("POST", path)
+        request.putheader("Authorization", f"Bearer {self.secret('client_key')}")
+        request.putheader("Content-Type", "application/json")
+        request.putheader("Content-Length", str(length))
+        request.putheader("X-Request-Timeout-Ms", "600000")
+        request.endheaders()
+        return request
+
+    def gauge(self, name: str) -> float:
+        """The value of a metric with one series, as the service reports it."""
+        request = urllib.request.Request(f"{self.service}/metrics")
+        request.add_header("Authorization", f"Bearer {self.secret('client_key')}")
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            lines = answer.read().decode().splitlines()
+        return float(next(line.split()[-1] for line in lines if line.startswith(name)))
 
     def remove(self) -> None:
         self.compose("down", "--volumes", "--remove-orphans")

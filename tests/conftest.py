@@ -16,6 +16,7 @@ from app.settings import Settings
 from tests.support.models import SMOLLM2, qwen3_tokenizer_files
 from tests.support.servers import Service, client_of
 from tests.support.shared_services import SharedServices, TinyModels
+from tests.support.waiting import HeldEngine
 
 
 @pytest.fixture(scope="session")
@@ -77,8 +78,8 @@ def one_encoder_a_tokenizer() -> Iterator[None]:
 
 
 @pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
+def engine() -> HeldEngine:
+    return HeldEngine()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from app import files
 from app.engine.weights import side_files
@@ -80,6 +81,16 @@ def exchange(one: Path, other: Path) -> bool:
         return False
     names = (os.fsencode(one), os.fsencode(other))
     return bool(rename(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Like app.files.read_json; raises TrainingError where the file can't be read."""
+    try:
+        return files.read_json(file)
+    except OSError as error:
+        raise TrainingError(f"can't read {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
 
 
 def write_whole(file: Path, text: str) -> None:

@@ -3,7 +3,6 @@
 The service uses it to check adapters before loading them, training/ to merge them.
 """
 
-import json
 import math
 import os
 import re
@@ -18,6 +17,7 @@ from safetensors import safe_open
 from app.engine.fingerprint import is_fingerprint_of
 from app.engine.weights import LoraError as LoraError
 from app.engine.weights import Shape, shapes, weight_files
+from app.files import read_json
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -102,11 +102,11 @@ def read_lora(folder: Path) -> LoraAdapter:
     if not file.is_file():
         raise LoraError(f"{folder} holds no {CONFIG_FILE}: not a PEFT adapter")
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = read_json(file)
     except ValueError as error:
-        raise LoraError(f"{file} is not JSON: {error}") from None
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        kind = config.get("peft_type") if isinstance(config, dict) else None
+        raise LoraError(str(error)) from None
+    if config.get("peft_type") != "LORA":
+        kind = config.get("peft_type")
         raise LoraError(f"{folder} is a {kind} adapter, not LORA: it can't be served or merged")
     if not (folder / WEIGHTS_FILE).is_file():
         raise LoraError(f"{folder} holds no {WEIGHTS_FILE}")
@@ -159,9 +159,12 @@ def check_fit(adapter: LoraAdapter, base: Path) -> None:
                 f" and the adapter was made for {(out, into)}"
             )
     run = adapter.folder / "run.json"
-    trained = json.loads(run.read_text(encoding="utf-8")) if run.is_file() else {}
+    try:
+        trained = read_json(run) if run.is_file() else {}
+    except ValueError as error:
+        raise LoraError(f"{error}: restore or remove it") from None
     expected = trained.get("base_fingerprint")
-    if expected is not None and not is_fingerprint_of(base, expected):
+    if expected is not None and not is_fingerprint_of(base, str(expected)):
         raise LoraError(
             f"{adapter.folder} was trained on {trained.get('base_model')}, whose weights differ"
             f" from those in {base}: same shapes, another fingerprint"

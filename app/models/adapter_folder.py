@@ -1,12 +1,12 @@
 """Adapter folders before an engine uses them: where they may be, their checks and their copies."""
 
-import json
 import re
 import shutil
 from pathlib import Path
 
 from app.engine.lora import VOCABULARY, LoraError, check_finite, check_fit, read_lora
 from app.errors import AdapterRejected, Conflict, InvalidValue
+from app.files import read_json
 from app.settings import Settings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -48,10 +48,10 @@ def check_adapter(folder: Path, settings: Settings, max_rank: int | None = None)
             if VOCABULARY.search(weight):
                 raise LoraError(f"{folder} adapts the vocabulary ({weight}): merge it instead")
         check_finite(adapter)
-        config = json.loads((settings.model / "config.json").read_text(encoding="utf-8"))
+        config = read_json(settings.model / "config.json")
         if "quantization_config" not in config:  # a quantized base's tensors have other names
             check_fit(adapter, settings.model)
-    except (LoraError, OSError, TypeError) as error:
+    except (ValueError, OSError, TypeError) as error:
         raise AdapterRejected(str(error), "path") from error
     return rank
 

@@ -3,9 +3,7 @@ memory, and nobody else waits for it."""
 
 import concurrent.futures
 import json
-import os
 import time
-from collections import Counter
 from typing import Any
 
 import httpx
@@ -13,12 +11,10 @@ import psutil
 import pytest
 
 from tests.integration.conftest import MODEL
-from tests.support.mutations import mutated
 from tests.support.servers import Service
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 JSON = {"content-type": "application/json"}
-MUTATIONS = int(os.environ.get("MUTATIONS", "300"))
 HALF = "\ud83d"
 USER = {"role": "user", "content": "Name one newspaper."}
 LONG = {"max_tokens": 4000, "ignore_eos": True}
@@ -210,20 +206,3 @@ def test_many_answers_are_refused_and_some_leave_room_for_others(http: httpx.Cli
         assert time.monotonic() - started < 2
         assert busy.result().status_code == 504
     assert http.post("/predict", json={"target": "t"}).status_code == 200
-
-
-def test_no_mutation_of_a_request_breaks_the_service(
-    http: httpx.Client, default_service: Service
-) -> None:
-    """With MUTATIONS=2000 in the environment it sends as many. The first thirty fill caches."""
-    process, statuses = psutil.Process(default_service.process.pid), Counter[int]()
-    before = 0
-    for number in range(-30, MUTATIONS):
-        if number == 0:
-            before = process.memory_info().rss
-        path, body = mutated(number)
-        answer = http.post(path, content=json.dumps(body), headers=JSON)
-        assert answer.status_code < 500, f"{path} {json.dumps(body)}: {answer.text}"
-        statuses[answer.status_code] += 1
-    assert process.memory_info().rss - before < 20e6
-    assert min(statuses[200], statuses[400]) > MUTATIONS / 10

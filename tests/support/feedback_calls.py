@@ -1,9 +1,7 @@
 """Services and stores of feedback for tests, and calls of their routes."""
 
-import asyncio
 import sqlite3
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,13 +64,6 @@ async def figures(client: httpx.AsyncClient) -> Json:
     (found,) = (await client.get("/experiments")).json()["models"]
     assert isinstance(found, dict)
     return found
-
-
-async def until(done: Callable[[], bool], seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
 
 
 @contextmanager

@@ -41,7 +41,7 @@ async def started(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @asynccontextmanager
-async def serving(app: FastAPI) -> AsyncIterator[str]:
+async def serving(app: ASGIApp) -> AsyncIterator[str]:
     """The application behind a real uvicorn; gives its URL."""
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, log_level="warning"))

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from training.__main__ import main
+from training.errors import TrainingError
+from training.evaluation.page import read_log
 
 EVIL = "<script>alert(1)</script> & $x^2$ \"quoted\" 'title'"
 VOID = {"meta", "br", "col", "link", "img", "hr", "use", "path"}
@@ -238,6 +240,21 @@ def test_the_page_goes_where_it_is_asked_to(folder: Path, tmp_path: Path) -> Non
     assert main(["report", str(folder), "--output", str(output)]) == 0
     assert output.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert [file.name for file in output.parent.iterdir()] == ["page.html"]
+
+
+@pytest.mark.parametrize("end", ['{"current_st', "\0\0\0", '{"loss": 1.0, "x"'])
+def test_a_log_that_a_kill_cut_short_is_drawn_without_its_last_line(
+    end: str, tmp_path: Path
+) -> None:
+    whole = '{"current_steps": 1, "loss": 0.7}\n{"current_steps": 2, "loss": 0.6}\n'
+    file = tmp_path / "trainer_log.jsonl"
+    file.write_text(whole + end)
+    assert [line["loss"] for line in read_log(file)] == [0.7, 0.6]
+    file.write_text(end)
+    assert read_log(file) == []
+    file.write_text(f"{end}\n{whole}")
+    with pytest.raises(TrainingError, match="is not a training log"):
+        read_log(file)
 
 
 def test_mistakes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,14 +105,26 @@ def make_column(results: Sequence[ModelResult], names: Sequence[str], number: in
 def read_log(file: Path) -> list[dict[str, Any]]:
     """The lines of trainer_log.jsonl, each with figures by name; none if there is no such file.
 
-    Raises TrainingError for a file of something else.
+    A last line that a kill cut short is left out. Raises TrainingError for a file of something
+    else.
     """
-    try:
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    except OSError:
+    if not file.is_file():
         return []
+    lines = file.read_bytes().splitlines()
+    found = [figures_of(line) for line in lines]
+    kept = [figures for figures in found if figures is not None]
+    if kept != found[: len(kept)] or len(kept) < len(found) - 1:
+        raise TrainingError(f"{file} is not a training log: move it away")
+    return kept
+
+
+def figures_of(line: bytes) -> dict[str, Any] | None:
+    """A line of trainer_log.jsonl; None for a line of something else."""
+    try:
+        found = json.loads(line)
     except ValueError:
-        raise TrainingError(f"{file} is not a training log: move it away") from None
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def describe_prompt(result: ModelResult) -> str:

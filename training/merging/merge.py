@@ -11,7 +11,7 @@ from typing import Any
 from app.engine.lora import check_finite, check_fit, read_lora
 from app.scoring.profile import PROFILE_FILE
 from training.errors import TrainingError
-from training.folders import copy_side_files, replaced_folder
+from training.folders import copy_side_files, read_json, replaced_folder
 from training.merging.options import MergeOptions
 from training.merging.record import RECORD_FILE, CheckFindings, describe
 from training.merging.weights import write_merged
@@ -46,7 +46,7 @@ def merge(options: MergeOptions) -> CheckFindings | None:
 
 def read_config(base: Path) -> dict[str, Any]:
     """The base's config.json. Raises TrainingError for a quantized model."""
-    config: dict[str, Any] = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    config = read_json(base / "config.json")
     if "quantization_config" in config:
         raise TrainingError(f"{base} is quantized: merge into the model it was made from")
     return config

@@ -5,12 +5,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from app.engine.lora import WEIGHTS_FILE, LoraAdapter
 from app.engine.weights import INDEX_FILE, weight_files
+from app.files import first_line
 from training.errors import TrainingError
 
 SHARD_BYTES = 4 * 1024**3
@@ -26,10 +27,7 @@ def write_merged(base: Path, adapters: Sequence[LoraAdapter], folder: Path) -> N
     ]
     names = ["model.safetensors"] if len(shards) == 1 else names
     for name, shard in zip(names, shards, strict=True):
-        # No variable holds the tensors, so that one shard is freed before the next is made.
-        save_file(
-            dict(merged_tensors(files, shard, adapters)), folder / name, metadata={"format": "pt"}
-        )
+        save_shard(dict(merged_tensors(files, shard, adapters)), folder / name)
     if len(shards) > 1:
         index = {
             "metadata": {"total_size": sum(sum(shard.values()) for shard in shards)},
@@ -39,6 +37,15 @@ def write_merged(base: Path, adapters: Sequence[LoraAdapter], folder: Path) -> N
         }
         text = json.dumps(index, indent=2) + "\n"
         (folder / INDEX_FILE).write_text(text, encoding="utf-8")
+
+
+def save_shard(tensors: dict[str, Tensor], file: Path) -> None:
+    """Raises OSError. No caller holds the tensors, so one shard is freed before the next is
+    made."""
+    try:
+        save_file(tensors, file, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(first_line(error)) from error
 
 
 def plan_shards(files: Mapping[str, Path]) -> list[dict[str, int]]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from training.errors import TrainingError
+from training.folders import read_json
 
 CONFIG_FILE = "bottleneck.json"
 WEIGHTS_FILE = "bottleneck.safetensors"
@@ -74,7 +75,10 @@ def save(model: PreTrainedModel, folder: Path, base_model: str) -> None:
 
 def load(model: PreTrainedModel, folder: Path) -> None:
     """Put a saved adapter into its base model. Raises TrainingError where it does not fit."""
-    insert(model, json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["size"])
+    size = read_json(folder / CONFIG_FILE).get("size")
+    if not isinstance(size, int):
+        raise TrainingError(f"{folder / CONFIG_FILE}: size is {size!r}, not a number")
+    insert(model, size)
     saved = load_file(folder / WEIGHTS_FILE)
     own = weights(model)
     for name in sorted(own.keys() | saved.keys()):

@@ -4,6 +4,7 @@ Other options of transformers' TrainingArguments and of PEFT's configurations go
 and `peft:`, and are passed on unchanged.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
@@ -136,6 +137,22 @@ class FinetuneConfig:
         )
 
 
+class NumbersLoader(yaml.SafeLoader):
+    """Reads 1e-2 as a number, as YAML 1.2 does; YAML 1.1 wants 1.0e-2."""
+
+
+NumbersLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def load_yaml(text: str) -> Any:
+    """Raises yaml.YAMLError."""
+    return yaml.load(text, NumbersLoader)
+
+
 def read_config(file: Path, settings: Sequence[str] = ()) -> FinetuneConfig:
     """Read a YAML file. settings: `name=value` each, which override the file's options;
     `trainer.name=value` reaches into a mapping.
@@ -143,7 +160,7 @@ def read_config(file: Path, settings: Sequence[str] = ()) -> FinetuneConfig:
     Raises TrainingError naming the file and the option.
     """
     try:
-        options = yaml.safe_load(file.read_text(encoding="utf-8"))
+        options = load_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainingError(f"{file}: {error.strerror}") from None
     except yaml.YAMLError as error:
@@ -169,7 +186,7 @@ def with_setting(options: Mapping[str, Any], setting: str) -> dict[str, Any]:
     if not equals:
         raise TrainingError(f"--set {setting}: write it as name=value")
     try:
-        value = yaml.safe_load(text)
+        value = load_yaml(text)
     except yaml.YAMLError:
         raise TrainingError(f"--set {setting}: the value is not YAML") from None
     return replace_at(options, path.split("."), value, setting)

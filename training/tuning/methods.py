@@ -1,6 +1,5 @@
 """The methods lora, qlora, full, p_tuning and adapter: a trainable model, its files, and back."""
 
-import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 from app.engine import lora
 from app.files import first_line
 from training.errors import TrainingError
-from training.folders import copy_side_files
+from training.folders import copy_side_files, read_json
 from training.packed.objective import accept_packed_rows
 from training.tuning import bottleneck
 from training.tuning.config import FinetuneConfig
@@ -267,7 +266,7 @@ def save_model(
     model: PreTrainedModel, folder: Path, base: Path, state: dict[str, Tensor] | None
 ) -> None:
     """Write a whole model in its base's precision, with the base's tokenizer."""
-    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    config = read_json(base / "config.json")
     dtype = getattr(torch, config.get("dtype") or config.get("torch_dtype") or "float32")
     state = model.state_dict() if state is None else state
     model.config.dtype = dtype
@@ -298,7 +297,7 @@ def load_trained(
         model = load_base(base, dtype, device=device)
         bottleneck.load(model, folder)
         return model.eval()
-    config = json.loads((folder / lora.CONFIG_FILE).read_text(encoding="utf-8"))
+    config = read_json(folder / lora.CONFIG_FILE)
     if config.get("peft_type") == "LORA" and not config.get("use_dora"):
         lora.check_fit(lora.LoraAdapter(folder, config), base)
         lora.check_finite(lora.LoraAdapter(folder, config))

@@ -1,6 +1,5 @@
 """One training run, from a prepared data set to a folder that can be served."""
 
-import json
 import logging
 import os
 import random
@@ -18,6 +17,7 @@ from app.scoring.profile import PROFILE_FILE
 from app.scoring.prompt import PromptBuilder
 from training.data.prepared import PreparedData, without_categories
 from training.errors import TrainingError
+from training.folders import read_json
 from training.packed.objective import Task
 from training.packed.prompts import build_prompts
 from training.packed.rows import AnswerTokens, Group, group_prompts, pack, separate
@@ -133,7 +133,7 @@ def place(arguments: TrainingArguments, on_gpu: bool, bf16: bool) -> methods.Pla
 def read_answers(builder: PromptBuilder, base: Path) -> AnswerTokens:
     """The two labels in tokens, each with the end of a turn that the tokenizer names."""
     file = base / "tokenizer_config.json"
-    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    config = read_json(file) if file.is_file() else {}
     end = config.get("eos_token") or ""
     end = end["content"] if isinstance(end, dict) else end
     labels = builder.profile.labels

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from app.engine.fingerprint import is_fingerprint_of
 from app.files import first_line
 from training.errors import TrainingError
-from training.folders import write_whole
+from training.folders import read_json, write_whole
 from training.tuning.config import FinetuneConfig
 from training.tuning.run_record import Origin
 
@@ -44,19 +44,26 @@ def check_output(output: Path) -> None:
 
 def describe_start(config: FinetuneConfig, origin: Origin) -> dict[str, Any]:
     """finetune.json: each option of the run by name, and what it starts from."""
+    return describe_options(config) | asdict(origin)
+
+
+def describe_options(config: FinetuneConfig) -> dict[str, Any]:
+    """Each option by name, as JSON has it."""
     options: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return options | asdict(origin)
+    return options
 
 
 def open_output(output: Path, started: Mapping[str, Any], base: Path, resume: bool) -> Path | None:
-    """The checkpoint to continue from; None for a new run.
+    """The checkpoint to continue from; None for a new run. An option that the run's version did not
+    have counts with its default.
 
     Raises TrainingError if a resumed run was started with other options, data or base.
     """
     if not resume or not (output / START_FILE).is_file():
         return None
-    before = json.loads((output / START_FILE).read_text(encoding="utf-8"))
-    for name in sorted(before.keys() | started.keys()):
+    written = read_json(output / START_FILE)
+    before = describe_options(FinetuneConfig()) | written
+    for name in sorted(written.keys() | started.keys()):
         is_same = before.get(name) == started.get(name)
         if name == "base_fingerprint" and not is_same:  # one of an earlier version, perhaps
             is_same = is_fingerprint_of(base, str(before.get(name)))

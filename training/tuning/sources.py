@@ -1,6 +1,5 @@
 """Where a model's files are: those of a base or merged model, or of an adapter and its base."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from app.scoring.encoder import Encoder
 from app.scoring.profile import Profile, ProfileError, load_profile
 from app.scoring.prompt import PromptBuilder
 from training.errors import TrainingError
+from training.folders import read_json
 from training.tuning import bottleneck
 
 ADAPTER_FILES = (
@@ -44,7 +44,7 @@ def find_source(folder: Path, base: Path | None) -> Source:
     profile = read_profile(folder)
     for file, named, method in ADAPTER_FILES:
         if (folder / file).is_file():
-            config = json.loads((folder / file).read_bytes())
+            config = read_json(folder / file)
             base = base or find_base(folder, config.get(named) or profile.base_model)
             return Source(check_model(base), folder, config.get(method, "bottleneck"), profile)
     return Source(check_model(folder), None, None, profile)

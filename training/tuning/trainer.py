@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import Trainer, TrainingArguments
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from app.files import first_line
 from app.scoring.profile import PROFILE_FILE
@@ -65,12 +66,18 @@ def make_arguments(config: FinetuneConfig, output: Path, bf16: bool) -> Training
         "report_to": "none",
         "metric_for_best_model": "eval_loss",
     }
-    known = {field.name for field in dataclasses.fields(TrainingArguments)}
+    known = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}
     check_known("trainer", config.trainer, known)
+    for name, value in config.trainer.items():
+        if isinstance(known[name], int | float) and isinstance(value, str):
+            raise TrainingError(f"trainer.{name}: {value!r} is not a number, true or false")
     try:
-        return TrainingArguments(**(options | config.trainer | {"output_dir": str(output)}))
-    except (ValueError, TypeError, ImportError) as error:
+        made = TrainingArguments(**(options | config.trainer | {"output_dir": str(output)}))
+        for report in get_reporting_integration_callbacks(made.report_to):
+            report()  # Trainer does the same once the model is loaded
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise TrainingError(f"options: {first_line(error)}") from error
+    return made
 
 
 class Rows(torch.utils.data.Dataset[list[Group]]):

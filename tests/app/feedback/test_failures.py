@@ -18,6 +18,7 @@ import pytest
 
 from app.errors import FeedbackUnavailable, StartupError
 from app.feedback.store import FeedbackStore
+from app.feedback.tables import LOCK_TIMEOUT_S
 from app.settings import Settings
 from tests.support.feedback_calls import (
     click,
@@ -27,8 +28,8 @@ from tests.support.feedback_calls import (
     rank,
     rows,
     running,
-    until,
 )
+from tests.support.waiting import until
 
 
 async def test_a_sender_that_leaves_harms_nothing(tmp_path: Path) -> None:
@@ -36,7 +37,7 @@ async def test_a_sender_that_leaves_harms_nothing(tmp_path: Path) -> None:
         store.keep("a", "m", None, [0.5] * 100)
         with locked(tmp_path / "file"):
             first = asyncio.create_task(store.record("a", 0, True))
-            await asyncio.sleep(0.1)  # now the writer waits for the lock, the rest in the queue
+            await until(store._queue.empty)  # the writer has it and waits for the lock
             clicks = [asyncio.create_task(store.record("a", place, True)) for place in range(100)]
             await asyncio.sleep(0)
             for task in [first, *clicks[:50]]:
@@ -57,7 +58,7 @@ async def test_a_slow_disk_costs_answers_not_time(
             started = time.perf_counter()
             for number in range(100):
                 store.keep(str(number), "m", None, [0.5])
-            assert time.perf_counter() - started < 0.1
+            assert time.perf_counter() - started < LOCK_TIMEOUT_S  # none waited for the disk
             with pytest.raises(FeedbackUnavailable):
                 await store.record("1", 0, True)
         await until(lambda: rows(tmp_path / "file", "SELECT count(*) FROM answers") >= [(20,)])

@@ -1,6 +1,7 @@
 """What is kept of answers and feedback, for how long, and by many at once."""
 
 import asyncio
+import json
 import sqlite3
 import statistics
 import time
@@ -22,8 +23,8 @@ from tests.support.feedback_calls import (
     rows,
     running,
     service,
-    until,
 )
+from tests.support.waiting import until
 
 
 async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
@@ -164,11 +165,15 @@ async def test_starting_and_stopping_twice(tmp_path: Path) -> None:
 
 
 def test_keeping_an_answer_is_quick(tmp_path: Path) -> None:
+    """Quicker than writing the answer as JSON, which each request costs anyway."""
     probabilities, order = [place / 300 for place in range(300)], list(range(299, -1, -1))
     with running(tmp_path / "file", answers=10) as store:
-        times = []
+        times, others = [], []
         for number in range(2000):
-            started = time.perf_counter()
+            started = time.thread_time_ns()
             store.keep(f"{number:032x}", "m", "a", probabilities, order)
-            times.append(time.perf_counter() - started)
-    assert statistics.median(times) < 50e-6  # 16 on the machine it was written on
+            kept = time.thread_time_ns()
+            json.dumps(probabilities)
+            times.append(kept - started)
+            others.append(time.thread_time_ns() - kept)
+    assert statistics.median(times) < statistics.median(others)

@@ -23,6 +23,7 @@ from tests.support.adapter_calls import (
     three_versions,
 )
 from tests.support.servers import started
+from tests.support.waiting import HeldEngine, until
 
 root, settings = pytest.fixture(three_versions), pytest.fixture(room_for_two)
 
@@ -74,22 +75,22 @@ async def test_an_experiment_splits_readers_and_keeps_them(client: httpx.AsyncCl
 
 
 async def test_an_alias_moves_between_requests_never_within_one(
-    client: httpx.AsyncClient, engine: FakeEngine
+    client: httpx.AsyncClient, engine: HeldEngine
 ) -> None:
     await load(client, "news", "v1")
-    engine.latency_seconds = 0.2
+    engine.hold()
     body = {"candidates": [f"title {number}" for number in range(50)], "model": "front"}
     await client.put("/aliases/front", json={"weights": {"news": 1}})
     at_work = asyncio.create_task(client.post("/rank", json=body))
-    await asyncio.sleep(0.05)
+    await until(lambda: engine.running == 50)
     await client.put("/aliases/front", json={"weights": {BASE: 1}})
     removed = asyncio.create_task(client.delete("/adapters/news"))
     await asyncio.sleep(0.05)
     assert engine.adapters == {"news@1"}  # still there for the request at work
+    engine.release()
     assert (await at_work).json()["model"] == "news"
     assert (await removed).status_code == 200
     assert engine.adapters == set()
-    engine.latency_seconds = 0
     assert (await client.post("/rank", json=body)).json()["model"] == BASE
 
 

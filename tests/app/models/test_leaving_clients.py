@@ -18,6 +18,7 @@ from app.service import Service
 from app.settings import Settings
 from tests.support.adapter_calls import load, names, predict, room_for_two, three_versions
 from tests.support.models import SMOLLM2
+from tests.support.waiting import HANG_S, until
 
 root, settings = pytest.fixture(three_versions), pytest.fixture(room_for_two)
 
@@ -29,12 +30,6 @@ def on_disk(settings: Settings) -> set[str]:
 def on_record(settings: Settings) -> dict[str, int]:
     kept = json.loads((settings.state / "registry.json").read_text())["adapters"]
     return {name: adapter["version"] for name, adapter in kept.items()}
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def leave(request: Coroutine[Any, Any, httpx.Response], once: Callable[[], bool]) -> None:
@@ -128,7 +123,7 @@ async def test_a_client_that_leaves_while_files_are_copied_leaves_none(
 
     def copy_slowly(source: Path, folder: Path) -> None:
         copying.set()
-        assert go_on.wait(5)
+        assert go_on.wait(HANG_S)
         copy_files(source, folder)
 
     monkeypatch.setattr("app.models.adapters.copy_files", copy_slowly)

@@ -30,6 +30,15 @@ def test_numbers_in_yamls_short_form(tmp_path: Path) -> None:
     assert read_config(write(tmp_path, "learning_rate: 1e-4\n")).learning_rate == 1e-4
 
 
+@pytest.mark.parametrize("text", ["1e-2", "1E-2", "+1e-2", "1.e-2", ".1e-1"])
+def test_numbers_in_short_form_reach_libraries_as_numbers(tmp_path: Path, text: str) -> None:
+    file = write(tmp_path, f"trainer:\n  weight_decay: {text}\nmax_samples: 1e3\n")
+    config = read_config(file, [f"trainer.max_grad_norm={text}", "peft.revision=e5"])
+    assert config.trainer == {"weight_decay": 0.01, "max_grad_norm": 0.01}
+    assert config.max_samples == 1000
+    assert config.peft == {"revision": "e5"}
+
+
 def test_settings_win_over_the_file(tmp_path: Path) -> None:
     settings = ["lora_rank=16", "trainer.weight_decay=0.1", "lora_target=[q_proj, v_proj]"]
     config = read_config(write(tmp_path, "lora_rank: 4\n"), settings)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from training.errors import TrainingError
 from training.tuning.run_folder import START_FILE, begin, check_output, open_output
 
 CHECKPOINT = "checkpoint-5"
@@ -56,6 +57,14 @@ def test_a_run_killed_while_it_clears_the_folder_can_be_started_again(
     begin(output, {"seed": 2}, None)
     assert [path.name for path in output.iterdir()] == [START_FILE]
     assert json.loads((output / START_FILE).read_text()) == {"seed": 2}
+
+
+def test_a_run_from_before_an_option_counts_with_its_default(tmp_path: Path) -> None:
+    output = earlier_run(tmp_path / "run")
+    started = {"seed": 1, "long_titles": "cut"}
+    assert open_output(output, started, tmp_path, resume=True) == output / CHECKPOINT
+    with pytest.raises(TrainingError, match="was started with long_titles cut, not skip"):
+        open_output(output, started | {"long_titles": "skip"}, tmp_path, resume=True)
 
 
 def test_a_resumed_run_keeps_what_is_there(tmp_path: Path) -> None:
