@@ -6,12 +6,14 @@ import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
 from app.engine.fingerprint import fingerprint
+from app.files import first_line
 from app.scoring.encoder import Encoder
 from app.scoring.profile import PROFILE_FILE
 from app.scoring.prompt import PromptBuilder
@@ -81,16 +83,18 @@ def make_trainer(
     answers = read_answers(builder, base)
     check_validation(config, data)
     groups = read_groups(config, data, builder, answers)
-    trainer = AnswerTrainer(
-        model=methods.create(config, base, place(arguments, on_gpu, bf16)),
-        arguments=arguments,
-        config=config,
-        task=make_task(config, builder, answers),
-        builder=builder,
-        rows=make_rows(config, groups),
-        validation=data.sample_evenly("val", config.val_size) if config.val_size else [],
-        base=base,
-    )
+    parts: dict[str, Any] = {
+        "model": methods.create(config, base, place(arguments, on_gpu, bf16)),
+        "task": make_task(config, builder, answers),
+        "rows": make_rows(config, groups),
+        "validation": data.sample_evenly("val", config.val_size) if config.val_size else [],
+    }
+    try:
+        trainer = AnswerTrainer(
+            arguments=arguments, config=config, builder=builder, base=base, **parts
+        )
+    except ValueError as error:  # options of the trainer that contradict each other
+        raise TrainingError(f"options: {first_line(error)}") from error
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(RunLog(output))
     if trainer.is_world_process_zero():
