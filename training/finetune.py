@@ -15,11 +15,10 @@ same options. Probabilities are calibrated at the end, as `python -m training ca
 """
 
 import argparse
-import os
 from pathlib import Path
 
 from training.arguments import from_namespace
-from training.progress import say
+from training.progress import is_first_process, say
 from training.tuning.options import PLACES, FinetuneOptions
 
 
@@ -50,6 +49,6 @@ def run(given: argparse.Namespace) -> None:
     found = read_options(options.config, options.set)
     config = make_config(options.config, found.options)
     base, data, output = (options.place(name, found.places) for name in PLACES)
-    if found.ignored and not int(os.environ.get("RANK", "0")):
+    if found.ignored and is_first_process():
         say(f"{options.config}: ignored, for here it has no meaning: {', '.join(found.ignored)}")
     finetune(config, base, data, output, options.resume)

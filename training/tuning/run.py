@@ -5,6 +5,7 @@ import os
 import random
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from app.scoring.profile import PROFILE_FILE
 from app.scoring.prompt import PromptBuilder
 from training.data.prepared import PreparedData, without_categories
 from training.errors import TrainingError
-from training.folders import read_json
+from training.folders import only_writer, read_json
 from training.packed.objective import Task
 from training.packed.prompts import build_prompts
 from training.packed.rows import AnswerTokens, Group, group_prompts, pack, separate
-from training.progress import say
+from training.progress import is_first_process, say
 from training.tuning import methods
 from training.tuning.calibration import Fit, fit
 from training.tuning.config import FinetuneConfig
@@ -50,7 +51,8 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, resum
     prepared = PreparedData(data)
     check_output(output)
     quieten()
-    with explained(config, output):
+    alone = only_writer(output) if is_first_process() else nullcontext()
+    with alone, explained(config, output):
         trainer = make_trainer(config, base, prepared, output)
         origin = Origin(base.name, fingerprint(base), prepared.data_hash)
         start = describe_start(config, origin)
@@ -183,7 +185,7 @@ def read_groups(
             clicked = [clicked[place] for place in kept] if clicked else None
         groups += group_prompts(prompts, clicked, answers, config.row_tokens)
         samples += len(prompts)
-    if too_long and not int(os.environ.get("RANK", "0")):
+    if too_long and is_first_process():
         what = "cut" if config.long_titles == "cut" else "left out"
         say(f"{too_long:,} candidates with titles too long for cutoff_len were {what}")
     if not groups:

@@ -114,8 +114,9 @@ def test_methods(tmp_path: Path, text: str, expected: str) -> None:
 
 
 def test_names_with_another_meaning(tmp_path: Path) -> None:
-    text = "stage: sft\npacking: true\nfp16: true\nuse_rslora: true\nadditional_target: norm, lm_head\nenable_thinking: false\n"
-    config = read_config(write(tmp_path, text + "weight_decay: 0.1\nsave_strategy: no\n"))
+    text = "stage: sft\npacking: true\nfp16: true\nenable_thinking: false\nuse_rslora: true\n"
+    text += "additional_target: norm, lm_head\nweight_decay: 0.1\nsave_strategy: no\n"
+    config = read_config(write(tmp_path, text))
     assert config.packing == "samples"
     assert config.bf16 is False
     assert config.peft == {"use_rslora": True, "modules_to_save": ["norm", "lm_head"]}
