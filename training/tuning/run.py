@@ -27,6 +27,7 @@ from training.packed.rows import AnswerTokens, Group, group_prompts, pack, separ
 from training.progress import is_first_process, say
 from training.tuning import methods
 from training.tuning.calibration import Fit, fit
+from training.tuning.checks import serving_limits
 from training.tuning.config import FinetuneConfig
 from training.tuning.run_folder import (
     STATE_FILE,
@@ -207,7 +208,7 @@ def announce(trainer: AnswerTrainer, groups: Sequence[Group]) -> None:
     trained = sum(p.numel() for p in methods.trainable(model).values())
     total = model.num_parameters()
     print(f"trainable parameters: {trained:,} of {total:,} ({trained / total:.3%})")
-    for limit in methods.serving_limits(trainer.config, model):
+    for limit in serving_limits(trainer.config, model):
         print(f"warning: {limit}")
     samples = sum(len(group.branches) for group in groups)
     alone = sum(map(len, separate(groups)))
