@@ -159,10 +159,9 @@ def lengthen(data: Path, story: str) -> None:
     news.with_columns(title=title).write_parquet(data / "news.parquet")
 
 
-@pytest.mark.parametrize(("rule", "word"), [("cut", "cut"), ("skip", "left out")])
+@pytest.mark.parametrize("rule", ["cut", "skip"])
 def test_a_long_title_ends_no_run(
     rule: str,
-    word: str,
     tiny: Path,
     copied: Path,
     capsys: pytest.CaptureFixture[str],
@@ -176,9 +175,8 @@ def test_a_long_title_ends_no_run(
     options: dict[str, Any] = {"long_titles": rule, "calibration_impressions": None}
     finetune(tiny, copied, out, val_size=18, num_train_epochs=1, **options)
     shown = capsys.readouterr()
-    assert re.search(
-        rf"[1-9]\d* candidates with titles too long for cutoff_len were {word}", shown.err
-    )
+    said = rf"[1-9]\d* candidates with titles too long for cutoff_len: {rule}"
+    assert re.search(said, shown.err)
     total = sum(len(impression.candidates) for impression in trained)
     assert (f"\n{total:,} samples in" in shown.out) == (rule == "cut")
     where = ["--data", str(copied), "--base", str(tiny)]

@@ -248,14 +248,20 @@ def load_trained(
         lora.check_fit(lora.LoraAdapter(folder, config), base)
         lora.check_finite(lora.LoraAdapter(folder, config))
     try:
-        with warnings.catch_warnings():
-            if config.get("peft_type") == "LORA":  # whatever PEFT misses, load_unprefixed loads
-                warnings.filterwarnings("ignore", "Found missing adapter keys")
-            model = PeftModel.from_pretrained(load_base(base, dtype, device=device), folder)
-        load_unprefixed(model, folder, "default")
+        return add_adapter(load_base(base, dtype, device=device), folder)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"{folder} does not fit {base}: {first_line(error)}") from error
-    return model
+
+
+def add_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
+    """The base model with an adapter as PEFT writes it, or as others write LoRA. Raises
+    TrainingError, RuntimeError and ValueError where the two don't fit."""
+    with warnings.catch_warnings():
+        # Of LoRA, whatever PEFT misses, load_unprefixed loads.
+        warnings.filterwarnings("ignore", "Found missing adapter keys.*lora_")
+        tuned = PeftModel.from_pretrained(model, folder)
+    load_unprefixed(tuned, folder, "default")
+    return tuned
 
 
 def load_unprefixed(model: PeftModel, folder: Path, name: str) -> None:
