@@ -27,6 +27,7 @@ from training.packed.rows import AnswerTokens, Group, group_prompts, pack, separ
 from training.progress import is_first_process, say
 from training.tuning import methods
 from training.tuning.calibration import Fit, fit
+from training.tuning.checks import serving_limits
 from training.tuning.config import FinetuneConfig
 from training.tuning.run_folder import (
     STATE_FILE,
@@ -176,18 +177,17 @@ def read_groups(
             break
         if chance.random() < config.category_dropout:
             impression = without_categories(impression)
-        reader, candidates, clicked = impression.reader, impression.candidates, impression.clicked
+        reader, candidates = impression.reader, impression.candidates
         prompts, cut = build_prompts(builder, reader, candidates, limit, impression.id)
         too_long += len(cut)
-        if config.long_titles == "skip":
-            kept = [place for place in range(len(prompts)) if place not in cut]
-            prompts = [prompts[place] for place in kept]
-            clicked = [clicked[place] for place in kept] if clicked else None
+        left_out = cut if config.long_titles == "skip" else []
+        kept = [place for place in range(len(prompts)) if place not in left_out]
+        clicked = [impression.clicked[place] for place in kept] if impression.clicked else None
+        prompts = [prompts[place] for place in kept]
         groups += group_prompts(prompts, clicked, answers, config.row_tokens)
-        samples += len(prompts)
+        samples += len(kept)
     if too_long and is_first_process():
-        what = "cut" if config.long_titles == "cut" else "left out"
-        say(f"{too_long:,} candidates with titles too long for cutoff_len were {what}")
+        say(f"{too_long:,} candidates with titles too long for cutoff_len: {config.long_titles}")
     if not groups:
         raise TrainingError(f"{data.folder}: the training split has no candidates")
     return groups
@@ -207,7 +207,7 @@ def announce(trainer: AnswerTrainer, groups: Sequence[Group]) -> None:
     trained = sum(p.numel() for p in methods.trainable(model).values())
     total = model.num_parameters()
     print(f"trainable parameters: {trained:,} of {total:,} ({trained / total:.3%})")
-    for limit in methods.serving_limits(trainer.config, model):
+    for limit in serving_limits(trainer.config, model):
         print(f"warning: {limit}")
     samples = sum(len(group.branches) for group in groups)
     alone = sum(map(len, separate(groups)))
