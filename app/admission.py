@@ -10,13 +10,17 @@ from app.observability import metrics
 
 
 class Admission:
-    """Counts the requests in progress and the prompt tokens that the engine computes for them."""
+    """Counts the requests in progress and the prompt tokens that the engine computes for them.
+
+    tokens: of requests that the engine has as a whole. large_tokens: of those it gets in slices.
+    """
 
     def __init__(self, max_requests: int) -> None:
         self.max_requests = max_requests
         self.max_tokens = 0
         self.requests = 0
         self.tokens = 0
+        self.large_tokens = 0
         self.draining = asyncio.Event()
         self.idle = asyncio.Event()
         self.idle.set()
@@ -55,12 +59,33 @@ class Admission:
         """
         self._check_tokens()
         self.tokens += tokens
-        metrics.PENDING_TOKENS.set(self.tokens)
+        self._show_tokens()
         try:
             yield
         finally:
             self.tokens -= tokens
-            metrics.PENDING_TOKENS.set(self.tokens)
+            self._show_tokens()
+
+    @contextmanager
+    def large_work(self, tokens: int) -> Iterator[None]:
+        """Count a request whose prompts the engine gets in slices, one slice at a time.
+
+        It is admitted as at `work`, but its tokens count against other large requests only: the
+        small ones need not wait for them. Raises Overloaded.
+        """
+        self._check_tokens()
+        if self.large_tokens >= self.max_tokens:
+            refuse("tokens", f"{self.large_tokens} prompt tokens of large requests are in progress")
+        self.large_tokens += tokens
+        self._show_tokens()
+        try:
+            yield
+        finally:
+            self.large_tokens -= tokens
+            self._show_tokens()
+
+    def _show_tokens(self) -> None:
+        metrics.PENDING_TOKENS.set(self.tokens + self.large_tokens)
 
     def _check_tokens(self) -> None:
         if self.tokens >= self.max_tokens:

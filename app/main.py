@@ -10,6 +10,7 @@ from app import __doc__ as description
 from app import __version__
 from app.admission import Admission
 from app.engine.base import Engine
+from app.engine.turns import Turns
 from app.feedback.store import FeedbackStore
 from app.http import errors
 from app.http.middleware.admission import Admit
@@ -100,7 +101,7 @@ def make_service(
         or FeedbackStore(
             settings.state / "feedback.sqlite", settings.feedback_days, settings.feedback_answers
         ),
-        recommender=Recommender(engine, models, admission),
+        recommender=Recommender(engine, models, Turns(engine, admission)),
         changes_refused=changes_refused,
     )
 

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from app.admission import Admission
 from app.engine.base import Engine, LabelScore
+from app.engine.turns import Turns
 from app.models.registry import Choice, ModelRegistry, ServedModel
 from app.observability import metrics
 from app.observability.tracing import note, span
@@ -47,10 +47,10 @@ class StoryTooLong(ValueError):
 
 
 class Recommender:
-    def __init__(self, engine: Engine, models: ModelRegistry, admission: Admission) -> None:
+    def __init__(self, engine: Engine, models: ModelRegistry, turns: Turns) -> None:
         self.engine = engine
         self.models = models
-        self.admission = admission
+        self.turns = turns
 
     async def predict(self, choice: Choice, pairs: Sequence[Pair], request_id: str) -> Predictions:
         """Predict the probability that each reader clicks each of their targets, in order.
@@ -64,9 +64,8 @@ class Recommender:
                     asked, places = self._prompts(model, pairs)
                 else:
                     asked, places = await asyncio.to_thread(self._prompts, model, pairs)
-            at_work = self.admission.work(cost(asked))
-            with at_work, span("engine", model=model.name, candidates=len(places)):
-                scores = await self.engine.score(asked, model.labels, model.adapter, request_id)
+            with span("engine", model=model.name, candidates=len(places)):
+                scores = await self.turns.score(asked, model.labels, model.adapter, request_id)
         with span("answer", model=model.name) as answering:
             predictions = calibrate(choice, asked, scores, places)
             note(
@@ -91,26 +90,23 @@ class Recommender:
 
 
 def distinct(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[int]]:
-    """The different prompts, and for each of `prompts` its index among them.
+    """The different prompts, and for each of `prompts` its index among them. Equal prefixes become
+    the same object.
 
     The engine rounds differently with and without its cache, so a prompt that is scored twice can
     get two probabilities.
     """
-    found: dict[tuple[Tokens, Tokens], int] = {}
+    prefixes: dict[Tokens, Tokens] = {}
+    found: dict[tuple[int, Tokens], int] = {}
     asked: list[Prompt] = []
     places: list[int] = []
     for prompt in prompts:
-        place = found.setdefault((prompt.prefix, prompt.tail), len(asked))
+        prefix = prefixes.setdefault(prompt.prefix, prompt.prefix)
+        place = found.setdefault((id(prefix), prompt.tail), len(asked))
         if place == len(asked):
-            asked.append(prompt)
+            asked.append(replace(prompt, prefix=prefix))
         places.append(place)
     return asked, places
-
-
-def cost(prompts: Sequence[Prompt]) -> int:
-    """The most tokens that the engine has to compute. A prefix that prompts share counts once."""
-    prefixes = {id(prompt.prefix): len(prompt.prefix) for prompt in prompts}
-    return sum(prefixes.values()) + sum(len(prompt.tail) for prompt in prompts)
 
 
 def calibrate(

@@ -48,8 +48,11 @@ class Service:
             stack.push_async_callback(self.engine.stop)
             with step(f"model {self.settings.base_name} from {self.settings.model}"):
                 await self.engine.start()
-            limit = self.settings.limits.max_pending_tokens
-            self.admission.allow_tokens(limit or 2 * self.engine.step_tokens)
+            limits = self.settings.limits
+            self.admission.allow_tokens(limits.max_pending_tokens or 2 * self.engine.step_tokens)
+            turns, engine = self.recommender.turns, self.engine
+            turns.whole_tokens = engine.step_tokens
+            turns.slice_tokens = limits.slice_tokens or engine.slice_tokens
             stack.push_async_callback(self.adapters.stop)
             await self.adapters.start()
             self.aliases.start()

@@ -55,6 +55,13 @@ class Limits(BaseModel):
         description="Prompt tokens in progress at once. When so many are pending, further requests"
         " are answered with 503. Default: as many as two engine steps compute.",
     )
+    slice_tokens: int | None = Field(
+        None,
+        gt=0,
+        description="The engine gets a /rank or /predict/batch of more tokens than one engine step"
+        " in slices of so many, and other requests in between. Default: 384 on a CPU, a whole step"
+        " on a GPU.",
+    )
     timeout_ms: int = Field(
         30_000,
         gt=0,

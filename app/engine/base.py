@@ -69,6 +69,10 @@ class Engine(Protocol):
     def step_tokens(self) -> int:
         """How many prompt tokens the engine computes in one step."""
 
+    @property
+    def slice_tokens(self) -> int:
+        """How many prompt tokens of one request the engine should get at once by default."""
+
     async def load_adapter(self, name: str, path: Path) -> None:
         """Load an adapter. Later calls of score() use the same `name`, `public name@version`.
 

@@ -19,6 +19,7 @@ class FakeEngine:
 
     max_prompt_tokens = 2047
     step_tokens = 1 << 20
+    slice_tokens = 1 << 20
 
     def __init__(self, latency_seconds: float = 0.0) -> None:
         self.latency_seconds = latency_seconds

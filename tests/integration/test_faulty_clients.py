@@ -13,6 +13,7 @@ import pytest
 
 from tests.integration.conftest import MODEL
 from tests.support.servers import Service
+from tests.support.waiting import HANG_S
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 JSON = {"content-type": "application/json"}
@@ -46,7 +47,7 @@ def metric(http: httpx.Client, start: str) -> float:
 def idle(http: httpx.Client) -> None:
     started = time.monotonic()
     while metric(http, "vllm:num_requests_running"):
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < HANG_S
         time.sleep(0.05)
 
 

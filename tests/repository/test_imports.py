@@ -18,10 +18,10 @@ MAY_IMPORT = {
     "settings": {"errors"},
     "observability": {"settings"},
     "admission": {"errors", "observability"},
-    "engine": {"errors", "files", "scoring", "settings"},
+    "engine": {"admission", "errors", "files", "scoring", "settings"},
     "feedback": {"errors", "observability"},
     "models": {"engine", "errors", "files", "observability", "scoring", "settings"},
-    "recommender": {"admission", "engine", "models", "observability", "scoring"},
+    "recommender": {"engine", "models", "observability", "scoring"},
     "service": {
         *("admission", "engine", "errors", "feedback", "models", "observability", "recommender"),
         "settings",

@@ -5,23 +5,26 @@ import os
 import random
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
 from app.engine.fingerprint import fingerprint
+from app.files import first_line
 from app.scoring.encoder import Encoder
 from app.scoring.profile import PROFILE_FILE
 from app.scoring.prompt import PromptBuilder
 from training.data.prepared import PreparedData, without_categories
 from training.errors import TrainingError
-from training.folders import read_json
+from training.folders import only_writer, read_json
 from training.packed.objective import Task
 from training.packed.prompts import build_prompts
 from training.packed.rows import AnswerTokens, Group, group_prompts, pack, separate
-from training.progress import say
+from training.progress import is_first_process, say
 from training.tuning import methods
 from training.tuning.calibration import Fit, fit
 from training.tuning.config import FinetuneConfig
@@ -48,7 +51,8 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, resum
     prepared = PreparedData(data)
     check_output(output)
     quieten()
-    with explained(config, output):
+    alone = only_writer(output) if is_first_process() else nullcontext()
+    with alone, explained(config, output):
         trainer = make_trainer(config, base, prepared, output)
         origin = Origin(base.name, fingerprint(base), prepared.data_hash)
         start = describe_start(config, origin)
@@ -81,16 +85,18 @@ def make_trainer(
     answers = read_answers(builder, base)
     check_validation(config, data)
     groups = read_groups(config, data, builder, answers)
-    trainer = AnswerTrainer(
-        model=methods.create(config, base, place(arguments, on_gpu, bf16)),
-        arguments=arguments,
-        config=config,
-        task=make_task(config, builder, answers),
-        builder=builder,
-        rows=make_rows(config, groups),
-        validation=data.sample_evenly("val", config.val_size) if config.val_size else [],
-        base=base,
-    )
+    parts: dict[str, Any] = {
+        "model": methods.create(config, base, place(arguments, on_gpu, bf16)),
+        "task": make_task(config, builder, answers),
+        "rows": make_rows(config, groups),
+        "validation": data.sample_evenly("val", config.val_size) if config.val_size else [],
+    }
+    try:
+        trainer = AnswerTrainer(
+            arguments=arguments, config=config, builder=builder, base=base, **parts
+        )
+    except ValueError as error:  # options of the trainer that contradict each other
+        raise TrainingError(f"options: {first_line(error)}") from error
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(RunLog(output))
     if trainer.is_world_process_zero():
@@ -179,7 +185,7 @@ def read_groups(
             clicked = [clicked[place] for place in kept] if clicked else None
         groups += group_prompts(prompts, clicked, answers, config.row_tokens)
         samples += len(prompts)
-    if too_long and not int(os.environ.get("RANK", "0")):
+    if too_long and is_first_process():
         what = "cut" if config.long_titles == "cut" else "left out"
         say(f"{too_long:,} candidates with titles too long for cutoff_len were {what}")
     if not groups:

@@ -1,0 +1,208 @@
+"""Large requests are worked off in slices, on an engine whose steps the test ends by hand."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from app.admission import Admission
+from app.engine.base import LabelScore
+from app.engine.fake import FakeEngine
+from app.engine.turns import Turns, cost, slices
+from app.errors import Overloaded
+from app.scoring.prompt import Prompt
+
+LABELS = (1, 2)
+
+
+def prompts(count: int, reader: int = 0, prefix: int = 40, tail: int = 10) -> list[Prompt]:
+    """Different prompts of one reader, with one prefix."""
+    shared = (reader,) * prefix
+    return [Prompt(shared, (number,) * tail, 0) for number in range(count)]
+
+
+class ByHand(FakeEngine):
+    """Each call of `score` waits until the test finishes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, int]] = []  # who, how many prompts
+        self.waiting: dict[str, asyncio.Event] = {}
+
+    async def score(
+        self,
+        prompts: Sequence[Prompt],
+        labels: tuple[int, int],
+        adapter: str | None,
+        request_id: str,
+    ) -> list[LabelScore]:
+        self.calls.append((request_id, len(prompts)))
+        self.waiting[request_id] = asyncio.Event()
+        try:
+            await self.waiting[request_id].wait()
+            return await super().score(prompts, labels, adapter, request_id)
+        finally:
+            del self.waiting[request_id]
+
+    async def finish(self, request_id: str) -> None:
+        self.waiting[request_id].set()
+        await settle()
+
+
+async def settle() -> None:
+    """Everything that can go on has gone on."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def engine() -> ByHand:
+    return ByHand()
+
+
+@pytest.fixture
+def turns(engine: ByHand) -> Turns:
+    admission = Admission(max_requests=100)
+    admission.allow_tokens(400)
+    turns = Turns(engine, admission)
+    turns.whole_tokens = turns.slice_tokens = 100
+    return turns
+
+
+def start(turns: Turns, name: str, found: list[Prompt]) -> asyncio.Task[list[LabelScore]]:
+    return asyncio.create_task(turns.score(found, LABELS, None, name))
+
+
+async def test_a_small_request_waits_for_one_slice_at_most(turns: Turns, engine: ByHand) -> None:
+    large = start(turns, "large", prompts(26))
+    await settle()
+    assert engine.calls == [("large", 6)]  # 40 + 6 · 10 tokens
+    first = start(turns, "first", prompts(1, reader=1))
+    second = start(turns, "second", prompts(2, reader=2))
+    await settle()
+    assert engine.calls[1:] == [("first", 1), ("second", 2)]  # at once
+    await engine.finish("large")
+    await engine.finish("first")
+    assert len(engine.calls) == 3  # the large one waits for the second
+    await engine.finish("second")
+    assert engine.calls[3:] == [("large", 10)]  # its prefix is in the cache
+    third = start(turns, "third", prompts(1, reader=3))
+    await settle()
+    await engine.finish("third")
+    for _ in range(2):
+        await engine.finish("large")
+    assert [size for name, size in engine.calls if name == "large"] == [6, 10, 10]
+    expected = await FakeEngine().score(prompts(26), LABELS, None, "")
+    assert await large == expected
+    assert [len(await task) for task in (first, second, third)] == [1, 2, 1]
+
+
+async def test_what_one_step_computes_and_what_cannot_be_cut_stay_whole(
+    turns: Turns, engine: ByHand
+) -> None:
+    turns.whole_tokens = 240
+    turns.admission.allow_tokens(5000)
+    for name, found in (("step", prompts(20)), ("long", prompts(1, prefix=900))):
+        start(turns, name, found)
+    start(turns, "more", prompts(21))
+    await settle()
+    assert engine.calls == [("step", 20), ("long", 1)]
+    assert turns.admission.tokens == 240 + 910
+    await engine.finish("step")
+    await engine.finish("long")
+    assert engine.calls[2:] == [("more", 6)]
+
+
+async def test_small_requests_that_keep_coming_do_not_starve_a_large_one(
+    turns: Turns, engine: ByHand
+) -> None:
+    start(turns, "large", prompts(26))
+    start(turns, "0", prompts(1))
+    await settle()
+    for number in range(1, 20):  # there is always one in the engine
+        start(turns, f"{number}", prompts(1))
+        await settle()
+        await engine.finish(f"{number - 1}")
+        if "large" in engine.waiting:
+            await engine.finish("large")
+    assert [size for name, size in engine.calls if name == "large"] == [6, 10, 10]
+    assert "large" not in engine.waiting
+
+
+async def test_large_requests_take_turns(turns: Turns, engine: ByHand) -> None:
+    start(turns, "a", prompts(26, reader=1))
+    start(turns, "b", prompts(16, reader=2))
+    await settle()
+    while engine.waiting:
+        assert len(engine.waiting) == 1
+        await engine.finish(next(iter(engine.waiting)))
+    assert [name for name, _ in engine.calls] == ["a", "b", "a", "b", "a"]
+
+
+async def test_who_leaves_gives_the_turn_back(turns: Turns, engine: ByHand) -> None:
+    gone, small, other = (
+        start(turns, "gone", prompts(26)),
+        start(turns, "small", prompts(1)),
+        start(turns, "other", prompts(26)),
+    )
+    await settle()
+    gone.cancel()
+    await settle()
+    assert "other" not in engine.waiting  # the small one is still at work
+    small.cancel()
+    await settle()
+    assert "other" in engine.waiting
+    other.cancel()
+    await settle()
+    assert not engine.waiting
+    assert turns.admission.tokens == turns.admission.large_tokens == 0
+    after = start(turns, "after", prompts(26))
+    await settle()
+    for _ in range(3):
+        await engine.finish("after")
+    assert len(await after) == 26
+
+
+async def test_a_large_request_is_refused_for_others_of_its_kind_only(
+    turns: Turns, engine: ByHand
+) -> None:
+    start(turns, "large", prompts(50))  # 540 tokens, beyond the limit of 400
+    await settle()
+    with pytest.raises(Overloaded, match="540 prompt tokens of large requests"):
+        await turns.score(prompts(26), LABELS, None, "another")
+    small = [start(turns, f"{number}", prompts(6, number)) for number in range(4)]
+    await settle()
+    assert turns.admission.tokens == 400
+    for found in (prompts(1), prompts(26)):
+        with pytest.raises(Overloaded, match="400 prompt tokens are in progress"):
+            await turns.score(found, LABELS, None, "more")
+    for number in range(4):
+        await engine.finish(f"{number}")
+    assert [len(await task) for task in small] == [6] * 4
+
+
+async def test_a_dead_engine_ends_a_large_request(turns: Turns, engine: ByHand) -> None:
+    large = start(turns, "large", prompts(26))
+    await settle()
+    engine.dead = True
+    await engine.finish("large")
+    with pytest.raises(Exception, match="the engine has died"):
+        await large
+    assert turns.admission.large_tokens == 0
+
+
+def test_slices_hold_everything_once_and_in_order() -> None:
+    pairs = [*prompts(3, 1), *prompts(9, 2), *prompts(1, 3, prefix=300), *prompts(5, 1, tail=2)]
+    for tokens in (1, 60, 100, 10_000):
+        parts = list(slices(pairs, tokens))
+        assert [prompt for part in parts for prompt in part] == pairs
+        assert all(parts)
+        known: set[int] = set()
+        for part in parts:
+            again = {id(prompt.prefix) for prompt in part} & known
+            cached = sum(
+                {id(p.prefix): len(p.prefix) for p in part if id(p.prefix) in again}.values()
+            )
+            assert cost(part) - cached <= tokens or len(part) == 1
+            known |= {id(prompt.prefix) for prompt in part}
+    assert len(list(slices(pairs, 10_000))) == 1
