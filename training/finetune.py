@@ -7,6 +7,9 @@ log and a record of the run.
 On several GPUs: torchrun --nproc-per-node 4 -m training finetune …, or, if one GPU can't hold the
 model, accelerate launch --config_file configs/fsdp.yaml -m training finetune …
 
+A file for LLaMA-Factory works too: its model_name_or_path, dataset_dir and output_dir stand for
+--model, --data and --output.
+
 An interrupted run continues from its last checkpoint when it is started again with --resume and the
 same options. Probabilities are calibrated at the end, as `python -m training calibrate` does.
 """
@@ -15,16 +18,17 @@ import argparse
 from pathlib import Path
 
 from training.arguments import from_namespace
-from training.tuning.options import FinetuneOptions
+from training.progress import is_first_process, say
+from training.tuning.options import PLACES, FinetuneOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add = parser.add_argument
     add("config", type=Path, metavar="YAML", help="options, such as configs/lora.yaml")
-    add("--model", type=Path, required=True, metavar="DIR", help="the base model")
-    add("--data", type=Path, required=True, metavar="DIR", help="folder written by prepare")
-    add("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    add("--model", type=Path, metavar="DIR", help="the base model")
+    add("--data", type=Path, metavar="DIR", help="folder written by prepare")
+    add("--output", type=Path, metavar="DIR", help="folder to write")
     add(
         "--set",
         action="append",
@@ -39,8 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     """Train, and print progress while it lasts."""
     options = from_namespace(FinetuneOptions, given)
-    from training.tuning.config import read_config
+    from training.tuning.config import make_config, read_options
     from training.tuning.run import finetune
 
-    config = read_config(options.config, options.set)
-    finetune(config, options.model, options.data, options.output, options.resume)
+    found = read_options(options.config, options.set)
+    config = make_config(options.config, found.options)
+    base, data, output = (options.place(name, found.places) for name in PLACES)
+    if found.ignored and is_first_process():
+        say(f"{options.config}: ignored, for here it has no meaning: {', '.join(found.ignored)}")
+    finetune(config, base, data, output, options.resume)

@@ -1,10 +1,11 @@
 """Result folders and files that appear whole or not at all, and files copied between folders."""
 
 import ctypes
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,59 @@ def replaced_folder(out: Path, mark: str) -> Iterator[Path]:
     partial, old = place.with_name(f".{place.name}.partial"), place.with_name(f".{place.name}.old")
     try:
         check_replaceable(out, mark)
-        finish_move(place, partial, old)
-        partial.mkdir(parents=True)
-        try:
-            yield partial
-            move_into_place(place, partial, old)
-        finally:
+        with only_writer(out):
             finish_move(place, partial, old)
+            partial.mkdir(parents=True)
+            try:
+                yield partial
+                move_into_place(place, partial, old)
+            finally:
+                finish_move(place, partial, old)
     except OSError as error:
         raise TrainingError(f"can't write {out}: {error.strerror or error}") from None
+
+
+@contextmanager
+def only_writer(out: Path) -> Iterator[None]:
+    """Keep other commands from writing `out` until the block ends, however it does.
+
+    A lock on a file beside `out` does this, which a killed process lets go. Raises TrainingError at
+    once where another command writes there. Where the system or the file system has no such locks,
+    commands aren't kept apart.
+    """
+    place = out.resolve()
+    lock = place.with_name(f".{place.name}.lock")
+    try:
+        held = take(lock)
+    except BlockingIOError:
+        raise TrainingError(
+            f"another command is writing {out}: wait for its end, or choose another folder"
+        ) from None
+    except OSError:  # whoever writes the folder will meet the reason
+        held = None
+    try:
+        yield
+    finally:
+        if held is not None:
+            with suppress(OSError):
+                lock.unlink()
+            os.close(held)
+
+
+def take(lock: Path) -> int:
+    """The descriptor of the file `lock`, locked. Raises BlockingIOError where another process has
+    it, and OSError."""
+    while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock.exists() and os.path.samestat(os.fstat(held), lock.stat()):
+                return held
+        except BaseException:
+            os.close(held)
+            raise
+        os.close(held)  # its last holder has removed it meanwhile
 
 
 def check_replaceable(out: Path, mark: str) -> None:

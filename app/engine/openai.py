@@ -42,6 +42,7 @@ from app.errors import BadRequest, EngineUnavailable, Overloaded, ServiceError
 from app.settings import Settings
 
 Wire = TypeVar("Wire", bound=BaseModel)
+PRIORITY_HEADER, MAX_DIGITS = b"x-vllm-priority", 19
 
 
 class VllmOpenAI:
@@ -168,5 +169,14 @@ def serving_arguments(settings: Settings) -> Namespace:
 
 
 def as_request(headers: Mapping[str, str]) -> Request:
-    """A request with all that vLLM uses: the headers, and room for its own state."""
-    return Request({"type": "http", "headers": Headers(headers).raw})
+    """A request with all that vLLM uses: the headers, and room for its own state.
+
+    vLLM ignores a priority that is no number. One that may not fit into 64 bits is left out, since
+    vLLM would fail on it.
+    """
+    sent = [
+        (name, value)
+        for name, value in Headers(headers).raw
+        if name != PRIORITY_HEADER or len(value) < MAX_DIGITS
+    ]
+    return Request({"type": "http", "headers": sent})

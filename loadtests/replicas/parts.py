@@ -7,7 +7,7 @@ from typing import Any
 
 from loadtests.replicas.deployment import AFFINITY_ROUTER, LEAST_BUSY_ROUTER, Plan, replicas
 from loadtests.replicas.outcomes import Outcome, Truth, tally, truth_of
-from loadtests.services import LoadTestError
+from loadtests.services import READY_SECONDS, LoadTestError
 
 Row = dict[str, Any]
 """Figures of one measurement, by column."""
@@ -144,7 +144,7 @@ def summarize(
     }
 
 
-def wait_until(done: Callable[[], bool], seconds: float = 300) -> None:
+def wait_until(done: Callable[[], bool], seconds: float = READY_SECONDS) -> None:
     """Raises LoadTestError if `done` is not true within `seconds`."""
     deadline = time.monotonic() + seconds
     while not done():

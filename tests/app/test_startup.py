@@ -15,6 +15,7 @@ from app.engine import memory
 from app.engine.lora import LoraError, read_lora
 from app.errors import StartupError
 from tests.support.models import ROOT, SMOLLM2
+from tests.support.waiting import HANG_S
 
 Started = subprocess.Popen[str]
 
@@ -38,7 +39,7 @@ def run(*arguments: str, **environment: str) -> Started:
 
 def ended(process: Started) -> tuple[int, str]:
     """Exit code and the error's text."""
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = process.communicate(timeout=HANG_S)
     return process.returncode, stderr
 
 
@@ -114,7 +115,7 @@ def test_an_unknown_engine_option_is_named(importing: dict[str, Started]) -> Non
 
 
 def test_few_cores_and_no_compiler(importing: dict[str, Started]) -> None:
-    stdout, stderr = importing["cores"].communicate(timeout=120)
+    stdout, stderr = importing["cores"].communicate(timeout=HANG_S)
     assert stdout.split() == ["None", "0", "None", "1"], stderr
 
 

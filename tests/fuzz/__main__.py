@@ -7,7 +7,7 @@ each request at fault, if
 - an answer is a 5xx that is no outage (503 overloaded and 504 deadline_exceeded are), breaks off,
   or is not what it says it is;
 - the service answers differently after it than before, or has lost its engine;
-- the resident memory of its processes has grown by more than 20 MB since the warm-up.
+- the same requests once more make the resident memory of its processes grow by more than 20 MB.
 
 A request is repeated by its number: `python -m tests.fuzz --only 123 --seed 1`. `--url` takes a
 service that is already running; its memory is then not looked at.
@@ -27,11 +27,9 @@ from tests.fuzz.judge import run
 from tests.fuzz.templates import READER, STORY
 from tests.support.servers import start_service, stopped_at_end
 
-WARM_UP = 600
 # vLLM's cache takes memory whenever a block is used for the first time. With room for little more
-# than the longest prompt, the warm-up has used all of it.
+# than the longest prompt, all of it is soon in use.
 SMALL_CACHE = {"engine__num_gpu_blocks_override": "300"}
-LONG = "word " * 7500
 MAX_GROWTH = 20_000_000
 
 
@@ -47,30 +45,20 @@ async def probability(client: httpx.AsyncClient) -> float:
     return float(answer.raise_for_status().json()["probability"])
 
 
-async def warm_up(client: httpx.AsyncClient, seed: int, start: int) -> int:
-    """Let the service take the memory that it keeps; returns the number of faults."""
-    for number in range(3):
-        body = {"prompt": f"{number} {LONG}", "max_tokens": 1}
-        (await client.post("/v1/completions", json=body, timeout=None)).raise_for_status()
-    return (await run(client, seed, range(start, start + WARM_UP)))[1]
-
-
 async def fuzz(url: str, seed: int, numbers: range, pid: int | None) -> bool:
     """Returns whether nothing was at fault. pid: of the service, if its memory counts."""
-    faults, grown = 0, 0
+    grown = 0
     async with httpx.AsyncClient(base_url=url, timeout=None) as client:
         expected = await probability(client)
-        if pid is not None:
-            faults = await warm_up(client, seed, numbers.stop)
+        statuses, faults = await run(client, seed, numbers)
+        if pid is not None:  # once more: what is kept for good, such as grammars, is there now
             before = resident(pid)
-        statuses, more_faults = await run(client, seed, numbers)
-        if pid is not None:
+            faults += (await run(client, seed, numbers))[1]
             growth = {name: size - before[name] for name, size in resident(pid).items()}
             grown = sum(growth.values())
             parts = ", ".join(f"{name} {size / 1e6:+.1f}" for name, size in growth.items())
             print(f"resident memory: {grown / 1e6:+.1f} MB ({parts})")
         change = abs(await probability(client) - expected)
-    faults += more_faults
     print(f"answers by status: {dict(sorted(statuses.items()))}; {faults} at fault")
     print(f"/predict has changed by {change:.1e}")
     return not faults and grown <= MAX_GROWTH and change < 1e-4

@@ -43,10 +43,8 @@ def test_chat_streams_through_ray_and_ends_when_its_client_leaves(running: Runni
             chunks = left.iter_lines()  # kept: where it goes, the client leaves
             next(chunks)
             assert sum(counted("frontpage_pending_requests")) == 1
-    deadline = time.monotonic() + 1
-    while sum(counted("frontpage_pending_requests")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert sum(counted("frontpage_pending_requests")) == 0
+    wait_until(lambda: sum(counted("frontpage_pending_requests")) == 0)
+    assert sum(counted("vllm:generation_tokens_total")) < 1900  # it was cut short
 
 
 def test_an_adapter_reaches_all_replicas_under_load(running: Running, plan: Plan) -> None:
@@ -58,7 +56,7 @@ def test_an_adapter_reaches_all_replicas_under_load(running: Running, plan: Plan
         running.options["user_config"] = {"adapters": {"rolled": "one"}, "aliases": aliases}
         time.sleep(1)
         running.deploy()
-        running.cluster.wait_until_running(2, 60)
+        running.cluster.wait_until_running(2)
         time.sleep(1)
 
     outcomes = running.load(requests, 4, declare)
@@ -77,7 +75,7 @@ def test_a_dead_engine_costs_clean_503s_and_its_replica(running: Running, plan: 
     def kill() -> None:
         time.sleep(1)
         victim.engine().kill()
-        wait_until(lambda: victim.id not in [one.id for one in running.cluster.replicas()], 20)
+        wait_until(lambda: victim.id not in [one.id for one in running.cluster.replicas()])
         time.sleep(1)
 
     outcomes = running.load(requests, 4, kill)

@@ -1,12 +1,13 @@
 """A tiny random Qwen3 with the real tokenizer, two PEFT LoRA adapters side by side, and merged."""
 
+import http.client
 import json
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from app.scoring.encoder import Encoder
 from app.scoring.profile import Profile
 from app.scoring.prompt import PromptBuilder
 from app.scoring.wording import Reader, Story
+from loadtests.replicas.parts import wait_until
 from tests.integration.conftest import titles
 from tests.support.models import ROOT, make_lora
 from tests.support.servers import Service
 from tests.support.shared_services import ADMIN_KEY, TinyModels
+from tests.support.waiting import HANG_S
 
 LISTS = ("history", "liked", "disliked")
 READER = {"history": ["Tesla", "SpaceX"], "liked": ["Apple"]}
@@ -250,22 +253,38 @@ def test_an_adapter_that_does_nothing_is_refused(
     assert model_names(tiny_service)[-1] == "second"
 
 
-def test_sigterm_lets_a_stream_end(tiny_service: Service) -> None:
-    """Last of the tests that use this service: it stops it."""
-    body = {
+def test_sigterm_lets_requests_end(tiny_service: Service) -> None:
+    """The last test of this service, which it stops: a stream, and a request whose body comes
+    only when the service has begun to stop."""
+    chat: dict[str, Any] = {
         "model": "tiny-qwen3",
         "messages": [{"role": "user", "content": "Hello"}],
-        "max_tokens": 300,
+        "max_tokens": 100,
         "ignore_eos": True,
         "stream": True,
     }
-    url = f"{tiny_service.url}/v1/chat/completions"
-    with httpx.stream("POST", url, json=body, headers=tiny_service.headers, timeout=60) as response:
-        lines = response.iter_lines()
-        next(lines)
-        tiny_service.process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
-        assert httpx.get(f"{tiny_service.url}/ready").status_code == 503
-        rest = [line for line in lines if line]
-    assert rest[-1] == "data: [DONE]"
-    assert tiny_service.process.wait(30) == 0
+    url = tiny_service.url
+    headers = tiny_service.headers | {"X-Request-Timeout-Ms": f"{HANG_S:.0f}000"}
+    body = b'{"target": "Rain at sea"}'
+    with closing(http.client.HTTPConnection(url.removeprefix("http://"))) as held:
+        held.putrequest("POST", "/predict")
+        sized = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        for name, value in (headers | sized).items():
+            held.putheader(name, value)
+        held.endheaders()
+        wait_until(lambda: "frontpage_pending_requests 1.0" in metrics(tiny_service))
+        path = f"{url}/v1/chat/completions"
+        with httpx.stream("POST", path, json=chat, headers=headers, timeout=HANG_S) as response:
+            lines = response.iter_lines()
+            next(lines)
+            tiny_service.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: httpx.get(f"{url}/ready", timeout=HANG_S).status_code == 503)
+            rest = [line for line in lines if line]
+        assert rest[-1] == "data: [DONE]"
+        held.send(body)
+        assert held.getresponse().status == 200
+    assert tiny_service.process.wait(HANG_S) == 0
+
+
+def metrics(service: Service) -> str:
+    return httpx.get(f"{service.url}/metrics", headers=service.headers, timeout=HANG_S).text

@@ -15,6 +15,7 @@ import requests
 from tests.integration.conftest import MODEL
 from tests.repository.test_openapi import schemathesis
 from tests.support.servers import Service
+from tests.support.waiting import HANG_S
 
 SYSTEM = (
     "You are a news recommendation expert. Based on user's click history and preferences, predict"
@@ -126,14 +127,14 @@ def test_a_chat_client_that_leaves_is_aborted(http: httpx.Client, stream: bool) 
         "ignore_eos": True,
         "stream": stream,
     }
+    before = gauge(http, "vllm:generation_tokens_total")
     with suppress(httpx.ReadTimeout), http.stream("POST", url, json=body, timeout=1.5) as response:
         for number, _ in enumerate(response.iter_lines()):
             if number > 40:  # of a stream of thousands
                 break
-    left = time.monotonic()
-    while gauge(http, "vllm:num_requests_running") and time.monotonic() - left < 10:
+    while gauge(http, "vllm:num_requests_running"):
         time.sleep(0.05)
-    assert time.monotonic() - left < 1
+    assert gauge(http, "vllm:generation_tokens_total") - before < 4000  # it was cut short
 
 
 def test_schemathesis_finds_no_server_error(default_service: Service) -> None:
@@ -149,10 +150,8 @@ def test_a_dead_engine_is_503(default_service: Service, http: httpx.Client) -> N
 
     for child in psutil.Process(default_service.process.pid).children(recursive=True):
         child.kill()
-    killed = time.monotonic()
-    while http.get("/health").status_code == 200 and time.monotonic() - killed < 20:
+    while http.get("/health").status_code == 200:
         time.sleep(0.1)
-    assert time.monotonic() - killed < 5
     for response in (
         http.get("/ready"),
         http.post("/predict", json={"target": "t"}),
@@ -160,4 +159,4 @@ def test_a_dead_engine_is_503(default_service: Service, http: httpx.Client) -> N
     ):
         assert response.status_code == 503
         assert response.json()["error"]["code"] == "engine_unavailable"
-    assert default_service.process.wait(20) == 1  # for its supervisor to see
+    assert default_service.process.wait(HANG_S) == 1  # for its supervisor to see

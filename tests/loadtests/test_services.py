@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from loadtests.services import LoadTestError, answers, free_port, running, serving
+from tests.support.waiting import HANG_S
 
 
 def test_a_service_is_given_once_it_answers_and_ended_afterwards(tmp_path: Path) -> None:
@@ -30,10 +31,10 @@ def test_one_that_ends_at_once_is_told_with_its_last_line(tmp_path: Path) -> Non
 
 def test_what_a_process_started_ends_with_it(tmp_path: Path) -> None:
     """An engine outlives a service that is killed or too slow to end."""
-    statement = "__import__('subprocess').run(['sleep', '60'])"
+    statement = "__import__('subprocess').run(['sleep', '3600'])"
     words = ["timeit", "-n1", "-r1", statement]
     with running(words, dict(os.environ), tmp_path / "log") as process:
-        parent, deadline = psutil.Process(process.pid), time.monotonic() + 30
+        parent, deadline = psutil.Process(process.pid), time.monotonic() + HANG_S
         while not (children := parent.children()):
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -19,7 +19,14 @@ BELOW = {
 """What each package may import, beside itself and SHARED."""
 SHARED = {"arguments", "errors", "folders", "machine", "metrics", "progress", "provenance"}
 """Modules that any package may import."""
-OF_THE_SERVICE = ("app.engine.lora", "app.engine.options", "app.files", "app.scoring")
+OF_THE_SERVICE = (
+    "app.engine.fingerprint",
+    "app.engine.lora",
+    "app.engine.options",
+    "app.engine.weights",
+    "app.files",
+    "app.scoring",
+)
 
 
 def module_of(file: Path) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-LIMIT_S = 400
+LIMIT_S = 1800  # only ends a command that hangs
 # Tiny models gain from no more than one thread, and vLLM's would wait for each other on busy cores.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 

@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from loadtests.services import free_port
+from loadtests.services import READY_SECONDS, free_port
 from tests.support.models import ROOT
 
 ENVIRONMENT = {
@@ -64,8 +64,9 @@ class Service:
     log: Path
     headers: dict[str, str] = field(default_factory=dict)
 
-    def wait_until_ready(self, seconds: float = 300) -> None:
-        deadline = time.monotonic() + seconds
+    def wait_until_ready(self) -> None:
+        """Raises RuntimeError if the service ends or hangs before it is ready."""
+        deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 break

@@ -14,6 +14,7 @@ from tempfile import mkdtemp
 from app.security.keys import new_key
 from tests.support.models import make_lora, make_tiny_qwen3
 from tests.support.servers import Service, start_service, stopped_at_end
+from tests.support.waiting import HANG_S
 
 READER_KEY, READER = new_key("reader", "predict")
 ADMIN_KEY, ADMIN = new_key("admin", "admin")
@@ -77,6 +78,7 @@ class SharedServices:
             default_model="second",
             adapter_root=str(tiny.base.parent),
             max_adapters="1",
+            drain_s=str(HANG_S),
             api_keys=json.dumps(
                 [key.model_dump(mode="json", exclude_none=True) for key in (READER, ADMIN)]
             ),

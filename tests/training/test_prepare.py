@@ -202,8 +202,11 @@ def test_faulty_rows_stop_or_are_listed(tmp_path: Path, capsys: pytest.CaptureFi
         (["--val-from", "Friday"], "--val-from Friday: write 2019-11-14"),
         (["--val-from", "2019-11-13T12:00Z"], "write 2019-11-14"),
         (["--val-from", "2018-01-01"], "set --val-from"),
-        (["--val", str(MIND / "test")], "has no labels: give it as --test"),
-        (["--test", "nowhere"], "nowhere/news.tsv: No such file"),
+        (["--val", str(MIND / "test")], "has no labels: give it as --test; found N"),
+        (
+            ["--test", "nowhere"],
+            "nowhere/news.tsv: No such file or directory; expected a folder with",
+        ),
         (["--train", str(MIND / "train" / "news.tsv")], "Not a directory"),
     ],
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 from training.base_models import hubs
 from training.base_models.options import SMOLLM2, DownloadOptions
 from training.errors import TrainingError
+from training.folders import only_writer
 
 
 def download(options: DownloadOptions) -> bool:
@@ -23,12 +24,13 @@ def download(options: DownloadOptions) -> bool:
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"can't write to {output.parent}: {error.strerror}") from None
-    fetch(options, partial)
-    check_folder(partial)
-    try:
-        partial.rename(output)
-    except OSError as error:  # another download has finished meanwhile
-        raise TrainingError(f"can't write {output}: {error.strerror}") from None
+    with only_writer(output):
+        fetch(options, partial)
+        check_folder(partial)
+        try:
+            partial.rename(output)
+        except OSError as error:  # another download has finished meanwhile
+            raise TrainingError(f"can't write {output}: {error.strerror}") from None
     return True
 
 

@@ -21,6 +21,24 @@ BLOCK_BYTES = 32 * 1024 * 1024
 """How much is read at a time: about 55,000 impressions."""
 LINES_NAMED = 5
 """How many faulty lines an error names for each reason."""
+DETAIL_LENGTH = 60
+"""How much an error quotes of what it found."""
+EXPECTED = {
+    "bad label": "N1-1 or N1-0, clicked or not",
+    "bad time": "11/13/2019 8:36:57 AM",
+    "double space": "one space between stories",
+    "empty story id": "an id such as N1 before that title",
+    "empty title": "a title for that id",
+    "empty user id": "an id such as U1",
+    "no candidates": "stories such as N1-1 N2-0",
+    "not UTF-8": "text in UTF-8",
+    "repeated story id": "each id once",
+    "unknown story": "an id of a news.tsv",
+    "unknown story in history": "ids of a news.tsv",
+    "wrong column count": "tab-separated columns: "
+    f"{', '.join(NEWS_COLUMNS)} in news.tsv; {', '.join(BEHAVIOR_COLUMNS)} in behaviors.tsv",
+}
+"""What should stand where a row is faulty, by the fault's reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +89,9 @@ class FileReport:
         """Raise TrainingError for a file without rows, or with too large a share of faulty ones.
         Each row counts once, whether it was dropped or kept in part."""
         if not self.rows:
-            raise TrainingError(f"{self.name}: the file is empty; use a folder in MIND's layout")
+            raise TrainingError(
+                f"{self.name}: the file is empty; expected a row a line, as in MIND"
+            )
         share = len(self.faults) / self.rows
         if share > max_bad_share:
             raise TrainingError(
@@ -85,7 +105,12 @@ class FileReport:
         for reason, count in self.reasons().items():
             lines = [str(fault.line) for fault in self.faults if fault.reason == reason]
             more = ", …" if count > LINES_NAMED else ""
-            texts.append(f"{reason} {count:,} (line {', '.join(lines[:LINES_NAMED])}{more})")
+            first = next(fault.detail for fault in self.faults if fault.reason == reason)
+            found = f"found {first[:DETAIL_LENGTH]!r}, " if first else ""
+            texts.append(
+                f"{reason} {count:,} (line {', '.join(lines[:LINES_NAMED])}{more}):"
+                f" {found}expected {EXPECTED[reason]}"
+            )
         return "; ".join(texts)
 
 
@@ -227,11 +252,22 @@ def read_lines(path: Path, report: FileReport) -> Iterator[pl.DataFrame]:
                 if newline:
                     yield number_lines(whole, report)
     except OSError as error:
-        message = f"{path}: {error.strerror}; use a folder with MIND's news.tsv and behaviors.tsv"
-        raise TrainingError(message) from None
+        raise TrainingError(
+            f"{path}: {error.strerror}; expected a folder with MIND's news.tsv and behaviors.tsv,"
+            f" found {describe_place(path.parent)}"
+        ) from None
     if rest:
         yield number_lines(rest, report)
     report.sha256 = digest.hexdigest()
+
+
+def describe_place(folder: Path) -> str:
+    """What is there instead of a folder in MIND's layout."""
+    if not folder.is_dir():
+        return "a file" if folder.exists() else "no such folder"
+    names = sorted(path.name for path in folder.iterdir())
+    more = ", …" if len(names) > LINES_NAMED else ""
+    return ", ".join(names[:LINES_NAMED]) + more or "an empty folder"
 
 
 def number_lines(block: bytes, report: FileReport) -> pl.DataFrame:

@@ -123,7 +123,11 @@ def read_logs(options: PrepareOptions) -> ClickLogs:
         rows, report = read_behaviors(path, name, ids, options.recipe.history, share)
         say(f"read {len(rows):,} impressions of {path}")
         if split != "test" and not rows["labelled"].all():
-            raise TrainingError(f"{path}/behaviors.tsv has no labels: give it as --test")
+            story = news["id"][int(rows["shown"][0][0]) // 2]
+            raise TrainingError(
+                f"{path}/behaviors.tsv has no labels: give it as --test; found {story}, expected"
+                f" {story}-1 or {story}-0"
+            )
         impressions[split] = rows
         reports.append(report)
     if "val" not in impressions:

@@ -35,7 +35,10 @@ def split_by_time(
     """
     first, last = impressions["time"].min(), impressions["time"].max()
     if not isinstance(first, datetime) or not isinstance(last, datetime):
-        raise TrainingError("no usable impressions in the training folder; see its behaviors.tsv")
+        raise TrainingError(
+            "no usable impressions in the training folder: its behaviors.tsv holds faulty rows"
+            " alone, expected some to learn from"
+        )
     if start is None:
         midnight = datetime(last.year, last.month, last.day)
         start = midnight - timedelta(days=days - 1)

@@ -10,6 +10,7 @@ from training.evaluation.comparison import measure_model
 from training.evaluation.options import EvaluateOptions, NamedModel
 from training.evaluation.quality import make_questions
 from training.evaluation.record import DataFacts, Evaluation, ModelResult, RunFacts
+from training.folders import only_writer
 from training.machine import PACKAGES, hardware
 from training.metrics import Ratio
 from training.progress import say
@@ -24,8 +25,14 @@ def evaluate(options: EvaluateOptions) -> Iterator[ModelResult]:
     """Measure the models, and yield each once it is in evaluation.json.
 
     The file is written whole after each model, so that a later model's failure costs only its own
-    result. Raises TrainingError.
+    result. Raises TrainingError, also where another command writes there.
     """
+    with only_writer(options.output):
+        yield from measure(options)
+
+
+def measure(options: EvaluateOptions) -> Iterator[ModelResult]:
+    """What `evaluate` does once nobody else writes there."""
     data = PreparedData(options.data)
     count = options.limit or data.count(options.split)
     impressions = data.sample_evenly(options.split, count)

@@ -13,7 +13,7 @@ from app.scoring.profile import PROFILE_FILE, Calibration, Profile
 from training import metrics
 from training.data.prepared import Impression, PreparedData
 from training.errors import TrainingError
-from training.folders import write_whole
+from training.folders import only_writer, write_whole
 from training.metrics import Flags, Floats
 from training.packed.scorer import Scores, score
 from training.tuning.methods import best_device, load_trained
@@ -82,7 +82,8 @@ def recalibrate(options: CalibrateOptions) -> Fit:
     scores = score(model, source.builder(), impressions, options.batch_tokens)
     found = fit(impressions, scores, options.threshold)
     profile = found.apply(source.profile).model_dump_json(indent=1)
-    write_whole(options.model / PROFILE_FILE, profile + "\n")
+    with only_writer(options.model):
+        write_whole(options.model / PROFILE_FILE, profile + "\n")
     return found
 
 

@@ -27,6 +27,7 @@ from pydantic.dataclasses import dataclass
 
 from app.scoring.profile import Profile
 from training.errors import TrainingError
+from training.tuning.llama_factory import Translation, translate
 
 LORA_TARGET = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -154,10 +155,15 @@ def load_yaml(text: str) -> Any:
 
 
 def read_config(file: Path, settings: Sequence[str] = ()) -> FinetuneConfig:
-    """Read a YAML file. settings: `name=value` each, which override the file's options;
-    `trainer.name=value` reaches into a mapping.
+    """The options of a YAML file alone; see read_options and make_config. Raises TrainingError."""
+    return make_config(file, read_options(file, settings).options)
 
-    Raises TrainingError naming the file and the option.
+
+def read_options(file: Path, settings: Sequence[str] = ()) -> Translation:
+    """Read a YAML file of ours or of LLaMA-Factory. settings: `name=value` each, which override the
+    file's options; `trainer.name=value` reaches into a mapping.
+
+    Raises TrainingError naming the file and all options that can't be used.
     """
     try:
         options = load_yaml(file.read_text(encoding="utf-8"))
@@ -170,14 +176,23 @@ def read_config(file: Path, settings: Sequence[str] = ()) -> FinetuneConfig:
         raise TrainingError(f"{file} must hold `option: value` lines")
     for setting in settings:
         options = with_setting(options, setting)
-    check_known(str(file), options, (field.name for field in fields(FinetuneConfig)))
+    found = translate(options, (field.name for field in fields(FinetuneConfig)))
+    if found.problems:
+        raise TrainingError(f"{file}: {', and '.join(found.problems)}")
+    return found
+
+
+def make_config(file: Path, options: Mapping[str, Any]) -> FinetuneConfig:
+    """The options, checked. Raises TrainingError naming the file and all that can't be used."""
     try:
         return TypeAdapter(FinetuneConfig).validate_python(options)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"][:1])
-        reason = first["msg"].removeprefix("Value error, ")
-        raise TrainingError(f"{file}: {name}{': ' * bool(name)}{reason}") from None
+        problems: dict[str, str] = {}
+        for one in error.errors():
+            name = ".".join(str(part) for part in one["loc"][:1])
+            reason = one["msg"].removeprefix("Value error, ")
+            problems.setdefault(name, f"{name}{': ' * bool(name)}{reason}")
+        raise TrainingError(f"{file}: {', and '.join(problems.values())}") from None
 
 
 def with_setting(options: Mapping[str, Any], setting: str) -> dict[str, Any]:

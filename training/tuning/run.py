@@ -5,25 +5,29 @@ import os
 import random
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
 from app.engine.fingerprint import fingerprint
+from app.files import first_line
 from app.scoring.encoder import Encoder
 from app.scoring.profile import PROFILE_FILE
 from app.scoring.prompt import PromptBuilder
 from training.data.prepared import PreparedData, without_categories
 from training.errors import TrainingError
-from training.folders import read_json
+from training.folders import only_writer, read_json
 from training.packed.objective import Task
 from training.packed.prompts import build_prompts
 from training.packed.rows import AnswerTokens, Group, group_prompts, pack, separate
-from training.progress import say
+from training.progress import is_first_process, say
 from training.tuning import methods
 from training.tuning.calibration import Fit, fit
+from training.tuning.checks import serving_limits
 from training.tuning.config import FinetuneConfig
 from training.tuning.run_folder import (
     STATE_FILE,
@@ -48,7 +52,8 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, resum
     prepared = PreparedData(data)
     check_output(output)
     quieten()
-    with explained(config, output):
+    alone = only_writer(output) if is_first_process() else nullcontext()
+    with alone, explained(config, output):
         trainer = make_trainer(config, base, prepared, output)
         origin = Origin(base.name, fingerprint(base), prepared.data_hash)
         start = describe_start(config, origin)
@@ -81,16 +86,18 @@ def make_trainer(
     answers = read_answers(builder, base)
     check_validation(config, data)
     groups = read_groups(config, data, builder, answers)
-    trainer = AnswerTrainer(
-        model=methods.create(config, base, place(arguments, on_gpu, bf16)),
-        arguments=arguments,
-        config=config,
-        task=make_task(config, builder, answers),
-        builder=builder,
-        rows=make_rows(config, groups),
-        validation=data.sample_evenly("val", config.val_size) if config.val_size else [],
-        base=base,
-    )
+    parts: dict[str, Any] = {
+        "model": methods.create(config, base, place(arguments, on_gpu, bf16)),
+        "task": make_task(config, builder, answers),
+        "rows": make_rows(config, groups),
+        "validation": data.sample_evenly("val", config.val_size) if config.val_size else [],
+    }
+    try:
+        trainer = AnswerTrainer(
+            arguments=arguments, config=config, builder=builder, base=base, **parts
+        )
+    except ValueError as error:  # options of the trainer that contradict each other
+        raise TrainingError(f"options: {first_line(error)}") from error
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(RunLog(output))
     if trainer.is_world_process_zero():
@@ -170,18 +177,17 @@ def read_groups(
             break
         if chance.random() < config.category_dropout:
             impression = without_categories(impression)
-        reader, candidates, clicked = impression.reader, impression.candidates, impression.clicked
+        reader, candidates = impression.reader, impression.candidates
         prompts, cut = build_prompts(builder, reader, candidates, limit, impression.id)
         too_long += len(cut)
-        if config.long_titles == "skip":
-            kept = [place for place in range(len(prompts)) if place not in cut]
-            prompts = [prompts[place] for place in kept]
-            clicked = [clicked[place] for place in kept] if clicked else None
+        left_out = cut if config.long_titles == "skip" else []
+        kept = [place for place in range(len(prompts)) if place not in left_out]
+        clicked = [impression.clicked[place] for place in kept] if impression.clicked else None
+        prompts = [prompts[place] for place in kept]
         groups += group_prompts(prompts, clicked, answers, config.row_tokens)
-        samples += len(prompts)
-    if too_long and not int(os.environ.get("RANK", "0")):
-        what = "cut" if config.long_titles == "cut" else "left out"
-        say(f"{too_long:,} candidates with titles too long for cutoff_len were {what}")
+        samples += len(kept)
+    if too_long and is_first_process():
+        say(f"{too_long:,} candidates with titles too long for cutoff_len: {config.long_titles}")
     if not groups:
         raise TrainingError(f"{data.folder}: the training split has no candidates")
     return groups
@@ -201,7 +207,7 @@ def announce(trainer: AnswerTrainer, groups: Sequence[Group]) -> None:
     trained = sum(p.numel() for p in methods.trainable(model).values())
     total = model.num_parameters()
     print(f"trainable parameters: {trained:,} of {total:,} ({trained / total:.3%})")
-    for limit in methods.serving_limits(trainer.config, model):
+    for limit in serving_limits(trainer.config, model):
         print(f"warning: {limit}")
     samples = sum(len(group.branches) for group in groups)
     alone = sum(map(len, separate(groups)))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,7 @@ def make_arguments(config: FinetuneConfig, output: Path, bf16: bool) -> Training
         "report_to": "none",
         "metric_for_best_model": "eval_loss",
     }
-    known = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}
-    check_known("trainer", config.trainer, known)
-    for name, value in config.trainer.items():
-        if isinstance(known[name], int | float) and isinstance(value, str):
-            raise TrainingError(f"trainer.{name}: {value!r} is not a number, true or false")
+    check_options(config.trainer)
     try:
         made = TrainingArguments(**(options | config.trainer | {"output_dir": str(output)}))
         for report in get_reporting_integration_callbacks(made.report_to):
@@ -78,6 +74,16 @@ def make_arguments(config: FinetuneConfig, output: Path, bf16: bool) -> Training
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise TrainingError(f"options: {first_line(error)}") from error
     return made
+
+
+def check_options(given: Mapping[str, Any]) -> None:
+    """Raise TrainingError for options that TrainingArguments lacks, and for texts in the place of
+    numbers, which it takes without a word."""
+    known = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}
+    check_known("trainer", given, known)
+    for name, value in given.items():
+        if isinstance(known[name], int | float) and isinstance(value, str):
+            raise TrainingError(f"trainer.{name}: {value!r} is not a number, true or false")
 
 
 class Rows(torch.utils.data.Dataset[list[Group]]):

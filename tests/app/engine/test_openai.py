@@ -103,6 +103,19 @@ async def test_a_stream_that_begins_well_is_passed_on_whole() -> None:
     assert [event async for event in answer] == events
 
 
+async def test_a_priority_beyond_64_bits_does_not_reach_vllm() -> None:
+    seen: list[str | None] = []
+
+    async def serving(_: Any, request: Any) -> Any:
+        seen.append(request.headers.get("X-Vllm-Priority"))
+        raise ValueError
+
+    for sent in ("-7", "9" * 30):
+        with pytest.raises(BadRequest):
+            await api(serving).complete(BODY, {"X-Vllm-Priority": sent})
+    assert seen == ["-7", None]
+
+
 async def test_a_request_that_cannot_be_sent_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """vLLM registers it first."""
     from vllm.v1.engine.async_llm import AsyncLLM

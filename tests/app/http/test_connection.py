@@ -18,6 +18,7 @@ from app.server import Server
 from app.settings import Settings
 from loadtests.services import free_port
 from tests.support.models import SMOLLM2
+from tests.support.waiting import HANG_S
 
 BODY = b'{"target": "Tesla unveils a car"}'
 SIZED = b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
@@ -64,7 +65,7 @@ async def port(tmp_path: Path) -> AsyncIterator[int]:
 
 async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     """Status and body of the next answer."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         status, *headers = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
         (length,) = [line for line in headers if line.startswith(b"content-length:")]
         return int(status.split()[1]), await reader.readexactly(int(length.split(b":")[1]))
@@ -114,7 +115,7 @@ async def test_an_offer_without_a_body_or_with_expect(port: int) -> None:
     assert await answer(reader) == (200, b'{"status":"ok"}')
     head, _, body = post(H2C + b"Expect: 100-continue\r\n").partition(b"\r\n\r\n")
     writer.write(head + b"\r\n\r\n")
-    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == (
+    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HANG_S) == (
         b"HTTP/1.1 100 Continue\r\n\r\n"
     )
     writer.write(body)
@@ -152,7 +153,7 @@ async def test_an_idle_connection_stays_open_as_long_as_the_setting_says(tmp_pat
         writer.write(post(H2C))
         assert (await answer(reader))[0] == 200
         started = time.monotonic()
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), HANG_S) == b""
         assert time.monotonic() - started >= 0.9
         writer.close()
 

@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY
 from app.engine.base import OpenAIAnswer, OpenAIAPI
 from app.engine.fake import FakeEngine
 from tests.app.http.test_overload import code, running
+from tests.support.waiting import HANG_S
 
 CHAT = {"messages": [{"role": "user", "content": "hello"}]}
 STREAM = CHAT | {"stream": True}
@@ -101,7 +102,7 @@ async def test_the_end_of_a_drain_is_a_503_and_a_stream_says_so(tmp_path: Path) 
         server._captured_signals.clear()  # uvicorn would raise it again, in the test's process
         assert code(await whole) == (503, "engine_unavailable")
         assert last_error((await stream).text)["code"] == "engine_unavailable"
-        await asyncio.wait_for(ended, 5)
+        await asyncio.wait_for(ended, HANG_S)
 
 
 @pytest.mark.parametrize("body", [CHAT, STREAM])
@@ -113,7 +114,7 @@ async def test_a_client_that_leaves_is_a_499(tmp_path: Path, body: dict[str, Any
             async with request as response:
                 async for _ in response.aiter_text():
                     break
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             while server.admission.requests:
                 await asyncio.sleep(0.01)
         assert counted(499) - before == 1

@@ -167,7 +167,7 @@ async def test_who_comes_while_the_service_stands_still_is_counted(
     found = figures(tmp_path)["a"]
     assert (found["requests"], found["error_share"]) == (60, 0)
     assert found["p50_ms"] > 300
-    assert 1000 < found["p95_ms"] < 3000
+    assert found["p95_ms"] > 1000
 
 
 async def test_time_counts_from_when_a_request_was_due(settings: Settings, tmp_path: Path) -> None:

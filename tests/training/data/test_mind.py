@@ -104,6 +104,33 @@ def test_too_large_a_share_stops_with_the_lines() -> None:
         read(BAD_MIND, share=0.5)
 
 
+def test_an_error_names_what_was_found_and_what_was_expected(tmp_path: Path) -> None:
+    good = (MIND / "train" / "news.tsv").read_text(encoding="utf-8").splitlines()[:2]
+    news, behaviors = tmp_path / "news.tsv", tmp_path / "behaviors.tsv"
+    news.write_text("\n".join(line.replace("\t", ",") for line in good) + "\n")
+    with pytest.raises(TrainingError, match=r"found '1 instead of 8', expected tab-separated .*id"):
+        read(tmp_path, share=0.5)
+    news.write_text("\n".join(good) + "\n")
+    ids = [line.split("\t")[0] for line in good]
+    rows = {
+        "2019-11-15 08:55\tN1-1": "found '2019-11-15 08:55', expected 11/13/2019 8:36:57 AM",
+        f"11/15/2019 8:55:22 AM\t{ids[0]}-yes {ids[1]}-0": "expected N1-1 or N1-0",
+        "11/15/2019 8:55:22 AM\tn77777-1": "found 'n77777', expected an id of a news.tsv",
+    }
+    for row, message in rows.items():
+        time, shown = row.split("\t")
+        behaviors.write_text(f"1\tU1\t{time}\t{ids[0]}\t{shown}\n" * 2)
+        with pytest.raises(TrainingError) as error:
+            read(tmp_path, share=0.5)
+        assert message in str(error.value)
+    behaviors.unlink()
+    (tmp_path / "behaviors.csv").touch()
+    with pytest.raises(
+        TrainingError, match=r"expected a folder with .*, found behaviors.csv, news"
+    ):
+        read(tmp_path)
+
+
 def test_blocks_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     folders = (MIND / "train", BAD_MIND)
     whole = [read(folder, share=1.0) for folder in folders]
