@@ -1,12 +1,14 @@
 """Services and stores of feedback for tests, and calls of their routes."""
 
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from prometheus_client import REGISTRY
 
 from app.engine.fake import FakeEngine
@@ -64,6 +66,20 @@ async def figures(client: httpx.AsyncClient) -> Json:
     (found,) = (await client.get("/experiments")).json()["models"]
     assert isinstance(found, dict)
     return found
+
+
+@contextmanager
+def signalled(owner: object, method: str) -> Iterator[threading.Event]:
+    """An event that is set when `owner`'s method is called."""
+    called, real = threading.Event(), getattr(owner, method)
+
+    def signal_and_call(*arguments: Any) -> Any:
+        called.set()
+        return real(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, method, signal_and_call)
+        yield called
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from tests.support.feedback_calls import (
     rank,
     rows,
     running,
+    signalled,
 )
 from tests.support.waiting import until
 
@@ -35,9 +36,9 @@ from tests.support.waiting import until
 async def test_a_sender_that_leaves_harms_nothing(tmp_path: Path) -> None:
     with running(tmp_path / "file") as store:
         store.keep("a", "m", None, [0.5] * 100)
-        with locked(tmp_path / "file"):
+        with locked(tmp_path / "file"), signalled(store, "_write") as writing:
             first = asyncio.create_task(store.record("a", 0, True))
-            await until(store._queue.empty)  # the writer has it and waits for the lock
+            await until(writing.is_set)  # the writer has its batch and waits for the lock
             clicks = [asyncio.create_task(store.record("a", place, True)) for place in range(100)]
             await asyncio.sleep(0)
             for task in [first, *clicks[:50]]:
