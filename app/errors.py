@@ -75,11 +75,17 @@ class EngineUnavailable(ServiceError):
     code = "engine_unavailable"
 
 
-class FeedbackUnavailable(ServiceError):
-    """The disk is full, slow or gone. Predictions are still answered."""
+class StoreUnavailable(ServiceError):
+    """The store is full, slow or away. Predictions are still answered."""
+
+    code = "store_unavailable"
+    retry_after_s = 5
+
+
+class FeedbackUnavailable(StoreUnavailable):
+    """The store can't take or give feedback at the moment."""
 
     code = "feedback_unavailable"
-    retry_after_s = 5
 
 
 class StartupError(Exception):

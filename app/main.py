@@ -11,7 +11,7 @@ from app import __version__
 from app.admission import Admission
 from app.engine.base import Engine
 from app.engine.turns import Turns
-from app.feedback.store import FeedbackStore
+from app.feedback.reports import Reports
 from app.http import errors
 from app.http.middleware.admission import Admit
 from app.http.middleware.body_limit import BodyLimit
@@ -41,6 +41,8 @@ from app.security.hosts import allow_origins
 from app.security.middleware import Security
 from app.service import Service
 from app.settings import Settings
+from app.store.opening import make_store
+from app.store.store import Store
 
 ROUTES = (*(predict, rank, feedback, experiments, openai, adapters, aliases, operations, page),)
 """In the order in which the API reference lists them."""
@@ -49,15 +51,15 @@ ROUTES = (*(predict, rank, feedback, experiments, openai, adapters, aliases, ope
 def create_app(
     settings: Settings,
     engine: Engine | None = None,
-    feedback_store: FeedbackStore | None = None,
+    store: Store | None = None,
     changes_refused: str | None = None,
 ) -> FastAPI:
     """Create the application and its Service, which starts and stops with it.
 
-    engine: by default, vLLM's. feedback_store: by default, a file in the state folder.
+    engine: by default, vLLM's. store: by default, that of the settings.
     changes_refused: see Service. Raises StartupError for settings and folders that can't be served.
     """
-    service = make_service(settings, engine, feedback_store, changes_refused)
+    service = make_service(settings, engine, store, changes_refused)
     app = FastAPIOffline(
         title="Frontpage", version=__version__, description=description, lifespan=lifespan
     )
@@ -82,12 +84,13 @@ def create_app(
 def make_service(
     settings: Settings,
     engine: Engine | None,
-    feedback_store: FeedbackStore | None,
+    store: Store | None,
     changes_refused: str | None,
 ) -> Service:
     models = read_models(settings)
     engine = engine or vllm_engine(settings)
     admission = Admission(settings.limits.max_pending_requests)
+    store = store or make_store(settings)
     kept = KeptFile(settings.state / "registry.json")
     return Service(
         settings=settings,
@@ -97,10 +100,8 @@ def make_service(
         kept=kept,
         adapters=Adapters(settings, models, engine, kept),
         aliases=Aliases(settings, models, kept),
-        feedback=feedback_store
-        or FeedbackStore(
-            settings.state / "feedback.sqlite", settings.feedback_days, settings.feedback_answers
-        ),
+        store=store,
+        reports=Reports(store),
         recommender=Recommender(engine, models, Turns(engine, admission)),
         changes_refused=changes_refused,
     )

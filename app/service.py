@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from app.admission import Admission
 from app.engine.base import Engine
 from app.errors import EngineUnavailable, StartupError
-from app.feedback.store import FeedbackStore
+from app.feedback.reports import Reports
 from app.models.adapters import PROBE, PROBE_TARGET, Adapters
 from app.models.aliases import Aliases
 from app.models.kept import KeptFile
@@ -16,6 +16,7 @@ from app.observability.progress import step
 from app.observability.tracing import exporting
 from app.recommender import Recommender, StoryTooLong
 from app.settings import Settings
+from app.store.store import Store
 
 
 @dataclass
@@ -32,7 +33,8 @@ class Service:
     kept: KeptFile
     adapters: Adapters
     aliases: Aliases
-    feedback: FeedbackStore
+    store: Store
+    reports: Reports
     recommender: Recommender
     changes_refused: str | None = None
     has_scored: bool = False
@@ -42,9 +44,9 @@ class Service:
         """Start the engine, load the adapters and get a first score from each model. At the end, or
         if any of this fails, stop what was started. Raises StartupError."""
         async with AsyncExitStack() as stack:
-            stack.callback(self.feedback.stop)
+            stack.callback(self.store.stop)
             self.kept.read()
-            self.feedback.start()  # first, so that a file that can't be opened fails at once
+            self.store.start()  # first, so that a database that can't be opened fails at once
             stack.push_async_callback(self.engine.stop)
             with step(f"model {self.settings.base_name} from {self.settings.model}"):
                 await self.engine.start()

@@ -10,7 +10,14 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     JsonConfigSettingsSource,
@@ -159,11 +166,33 @@ class Settings(BaseSettings):
         description='Weights of models by alias, for example {"default": {"base": 10, "news":'
         " 90}}.",
     )
+    store: str | None = Field(
+        None,
+        description="URL of the database that remembers stories, impressions, clicks and what is"
+        " served: sqlite:///FILE for services on one machine, postgresql://… for any number."
+        " Default: frontpage.sqlite in the state folder.",
+    )
+    remember: bool = Field(
+        False,
+        description="Keep what requests of /rank and /predict carry, too: stories, hashed reader"
+        " ids, histories. Stories and events that a site sends are always kept.",
+    )
+    reader_key: SecretStr | None = Field(
+        None,
+        description="Secret with which readers' ids are hashed before they are stored. All"
+        " instances need the same. Default with SQLite: one is made in the state folder.",
+    )
     feedback_days: float = Field(
-        30.0, gt=0, description="How many days answers are kept for feedback."
+        30.0, gt=0, description="How many days impressions and clicks are kept."
     )
     feedback_answers: int = Field(
-        1_000_000, ge=0, description="How many answers are kept at most. 0 turns feedback off."
+        1_000_000,
+        ge=0,
+        description="How many impressions, and how many clicks, are kept at most. 0 turns feedback"
+        " off.",
+    )
+    story_days: float = Field(
+        365.0, gt=0, description="How many days a story is kept after it was last sent or shown."
     )
     default_model: str | None = Field(
         None,
@@ -178,6 +207,10 @@ class Settings(BaseSettings):
     def room_for_adapters(self) -> int:
         """The number of adapters that can be served at once."""
         return len(self.adapters) + (self.max_adapters if self.adapter_root is not None else 0)
+
+    @property
+    def store_url(self) -> str:
+        return self.store or f"sqlite:///{self.state / 'frontpage.sqlite'}"
 
     @property
     def base_name(self) -> str:

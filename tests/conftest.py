@@ -14,6 +14,7 @@ from app.models import folders
 from app.scoring.encoder import Encoder
 from app.settings import Settings
 from tests.support.models import SMOLLM2, qwen3_tokenizer_files
+from tests.support.postgres import Postgres, migrated, postgres_server
 from tests.support.servers import Service, client_of
 from tests.support.shared_services import SharedServices, TinyModels
 from tests.support.waiting import HeldEngine
@@ -44,6 +45,22 @@ def shared_services(
     services = SharedServices(tmp_path_factory.mktemp("services"), tiny_models, used)
     yield services
     services.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server that all tests share: none may stop it."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a store without rows, on each of the two databases."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.sqlite'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return migrated(server)
 
 
 @pytest.fixture

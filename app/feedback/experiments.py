@@ -20,18 +20,18 @@ ask for the days since it was loaded.
 Answers are summed chunk by chunk, so memory stays small however many are kept.
 """
 
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
+from sqlalchemy import Connection, func, select
 
 from app.feedback.intervals import Floats, Interval, Moments
+from app.store.tables import impressions, outcomes
 
 Group = tuple[str, str | None]
 """A model and the alias by which requests named it."""
@@ -142,58 +142,56 @@ class Chunk:
         return np.add.reduceat(of, self.start, dtype=np.float64)
 
 
-def read_report(file: Path, since: float) -> list[ModelFigures]:
+def read_report(connection: Connection, since: float) -> list[ModelFigures]:
     """Compute each model's figures from the answers since `since` (seconds since 1970).
 
-    Raises sqlite3.Error.
+    connection: a snapshot of the store. Raises SQLAlchemyError.
     """
     totals: defaultdict[Group, Totals] = defaultdict(Totals)
-    with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-        connection.execute("BEGIN")  # all queries below see the same snapshot of the file
-        for model, alias, answers, stories in connection.execute(
-            "SELECT model, alias, count(*), sum(stories) FROM answers WHERE time >= ?"
-            " GROUP BY model, alias",
-            (since,),
-        ):
-            totals[model, alias].answers = answers
-            totals[model, alias].stories = stories
-        for group, chunk in read_chunks(connection, since):
-            add(totals[group], chunk)
+    group = impressions.c.model, impressions.c.alias
+    kept = impressions.c.time >= since, impressions.c.model.is_not(None)
+    for model, alias, answers, stories in connection.execute(
+        select(*group, func.count(), func.sum(impressions.c.stories)).where(*kept).group_by(*group)
+    ):
+        totals[model, alias].answers = answers
+        totals[model, alias].stories = stories
+    for found, chunk in read_chunks(connection, since):
+        add(totals[found], chunk)
     ordered = sorted(totals, key=lambda group: (group[0], group[1] or ""))
     return [figures(group, totals[group]) for group in ordered]
 
 
-def read_chunks(connection: sqlite3.Connection, since: float) -> Iterator[tuple[Group, Chunk]]:
+def read_chunks(connection: Connection, since: float) -> Iterator[tuple[Group, Chunk]]:
     """Read the answers with feedback, CHUNK_ANSWERS at a time, grouped by model and alias."""
-    answers = connection.execute(
-        "SELECT number, ranked, probabilities, model, alias"
-        " FROM (SELECT DISTINCT answer FROM feedback) JOIN answers ON number = answer"
-        " WHERE time >= ? ORDER BY number",
-        (since,),
+    row = impressions.c
+    told = select(outcomes.c.impression).where(outcomes.c.impression == row.number).exists()
+    answers = connection.execution_options(yield_per=CHUNK_ANSWERS).execute(
+        select(row.number, row.ranked, row.probabilities, row.model, row.alias)
+        .where(row.time >= since, row.model.is_not(None), told)
+        .order_by(row.number)
     )
-    while rows := answers.fetchmany(CHUNK_ANSWERS):
+    for rows in answers.partitions():
         feedback = np.array(
             connection.execute(
-                "SELECT answer, position, clicked FROM feedback WHERE answer BETWEEN ? AND ?",
-                (rows[0][0], rows[-1][0]),
-            ).fetchall()
+                select(outcomes.c.impression, outcomes.c.position, outcomes.c.clicked).where(
+                    outcomes.c.impression.between(rows[0].number, rows[-1].number)
+                )
+            ).all()
         )
         groups = defaultdict(list)
-        for row in rows:
-            groups[row[3], row[4]].append(row)
+        for found in rows:
+            groups[found.model, found.alias].append(found)
         for group, members in groups.items():
             yield group, chunk(members, feedback)
 
 
-def chunk(
-    rows: Sequence[tuple[int, int, bytes, str, str | None]], feedback: NDArray[np.int64]
-) -> Chunk:
+def chunk(rows: Sequence[Any], feedback: NDArray[np.int64]) -> Chunk:
     """Assemble one model's rows into a Chunk.
 
     feedback: [rows, 3], columns answer, position, clicked; may include rows of other answers.
     """
-    number = np.array([row[0] for row in rows])
-    ranked = np.array([row[1] for row in rows], dtype=bool)
+    number: NDArray[np.int64] = np.array([row[0] for row in rows])
+    ranked: NDArray[np.bool_] = np.array([row[1] for row in rows], dtype=bool)
     blobs = [row[2] for row in rows]
     length = np.array([len(blob) // 4 for blob in blobs])
     start = np.cumsum(length) - length

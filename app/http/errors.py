@@ -15,12 +15,12 @@ from app.errors import (
     Conflict,
     DeadlineExceeded,
     EngineUnavailable,
-    FeedbackUnavailable,
     InvalidValue,
     ModelNotFound,
     NotFound,
     Overloaded,
     ServiceError,
+    StoreUnavailable,
     from_validation,
 )
 
@@ -81,7 +81,7 @@ ANSWERS: dict[type[ServiceError], Answer] = {
     RateLimited: Answer(429, "rate_limit_error"),
     Overloaded: Answer(503, UNAVAILABLE),
     EngineUnavailable: Answer(503, UNAVAILABLE),
-    FeedbackUnavailable: Answer(503, UNAVAILABLE),
+    StoreUnavailable: Answer(503, UNAVAILABLE),
     DeadlineExceeded: Answer(504, "timeout"),
 }
 """An error that is not listed is answered like its nearest base class that is."""

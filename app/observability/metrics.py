@@ -84,7 +84,17 @@ FEEDBACK_UNKNOWN = Counter(
     "frontpage_feedback_unknown_total", "Feedback for answers that are not or no longer kept."
 )
 FEEDBACK_DROPPED = Counter(
-    "frontpage_feedback_dropped_total", "Answers not kept because the disk failed or was too slow."
+    "frontpage_feedback_dropped_total", "Answers not kept because the store failed or was too slow."
+)
+STORE_UP = Gauge("frontpage_store_up", "1 while the store can be written, else 0.")
+STORE_UP.set(1)
+STORE_FAILURES = Counter("frontpage_store_failures_total", "Failed attempts to read or write.")
+STORE_READS_MISSED = Counter(
+    "frontpage_store_reads_missed_total",
+    "Requests answered without the reader's current history because the store was away.",
+)
+STORE_WRITE = Histogram(
+    "frontpage_store_write_seconds", "Seconds for one batch of writes.", buckets=SECONDS
 )
 ENGINE_UP = Gauge("frontpage_engine_up", "1 while the engine is alive, else 0.")
 LOOP_LAG = Histogram(

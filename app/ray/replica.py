@@ -50,19 +50,14 @@ class Replica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Create the application, whose lifespan, and with it the engine, Ray runs."""
-        from app.feedback.store import (
-            FeedbackStore,  # the lines above set what vLLM reads when imported
-        )
-        from app.main import create_app
+        from app.main import create_app  # the lines above set what vLLM reads when imported
         from app.models.merged import merge_if_asked
         from app.server import measure_lag
+        from app.store.opening import make_store
 
-        shared = self.settings.state
+        store = make_store(self.settings)
         settings = merge_if_asked(self.settings.model_copy(update={"state": Path(self.own.name)}))
-        feedback = FeedbackStore(
-            shared / "feedback.sqlite", settings.feedback_days, settings.feedback_answers
-        )
-        app = create_app(settings, self.engine, feedback, changes_refused=CHANGES_REFUSED)
+        app = create_app(settings, self.engine, store, changes_refused=CHANGES_REFUSED)
         self.service: Service = app.state.service
         self.lag = asyncio.create_task(measure_lag())
         serve_metrics(settings)

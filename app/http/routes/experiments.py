@@ -27,4 +27,4 @@ async def experiments(
     Models differ if their intervals do not overlap. A model has separate figures for each alias by
     which it was requested. Compare models within one alias, whose readers are split at random.
     """
-    return ExperimentsResponse(models=await service.feedback.report(days))
+    return ExperimentsResponse(models=await service.reports.report(days))

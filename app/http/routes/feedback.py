@@ -19,5 +19,5 @@ async def give_feedback(body: FeedbackRequest, service: ServiceDep) -> FeedbackR
     send one `"clicked": false` for an answer that was shown and ignored, and set `top_k` to the
     number of stories shown.
     """
-    model = await service.feedback.record(body.id, body.index, body.clicked)
+    model = await service.store.record(body.id, body.index, body.clicked)
     return FeedbackResponse(id=body.id, index=body.index, model=model, clicked=body.clicked)

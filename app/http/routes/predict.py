@@ -15,7 +15,7 @@ router = APIRouter(tags=["predictions"], responses=ERRORS)
 def keep(service: Service, request_id: str, predictions: Predictions) -> None:
     """Keep the answer for feedback, with its stories unranked."""
     probabilities = [prediction.probability for prediction in predictions.items]
-    service.feedback.keep(request_id, predictions.model, predictions.alias, probabilities)
+    service.store.keep(request_id, predictions.model, predictions.alias, probabilities)
 
 
 @router.post("/predict")

@@ -33,7 +33,7 @@ async def rank(body: RankRequest, request: Request, service: ServiceDep) -> Rank
     metrics.CANDIDATES.labels(predictions.model).observe(len(targets))
     probabilities = [prediction.probability for prediction in predictions.items]
     ranked = order(probabilities, body.top_k)
-    service.feedback.keep(request_id, predictions.model, predictions.alias, probabilities, ranked)
+    service.store.keep(request_id, predictions.model, predictions.alias, probabilities, ranked)
     return RankResponse(
         id=request_id,
         model=predictions.model,

@@ -1,0 +1,76 @@
+"""Reading stories and readers from the store's tables."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from app.store.records import StoredStory
+from app.store.tables import clicks, impressions, stories
+from app.store.writing import chunks
+
+CLICKS_READ = 2
+"""How many clicks are read for each story wanted, since a reader may click a story twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSummary:
+    """What is known about a reader.
+
+    history: the stories clicked, oldest first, each once. impressions, clicks: numbers of rows.
+    first, last: seconds since 1970, or None if nothing is known.
+    """
+
+    history: list[StoredStory]
+    impressions: int
+    clicks: int
+    first: float | None
+    last: float | None
+
+
+def read_stories(connection: Connection, ids: Iterable[str]) -> dict[str, StoredStory]:
+    """The stored ones among these ids."""
+    columns = stories.c.id, stories.c.title, stories.c.category, stories.c.published
+    return {
+        row.id: StoredStory(row.id, row.title, row.category, row.published)
+        for part in chunks(sorted(ids))
+        for row in connection.execute(select(*columns).where(stories.c.id.in_(part)))
+    }
+
+
+def read_history(
+    connection: Connection, reader: bytes, limit: int, oldest: float
+) -> list[StoredStory]:
+    """The last `limit` stories that a reader clicked since `oldest`, oldest first, each once.
+
+    Stories that are not stored are left out, since their titles are unknown.
+    """
+    rows = connection.execute(
+        select(clicks.c.story, stories.c.title, stories.c.category, stories.c.published)
+        .join(stories, stories.c.id == clicks.c.story)
+        .where(clicks.c.reader == reader, clicks.c.time >= oldest)
+        .order_by(clicks.c.time.desc(), clicks.c.number.desc())
+        .limit(limit * CLICKS_READ)
+    )
+    newest: dict[str, StoredStory] = {}
+    for row in rows:
+        newest.setdefault(row.story, StoredStory(*row))
+    return list(newest.values())[:limit][::-1]
+
+
+def read_reader(connection: Connection, reader: bytes, limit: int, oldest: float) -> ReaderSummary:
+    """All that is kept about a reader since `oldest`, with a history of at most `limit` stories."""
+    found = {}
+    for table in (impressions, clicks):
+        columns = func.count(), func.min(table.c.time), func.max(table.c.time)
+        found[table.name] = connection.execute(
+            select(*columns).where(table.c.reader == reader, table.c.time >= oldest)
+        ).one()
+    times = [time for row in found.values() for time in row[1:] if time is not None]
+    return ReaderSummary(
+        read_history(connection, reader, limit, oldest),
+        found["impressions"][0],
+        found["clicks"][0],
+        min(times, default=None),
+        max(times, default=None),
+    )

@@ -1,0 +1,108 @@
+"""What is written to the store, as it comes from requests and events."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+TITLE_ID_PREFIX = "title:"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStory:
+    """A story. published: seconds since 1970, or None if it is not known."""
+
+    id: str
+    title: str
+    category: str | None = None
+    published: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What a request carried, which is kept only if the service remembers.
+
+    shown: in the order shown. history: oldest first, or None if none was sent.
+    """
+
+    reader_id: str | None
+    shown: Sequence[StoredStory]
+    history: Sequence[StoredStory] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of /rank or /predict to be kept for feedback.
+
+    indices: uint16 each, the stories' places in the request, in the order shown. probabilities:
+    float32 each, in the same order.
+    """
+
+    id: str
+    time: float
+    model: str
+    alias: str | None
+    ranked: bool
+    stories: int
+    indices: bytes
+    probabilities: bytes
+    remembered: Remembered | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImpressionEvent:
+    """Stories shown to a reader by a site, in the order shown."""
+
+    id: str
+    time: float
+    reader_id: str | None
+    stories: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ClickEvent:
+    """A click. impression_id: of the impression or answer where the story was shown."""
+
+    id: str
+    time: float
+    reader_id: str | None
+    story: str
+    impression_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a reader did with the story at `index` of an answer's request."""
+
+    answer_id: str
+    index: int
+    clicked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """How many events of a batch are new, and how many were known by their ids."""
+
+    accepted: int
+    duplicates: int
+
+
+def title_id(title: str) -> str:
+    """The id of a story that has none, so that it is the same story wherever its title appears."""
+    return TITLE_ID_PREFIX + blake2b(title.encode(), digest_size=12).hexdigest()
+
+
+def to_json(value: Sequence[str] | Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+class ReaderKey:
+    """Hashes readers' ids, so that the store alone names nobody."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = blake2b(key, digest_size=32).digest()
+
+    def hash(self, reader_id: str) -> bytes:
+        """16 bytes, the same for the same reader and key."""
+        return blake2b(reader_id.encode(), key=self._key, digest_size=16).digest()

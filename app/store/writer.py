@@ -1,0 +1,239 @@
+"""One thread that writes to the store, in batches and in the order in which items were queued.
+
+- What somebody waits for (feedback, events, stories) is acknowledged once it is committed, or fails
+  with StoreUnavailable. Sending it again does no harm, because everything has an id.
+- Nobody waits for answers to be kept. While the store fails, they stay queued, up to MAX_QUEUED;
+  further ones are dropped and counted.
+- If a batch fails for a reason that is not the store's, its items are written one by one, so that
+  one of them can't hold up the others.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    SQLAlchemyError,
+)
+
+from app.errors import StoreUnavailable
+from app.observability import metrics
+from app.store.database import Database, reason
+from app.store.records import Answer, Feedback
+
+logger = logging.getLogger("frontpage.store")
+
+MAX_QUEUED = 10_000
+"""How many answers and other items may wait for the store. With 300 stories each, about 20 MB."""
+MAX_BATCH = 1000
+LINGER_S = 0.05
+"""How many seconds answers are collected for one commit; what somebody waits for starts it at
+once."""
+RETRY_S = 0.5
+"""How many seconds to wait after a failure with nobody waiting."""
+STOP_S = 10.0
+"""How many seconds `stop` waits for the last commit."""
+UNAVAILABLE = "the store can't be written at the moment"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A piece of work for the writer that somebody waits for."""
+
+    work: Callable[[Connection], Any]
+    result: Future[Any] = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackTask:
+    """Feedback is written many at a time."""
+
+    feedback: Feedback
+    result: Future[Any] = field(default_factory=Future)
+
+
+Item = Answer | FeedbackTask | Task
+WriteAnswers = Callable[[Connection, list[Answer]], None]
+WriteFeedback = Callable[[Connection, list[Feedback]], list[Any]]
+
+
+class Writer:
+    def __init__(
+        self, database: Database, write_answers: WriteAnswers, write_feedback: WriteFeedback
+    ) -> None:
+        self._database = database
+        self._write_answers = write_answers
+        self._write_feedback = write_feedback
+        self._queue: SimpleQueue[Item | None] = SimpleQueue()
+        self._waiting: deque[Item] = deque()
+        """What comes before the queue: taken from it, but not written yet."""
+        self._hurry = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._failing = False
+
+    @property
+    def running(self) -> bool:
+        return self._thread is not None
+
+    @property
+    def full(self) -> bool:
+        return self._queue.qsize() + len(self._waiting) >= MAX_QUEUED
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Commit everything that is queued, if the store lets us within STOP_S."""
+        if self._thread:
+            self._queue.put(None)
+            self._hurry.set()
+            self._thread.join(STOP_S)
+            if self._thread.is_alive():
+                logger.error("the store did not take the last answers within %.0f s", STOP_S)
+            self._thread = None
+
+    def add(self, answer: Answer) -> None:
+        """Queue an answer. Never blocks: if the queue is full, it is dropped and counted."""
+        if self.full:
+            metrics.FEEDBACK_DROPPED.inc()
+        else:
+            self._queue.put(answer)
+
+    def submit(self, task: Task | FeedbackTask) -> Future[Any]:
+        """Queue what somebody waits for. Raises StoreUnavailable if the queue is full."""
+        if not self.running or self.full:
+            raise StoreUnavailable(UNAVAILABLE)
+        self._queue.put(task)
+        self._hurry.set()
+        return task.result
+
+    def _run(self) -> None:
+        last = False
+        while not last:
+            batch, last = self._next_batch()
+            if batch:
+                self._write(batch)
+            if self._failing and not last:
+                self._hurry.wait(RETRY_S)
+
+    def _next_batch(self) -> tuple[list[Item], bool]:
+        """The next items to write in one transaction, and whether they are the last. No two answers
+        of a batch have the same id."""
+        batch: list[Item] = []
+        ids: set[str] = set()
+        last = False
+        if not self._waiting:
+            item = self._queue.get()
+            if item is None:
+                return batch, True
+            self._waiting.append(item)
+            if self._queue.qsize() < MAX_BATCH:
+                self._hurry.wait(LINGER_S)
+        self._hurry.clear()
+        try:
+            while len(self._waiting) < MAX_BATCH:
+                item = self._queue.get_nowait()
+                if item is None:
+                    last = True
+                    break
+                self._waiting.append(item)
+        except Empty:
+            pass
+        while self._waiting and len(batch) < MAX_BATCH:
+            item = self._waiting[0]
+            if isinstance(item, Answer):
+                if item.id in ids:
+                    break
+                ids.add(item.id)
+            self._waiting.popleft()
+            # What nobody waits for any more is dropped.
+            if isinstance(item, Answer) or item.result.set_running_or_notify_cancel():
+                batch.append(item)
+        if last and self._waiting:
+            self._queue.put(None)
+            last = False
+        return batch, last
+
+    def _write(self, batch: list[Item]) -> None:
+        started = time.perf_counter()
+        try:
+            with self._database.writing() as connection:
+                done = self._apply(connection, batch)
+        except Exception as error:
+            if is_outage(error):
+                self._postpone(batch, error)
+            elif len(batch) > 1:
+                for item in batch:
+                    self._write([item])
+            else:
+                self._give_up(batch[0], error)
+            return
+        metrics.STORE_WRITE.observe(time.perf_counter() - started)
+        self._recovered()
+        for future, outcome in done:
+            if isinstance(outcome, BaseException):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+    def _apply(self, connection: Connection, batch: list[Item]) -> list[tuple[Future[Any], Any]]:
+        """Write the batch. Answers come first, so that feedback finds them."""
+        answers = [item for item in batch if isinstance(item, Answer)]
+        feedback = [item for item in batch if isinstance(item, FeedbackTask)]
+        if answers:
+            self._write_answers(connection, answers)
+        done: list[tuple[Future[Any], Any]] = []
+        if feedback:
+            outcomes = self._write_feedback(connection, [item.feedback for item in feedback])
+            done += [(item.result, one) for item, one in zip(feedback, outcomes, strict=True)]
+        for item in batch:
+            if isinstance(item, Task):
+                done.append((item.result, item.work(connection)))
+        return done
+
+    def _postpone(self, batch: list[Item], error: Exception) -> None:
+        """The store is away: those who wait are told, and answers are kept for the next try."""
+        if not self._failing:
+            logger.error("the store fails: %s", reason(error))
+        self._failing = True
+        metrics.STORE_UP.set(0)
+        metrics.STORE_FAILURES.inc()
+        answers = [item for item in batch if isinstance(item, Answer)]
+        self._waiting.extendleft(reversed(answers))
+        for item in batch:
+            if not isinstance(item, Answer):
+                item.result.set_exception(StoreUnavailable(UNAVAILABLE))
+
+    def _recovered(self) -> None:
+        if self._failing:
+            logger.warning("the store works again")
+            self._failing = False
+        metrics.STORE_UP.set(1)
+
+    def _give_up(self, item: Item, error: Exception) -> None:
+        logger.error("the store refuses an item: %s", reason(error))
+        metrics.STORE_FAILURES.inc()
+        if isinstance(item, Answer):
+            metrics.FEEDBACK_DROPPED.inc()
+        else:
+            item.result.set_exception(StoreUnavailable(UNAVAILABLE))
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether another try of the same may succeed: the database is away, locked or full."""
+    if isinstance(error, DBAPIError):
+        lost = OperationalError, InterfaceError, InternalError
+        return isinstance(error, lost) or error.connection_invalidated
+    return isinstance(error, SQLAlchemyError | OSError)  # such as the pool's timeout

@@ -1,0 +1,138 @@
+"""A real PostgreSQL server for tests, from Debian's package, in a folder of its own."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import psycopg
+
+from app.store.database import Database
+from tests.support.servers import free_port
+from tests.support.waiting import HANG_S
+
+OPTIONS = {"listen_addresses": "127.0.0.1", "max_connections": "100", "shared_buffers": "128MB"}
+
+
+def binaries() -> Path:
+    """The folder of `postgres` and `initdb`. Raises RuntimeError if PostgreSQL is not installed."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if found:
+        return found[-1].parent
+    if (on_path := shutil.which("postgres")) is not None:
+        return Path(on_path).resolve().parent
+    raise RuntimeError("no PostgreSQL server; on Debian: apt-get install postgresql")
+
+
+def server_user() -> str | None:
+    """The user to run as: PostgreSQL refuses to run as root."""
+    return "postgres" if os.geteuid() == 0 else None
+
+
+@dataclass
+class Postgres:
+    """One server. Its databases are gone when it is removed."""
+
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="frontpage-pg-")))
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    def create(self) -> None:
+        user = server_user()
+        if user is not None:
+            os.chown(self.folder, pwd.getpwnam(user).pw_uid, -1)
+        command = [binaries() / "initdb", "-D", self.data, "-U", "frontpage", "--auth=trust"]
+        subprocess.run(
+            [*command, "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=self.folder,
+            user=user,
+        )
+
+    def start(self) -> None:
+        settings = {**OPTIONS, "port": str(self.port), "unix_socket_directories": str(self.folder)}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [binaries() / "postgres", "-D", self.data, *options],
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                user=server_user(),
+            )
+        give_up = time.monotonic() + HANG_S
+        while True:
+            try:
+                psycopg.connect(self.url("postgres"), connect_timeout=2).close()
+                return
+            except psycopg.OperationalError:
+                if self.process.poll() is not None or time.monotonic() > give_up:
+                    raise
+                time.sleep(0.02)
+
+    def stop(self, signal_number: int = signal.SIGINT) -> None:
+        """End the server; SIGINT disconnects its clients, SIGQUIT is as sudden as a crash."""
+        if self.process is not None:
+            self.process.send_signal(signal_number)
+            self.process.wait()
+            self.process = None
+
+    def pause(self) -> None:
+        self._signal_all(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def url(self, database: str) -> str:
+        return f"postgresql://frontpage@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"test{next(self._numbers)}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def _signal_all(self, number: int) -> None:
+        """Signal the server and each process of its connections."""
+        assert self.process is not None
+        children = subprocess.run(
+            ["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=False
+        )
+        for pid in [self.process.pid, *map(int, children.stdout.split())]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+@contextmanager
+def postgres_server() -> Iterator[Postgres]:
+    server = Postgres()
+    try:
+        server.create()
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(server.folder, ignore_errors=True)
+
+
+def migrated(server: Postgres) -> str:
+    """The URL of a new database with the store's tables."""
+    database = Database(server.new_database())
+    database.migrate()
+    database.close()
+    return database.url.render_as_string(hide_password=False)
