@@ -42,6 +42,7 @@ if [ -n "$installed" ]; then
     $venv/bin/python -W ignore -m compileall -qq -j 0 $venv/lib || true
 fi
 if [[ " $* " == *" dev "* ]]; then
+    requirements/postgres.sh
     requirements/promtool.sh
     requirements/browser.sh
 fi

@@ -14,7 +14,7 @@ from typing import TypeVar, cast
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.errors import FeedbackUnavailable, NotFound, StoreUnavailable
+from app.errors import FeedbackUnavailable, NotFound, StartupError, StoreUnavailable
 from app.observability import metrics
 from app.store.adoption import adopt_feedback
 from app.store.database import Database, reason
@@ -31,7 +31,7 @@ from app.store.records import (
 )
 from app.store.retention import Erased, Retention, erase_reader, erase_story, trim
 from app.store.tables import erasures
-from app.store.writer import FeedbackTask, Task, Writer
+from app.store.writer import STOP_S, FeedbackTask, Task, Writer
 from app.store.writing import add_events, insert, keep_answers, put_stories, record_feedback
 
 logger = logging.getLogger("frontpage.store")
@@ -73,21 +73,33 @@ class Store:
             return
         self.database.open()
         if self.former_file is not None:
-            adopt_feedback(self.database, self.former_file)
+            try:
+                adopt_feedback(self.database, self.former_file)
+            except StartupError:
+                self.database.close()
+                raise
         self._stopping.clear()
         self.reads.start()
         self._writer.start()
-        threading.Thread(target=self._trim_until_stop, name="store-trim", daemon=True).start()
+        self._trimmer = threading.Thread(
+            target=self._trim_until_stop, name="store-trim", daemon=True
+        )
+        self._trimmer.start()
 
     def stop(self) -> None:
         """Commit everything that is queued, and close the database."""
         self._stopping.set()
         if self._writer.running:
             self._writer.stop()
+            self._trimmer.join(STOP_S)
             self.reads.stop()
             self.database.close()
 
     # Writing
+
+    @property
+    def accepts_answers(self) -> bool:
+        return not self._writer.full
 
     def keep(
         self,

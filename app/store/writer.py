@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -81,6 +82,7 @@ class Writer:
         self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
         self._failing = False
+        self.writing = False
 
     @property
     def running(self) -> bool:
@@ -129,35 +131,26 @@ class Writer:
                 self._hurry.wait(RETRY_S)
 
     def _next_batch(self) -> tuple[list[Item], bool]:
-        """The next items to write in one transaction, and whether they are the last. No two answers
-        of a batch have the same id."""
-        batch: list[Item] = []
-        ids: set[str] = set()
+        """The next items to write in one transaction, and whether they are the last."""
         last = False
         if not self._waiting:
             item = self._queue.get()
             if item is None:
-                return batch, True
+                return [], True
             self._waiting.append(item)
             if self._queue.qsize() < MAX_BATCH:
                 self._hurry.wait(LINGER_S)
         self._hurry.clear()
-        try:
-            while len(self._waiting) < MAX_BATCH:
+        with suppress(Empty):
+            while not last and len(self._waiting) < MAX_QUEUED:
                 item = self._queue.get_nowait()
                 if item is None:
                     last = True
-                    break
-                self._waiting.append(item)
-        except Empty:
-            pass
+                else:
+                    self._waiting.append(item)
+        batch: list[Item] = []
         while self._waiting and len(batch) < MAX_BATCH:
-            item = self._waiting[0]
-            if isinstance(item, Answer):
-                if item.id in ids:
-                    break
-                ids.add(item.id)
-            self._waiting.popleft()
+            item = self._waiting.popleft()
             # What nobody waits for any more is dropped.
             if isinstance(item, Answer) or item.result.set_running_or_notify_cancel():
                 batch.append(item)
@@ -168,6 +161,7 @@ class Writer:
 
     def _write(self, batch: list[Item]) -> None:
         started = time.perf_counter()
+        self.writing = True
         try:
             with self._database.writing() as connection:
                 done = self._apply(connection, batch)
@@ -180,6 +174,8 @@ class Writer:
             else:
                 self._give_up(batch[0], error)
             return
+        finally:
+            self.writing = False
         metrics.STORE_WRITE.observe(time.perf_counter() - started)
         self._recovered()
         for future, outcome in done:
@@ -189,8 +185,9 @@ class Writer:
                 future.set_result(outcome)
 
     def _apply(self, connection: Connection, batch: list[Item]) -> list[tuple[Future[Any], Any]]:
-        """Write the batch. Answers come first, so that feedback finds them."""
-        answers = [item for item in batch if isinstance(item, Answer)]
+        """Write the batch. Answers come first, so that feedback finds them. Of several with the
+        same id the last counts."""
+        answers = list({item.id: item for item in batch if isinstance(item, Answer)}.values())
         feedback = [item for item in batch if isinstance(item, FeedbackTask)]
         if answers:
             self._write_answers(connection, answers)

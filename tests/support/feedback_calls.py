@@ -1,18 +1,15 @@
-"""Services and stores of feedback for tests, and calls of their routes."""
+"""Services for tests of feedback, and calls of their routes."""
 
 import sqlite3
-import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from prometheus_client import REGISTRY
 
 from app.engine.fake import FakeEngine
-from app.feedback.store import FeedbackStore
 from app.main import create_app
 from app.settings import Settings
 from tests.support.models import SMOLLM2
@@ -30,23 +27,8 @@ async def service(state: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClie
         yield client
 
 
-@contextmanager
-def running(file: Path, days: float = 30, answers: int = 1000) -> Iterator[FeedbackStore]:
-    store = FeedbackStore(file, days, answers)
-    store.start()
-    try:
-        yield store
-    finally:
-        store.stop()
-
-
 def count(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(f"frontpage_feedback_{name}_total", labels) or 0.0
-
-
-def rows(file: Path, query: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(file)) as connection:
-        return connection.execute(query).fetchall()
 
 
 async def rank(client: httpx.AsyncClient, titles: list[str], **fields: Any) -> Json:
@@ -66,20 +48,6 @@ async def figures(client: httpx.AsyncClient) -> Json:
     (found,) = (await client.get("/experiments")).json()["models"]
     assert isinstance(found, dict)
     return found
-
-
-@contextmanager
-def signalled(owner: object, method: str) -> Iterator[threading.Event]:
-    """An event that is set when `owner`'s method is called."""
-    called, real = threading.Event(), getattr(owner, method)
-
-    def signal_and_call(*arguments: Any) -> Any:
-        called.set()
-        return real(*arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(owner, method, signal_and_call)
-        yield called
 
 
 @contextmanager

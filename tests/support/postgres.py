@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 
 from app.store.database import Database
-from tests.support.servers import free_port
+from loadtests.services import free_port
 from tests.support.waiting import HANG_S
 
 OPTIONS = {"listen_addresses": "127.0.0.1", "max_connections": "100", "shared_buffers": "128MB"}
@@ -54,9 +54,9 @@ class Postgres:
         user = server_user()
         if user is not None:
             os.chown(self.folder, pwd.getpwnam(user).pw_uid, -1)
-        command = [binaries() / "initdb", "-D", self.data, "-U", "frontpage", "--auth=trust"]
+        command = [str(binaries() / "initdb"), "-D", str(self.data), "-U", "frontpage"]
         subprocess.run(
-            [*command, "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"],
+            [*command, "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"],
             check=True,
             stdout=subprocess.DEVNULL,
             cwd=self.folder,

@@ -1,16 +1,15 @@
 """The statistics of experiments: against hand-made numbers, published ones and simulations."""
 
-import asyncio
-import sqlite3
-from contextlib import closing
-from pathlib import Path
-
 import numpy as np
 import pytest
+from sqlalchemy import insert, select
 
 from app.feedback.experiments import ModelFigures, read_report
 from app.feedback.intervals import Moments, wilson
-from app.feedback.store import FeedbackStore
+from app.store.database import Database
+from app.store.tables import impressions, outcomes
+from tests.support.stores import running
+from tests.support.waiting import until
 
 
 def test_wilson_against_known_numbers() -> None:
@@ -32,30 +31,28 @@ def test_one_story_an_answer_is_wilsons_own_case() -> None:
     assert moments.share() == wilson(15 / 148, 148)
 
 
-async def report(file: Path, answers: list[tuple[list[float], list[int]]]) -> ModelFigures:
+async def report(url: str, answers: list[tuple[list[float], list[int]]]) -> ModelFigures:
     """Of ranked answers: probabilities in the order shown, and the positions clicked."""
-    store = FeedbackStore(file, 30, 10**6)
-    store.start()
-    for number, (probabilities, _) in enumerate(answers):
-        while store._queue.qsize() > 9000:
-            await asyncio.sleep(0.01)
-        store.keep(str(number), "m", None, probabilities, list(range(len(probabilities))))
-    store.stop()
-    with closing(sqlite3.connect(file)) as connection:
+    with running(url, rows=10**6) as store:
+        for number, (probabilities, _) in enumerate(answers):
+            await until(lambda: store.accepts_answers)
+            store.keep(str(number), "m", None, probabilities, list(range(len(probabilities))))
+    database = Database(url)
+    with database.writing() as connection:
+        numbers = dict(connection.execute(select(impressions.c.id, impressions.c.number)).all())
         clicks = [
-            (number + 1, place, 1)
+            {"impression": numbers[str(number)], "position": place, "clicked": bool(places)}
             for number, (_, places) in enumerate(answers)
             for place in places or [0]
         ]
-        connection.executemany("INSERT INTO feedback VALUES (?, ?, ?)", clicks)
-        ignored = [(number + 1,) for number, (_, places) in enumerate(answers) if not places]
-        connection.executemany("UPDATE feedback SET clicked = 0 WHERE answer = ?", ignored)
-        connection.commit()
-    (found,) = read_report(file, 0)
+        connection.execute(insert(outcomes), [{**click, "learned": 0.0} for click in clicks])
+    with database.reading() as connection:
+        (found,) = read_report(connection, 0)
+    database.close()
     return found
 
 
-async def test_figures_against_hand_made_numbers(tmp_path: Path) -> None:
+async def test_figures_against_hand_made_numbers(store_url: str) -> None:
     answers = [
         ([0.5, 0.25, 0.25, 0.125], [1]),  # beats 1, ties with 1, loses to 1 of 3: 1.5 / 3
         ([0.5, 0.25], [0]),  # 1
@@ -63,7 +60,7 @@ async def test_figures_against_hand_made_numbers(tmp_path: Path) -> None:
         ([0.5, 0.25], []),  # ignored: no AUC
         ([0.5], [0]),  # nothing to compare with
     ]
-    found = await report(tmp_path / "file", answers)
+    found = await report(store_url, answers)
     assert (found.answers, found.stories, found.impressions, found.clicks) == (5, 12, 12, 5)
     assert [(at.impressions, at.clicks) for at in found.by_position][:5] == [
         (5, 3),
@@ -86,7 +83,7 @@ async def test_figures_against_hand_made_numbers(tmp_path: Path) -> None:
     assert found.calibration_error == pytest.approx((0.125 + 5 * 0.15 + 5 * 0.1 + 0.25) / 12)
 
 
-async def test_auc_is_that_of_all_pairs(tmp_path: Path) -> None:
+async def test_auc_is_that_of_all_pairs(store_url: str) -> None:
     random = np.random.default_rng(0)
     answers, expected = [], []
     for _ in range(300):
@@ -98,20 +95,20 @@ async def test_auc_is_that_of_all_pairs(tmp_path: Path) -> None:
         if len(clicked) and len(other):
             gap = np.subtract.outer(clicked, other)
             expected.append(((gap > 0) + (gap == 0) / 2).mean())
-    found = await report(tmp_path / "file", answers)
+    found = await report(store_url, answers)
     assert found.auc
     assert found.auc.value == pytest.approx(np.mean(expected))
     assert found.auc_answers == len(expected)
 
 
-async def test_a_calibrated_model_is_called_so(tmp_path: Path) -> None:
+async def test_a_calibrated_model_is_called_so(store_url: str) -> None:
     random = np.random.default_rng(1)
     answers = []
     for _ in range(4000):
         scores = np.sort(random.beta(1, 15, 10))[::-1]
         places = np.flatnonzero(random.random(10) < scores)
         answers.append(([float(one) for one in scores], [int(place) for place in places]))
-    found = await report(tmp_path / "file", answers)
+    found = await report(store_url, answers)
     assert found.clicks_per_expected
     assert found.calibration_error
     assert found.clicks_per_expected.low < 1 < found.clicks_per_expected.high

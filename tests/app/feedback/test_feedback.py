@@ -7,9 +7,10 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
-from app.feedback.store import FeedbackStore
 from app.settings import Settings
-from tests.support.feedback_calls import MODEL, Json, click, count, figures, rank, rows, service
+from app.store.store import Store
+from tests.support.feedback_calls import MODEL, Json, click, count, figures, rank, service
+from tests.support.stores import rows
 
 
 async def test_feedback_finds_an_answer_given_just_before(client: httpx.AsyncClient) -> None:
@@ -85,13 +86,13 @@ async def test_an_id_names_its_newest_answer(client: httpx.AsyncClient, settings
     assert (await click(client, "mine", 2)).status_code == 422
     found = await figures(client)
     assert (found["answers"], found["impressions"], found["clicks"]) == (1, 1, 1)
-    assert rows(settings.state / "feedback.sqlite", "SELECT count(*) FROM feedback") == [(1,)]
+    assert rows(settings.store_url, "SELECT count(*) FROM outcomes") == [(1,)]
 
 
 async def test_models_and_aliases_have_figures_of_their_own(
     client: httpx.AsyncClient, app: FastAPI
 ) -> None:
-    store: FeedbackStore = app.state.service.feedback
+    store: Store = app.state.service.store
     for number, (model, alias) in enumerate([("a", None), ("a", "x"), ("b", "x"), ("b", "x")]):
         store.keep(str(number), model, alias, [0.5])
         await click(client, str(number))
@@ -155,7 +156,8 @@ async def test_feedback_can_be_off(tmp_path: Path) -> None:
         for response in (await click(client, answer["id"]), await client.get("/experiments")):
             assert response.status_code == 404
             assert "feedback is off" in response.json()["error"]["message"]
-    assert not (tmp_path / "feedback.sqlite").exists()
+    url = f"sqlite:///{tmp_path / 'frontpage.sqlite'}"
+    assert rows(url, "SELECT count(*) FROM impressions") == [(0,)]
 
 
 async def test_neither_titles_nor_readers_are_kept(tmp_path: Path) -> None:
@@ -164,6 +166,6 @@ async def test_neither_titles_nor_readers_are_kept(tmp_path: Path) -> None:
         body = {"candidates": [{"id": "SECRET id", "title": "SECRET title"}], **fields}
         answer = (await client.post("/rank", json=body)).json()
         assert (await click(client, answer["id"])).status_code == 200
-    kept = (tmp_path / "feedback.sqlite").read_bytes()  # stopped: nothing is left in the WAL
+    kept = (tmp_path / "frontpage.sqlite").read_bytes()  # stopped: nothing is left in the WAL
     assert answer["id"].encode() in kept
     assert b"SECRET" not in kept
