@@ -16,8 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import StartupError
 from app.store.database import MIGRATION_LOCK, Database, reason
+from app.store.statements import CHUNK_ROWS, execute, insert
 from app.store.tables import impressions, outcomes
-from app.store.writing import CHUNK_ROWS, insert
 
 logger = logging.getLogger("frontpage.store")
 COLUMNS = ("id", "time", "model", "alias", "ranked", "stories", "indices", "probabilities")
@@ -77,11 +77,11 @@ def copy_chunk(
     for answer in answers:
         answer["ranked"] = bool(answer["ranked"])
     statement = (
-        insert(impressions, connection.dialect)
+        insert(impressions, connection.dialect, COLUMNS)
         .on_conflict_do_nothing()
         .returning(impressions.c.id, impressions.c.number)
     )
-    new = {row.id: row.number for row in connection.execute(statement, answers)}
+    new = {row.id: row.number for row in execute(connection, statement, answers)}
     learned = {answer["id"]: answer["time"] for answer in answers}
     found = [
         {"impression": new[row[1]], "position": position, "clicked": clicked}
@@ -91,5 +91,5 @@ def copy_chunk(
         for position, clicked in told.get(row[0], ())
     ]
     if found:
-        connection.execute(insert(outcomes, connection.dialect), found)
+        execute(connection, insert(outcomes, connection.dialect, [*found[0]]), found)
     return len(new)

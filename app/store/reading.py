@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from app.store.records import StoredStory
+from app.store.statements import among, chunks
 from app.store.tables import clicks, impressions, stories
-from app.store.writing import chunks
 
 CLICKS_READ = 2
 """How many clicks are read for each story wanted, since a reader may click a story twice."""
@@ -34,7 +34,9 @@ def read_stories(connection: Connection, ids: Iterable[str]) -> dict[str, Stored
     return {
         row.id: StoredStory(row.id, row.title, row.category, row.published)
         for part in chunks(sorted(ids))
-        for row in connection.execute(select(*columns).where(stories.c.id.in_(part)))
+        for row in connection.execute(
+            select(*columns).where(among(stories.c.id, part, connection.dialect))
+        )
     }
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Table, delete, select, text
 
 from app.store.database import Database
+from app.store.events import add_waiting
 from app.store.tables import clicks, erasures, impressions, instances, stories
-from app.store.writing import add_waiting
 
 DAY_S = 86400.0
 STEP_ROWS = 5_000

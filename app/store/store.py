@@ -18,6 +18,7 @@ from app.errors import FeedbackUnavailable, NotFound, StartupError, StoreUnavail
 from app.observability import metrics
 from app.store.adoption import adopt_feedback
 from app.store.database import Database, reason
+from app.store.events import add_events
 from app.store.reads import Reads
 from app.store.records import (
     Accepted,
@@ -30,9 +31,10 @@ from app.store.records import (
     StoredStory,
 )
 from app.store.retention import Erased, Retention, erase_reader, erase_story, trim
+from app.store.statements import execute, insert
 from app.store.tables import erasures
 from app.store.writer import STOP_S, FeedbackTask, Task, Writer
-from app.store.writing import add_events, insert, keep_answers, put_stories, record_feedback
+from app.store.writing import keep_answers, put_stories, record_feedback
 
 logger = logging.getLogger("frontpage.store")
 
@@ -40,6 +42,7 @@ Value = TypeVar("Value")
 
 ACKNOWLEDGE_S = 10.0
 """How many seconds a request waits for its commit before it gets a 503."""
+ERASURE_COLUMNS = ("reader", "time")
 TRIM_S = 60.0
 """Seconds between two passes that delete what is too old or too many."""
 
@@ -181,12 +184,12 @@ class Store:
         other instances have queued. Raises StoreUnavailable."""
         reader, now = self.key.hash(reader_id), self.database.now()
         self.reads.forget_reader(reader_id)
-        statement = insert(erasures, self.database.dialect)
+        statement = insert(erasures, self.database.dialect, ERASURE_COLUMNS)
         statement = statement.on_conflict_do_update(
             index_elements=[erasures.c.reader], set_={"time": statement.excluded.time}
         )
         await self._work(
-            lambda connection: connection.execute(statement, {"reader": reader, "time": now})
+            lambda connection: execute(connection, statement, [{"reader": reader, "time": now}])
         )
         return await self._erase(lambda: erase_reader(self.database, reader, now))
 

@@ -6,40 +6,26 @@ wait for each other in a circle.
 
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, Dialect, Insert, Table, delete, func, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, delete, func, or_, select
 
 from app.errors import ClientError, InvalidValue, NotFound
 from app.store.records import (
-    Accepted,
     Answer,
-    ClickEvent,
     Feedback,
-    ImpressionEvent,
     ReaderKey,
     StoredStory,
     to_json,
 )
+from app.store.statements import Row, among, chunks, execute, insert
 from app.store.tables import clicks, impressions, outcomes, stories
 
-Row = dict[str, Any]
-Item = TypeVar("Item")
-CHUNK_ROWS = 1000
-"""How many ids one statement names; both databases limit a statement's parameters."""
 REFRESH_S = 3600.0
 """A story that is sent again unchanged is written so seldom. Its `updated` may lag by as much."""
-
-
-def insert(table: Table, dialect: Dialect) -> "sqlite.Insert | postgresql.Insert":
-    """An INSERT that can say what happens on a conflict."""
-    return sqlite.insert(table) if dialect.name == "sqlite" else postgresql.insert(table)
-
-
-def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    return (items[start : start + CHUNK_ROWS] for start in range(0, len(items), CHUNK_ROWS))
+STORY_COLUMNS = ("id", "title", "category", "published", "updated")
+OUTCOME_COLUMNS = ("impression", "position", "clicked", "learned")
 
 
 def put_stories(
@@ -50,7 +36,7 @@ def put_stories(
     whole: what is sent replaces the stored story; otherwise what was not sent stays.
     """
     by_id = {story.id: story for story in sent}
-    statement = insert(stories, connection.dialect)
+    statement = insert(stories, connection.dialect, STORY_COLUMNS)
     new = statement.excluded
     values = {
         "title": new.title,
@@ -79,7 +65,7 @@ def put_stories(
         for _, story in sorted(by_id.items())
     ]
     if rows:
-        connection.execute(statement, rows)
+        execute(connection, statement, rows)
     return len(rows)
 
 
@@ -87,15 +73,15 @@ def keep_answers(
     connection: Connection, answers: Sequence[Answer], key: ReaderKey, now: float
 ) -> None:
     """Store answers with different ids. Each replaces an earlier impression of the same id."""
+    dialect = connection.dialect
     ids = sorted(answer.id for answer in answers)
     for part in chunks(ids):
-        connection.execute(delete(impressions).where(impressions.c.id.in_(part)))
+        connection.execute(delete(impressions).where(among(impressions.c.id, part, dialect)))
     remembered = [answer.remembered for answer in answers if answer.remembered]
     carried = [story for one in remembered for story in (*one.shown, *(one.history or ()))]
     put_stories(connection, carried, now, whole=False)
-    statement = insert(impressions, connection.dialect).on_conflict_do_nothing()
     rows = [answer_row(answer, key) for answer in sorted(answers, key=lambda one: one.id)]
-    connection.execute(statement, rows)
+    execute(connection, insert(impressions, dialect, [*rows[0]]).on_conflict_do_nothing(), rows)
 
 
 def answer_row(answer: Answer, key: ReaderKey) -> Row:
@@ -130,7 +116,7 @@ def record_feedback(
     for part in chunks(sorted({item.answer_id for item in items})):
         for row in connection.execute(
             select(impressions).where(
-                impressions.c.id.in_(part),
+                among(impressions.c.id, part, connection.dialect),
                 impressions.c.time >= oldest,
                 impressions.c.model.is_not(None),
             )
@@ -160,19 +146,17 @@ def put_outcomes(connection: Connection, told: dict[tuple[int, int], bool], now:
     """told: (impression's number, position) → whether it was clicked."""
     if not told:
         return
-    statement = insert(outcomes, connection.dialect)
+    statement = insert(outcomes, connection.dialect, OUTCOME_COLUMNS)
     statement = statement.on_conflict_do_update(
         index_elements=[outcomes.c.impression, outcomes.c.position],
         set_={"clicked": statement.excluded.clicked, "learned": statement.excluded.learned},
         where=outcomes.c.clicked != statement.excluded.clicked,
     )
-    connection.execute(
-        statement,
-        [
-            {"impression": number, "position": position, "clicked": clicked, "learned": now}
-            for (number, position), clicked in sorted(told.items())
-        ],
-    )
+    rows = [
+        {"impression": number, "position": position, "clicked": clicked, "learned": now}
+        for (number, position), clicked in sorted(told.items())
+    ]
+    execute(connection, statement, rows)
 
 
 def put_clicks_of_feedback(
@@ -193,9 +177,10 @@ def put_clicks_of_feedback(
         else:
             gone.append(name)
     if rows:
-        connection.execute(insert(clicks, connection.dialect).on_conflict_do_nothing(), rows)
+        statement = insert(clicks, connection.dialect, [*rows[0]])
+        execute(connection, statement.on_conflict_do_nothing(), rows)
     for part in chunks(gone):
-        connection.execute(delete(clicks).where(clicks.c.id.in_(part)))
+        connection.execute(delete(clicks).where(among(clicks.c.id, part, connection.dialect)))
 
 
 def feedback_click_id(number: int, position: int) -> str:
@@ -206,118 +191,3 @@ def feedback_click_id(number: int, position: int) -> str:
 def read_ids(text: str) -> list[str]:
     found: list[str] = json.loads(text)
     return found
-
-
-def add_events(
-    connection: Connection,
-    shown: Sequence[ImpressionEvent],
-    clicked: Sequence[ClickEvent],
-    key: ReaderKey,
-    now: float,
-) -> Accepted:
-    """Store events whose ids are new, impressions before clicks."""
-    new_impressions = add_impressions(connection, shown, key)
-    join_waiting(connection, new_impressions, now)
-    new_clicks = add_clicks(connection, clicked, key, now)
-    accepted = len(new_impressions) + len(new_clicks)
-    return Accepted(accepted, len(shown) + len(clicked) - accepted)
-
-
-def insert_new(connection: Connection, table: Table, rows: dict[str, Row]) -> set[str]:
-    """Insert the rows whose ids the table does not have yet. Returns these ids."""
-    statement: Insert = (
-        insert(table, connection.dialect).on_conflict_do_nothing().returning(table.c.id)
-    )
-    ordered = [rows[name] for name in sorted(rows)]
-    return {
-        name for part in chunks(ordered) for name in connection.execute(statement, part).scalars()
-    }
-
-
-def add_impressions(
-    connection: Connection, shown: Sequence[ImpressionEvent], key: ReaderKey
-) -> set[str]:
-    rows: dict[str, Row] = {}
-    for event in shown:
-        rows.setdefault(
-            event.id,
-            {
-                "id": event.id,
-                "time": event.time,
-                "ranked": True,
-                "stories": len(event.stories),
-                "reader": None if event.reader_id is None else key.hash(event.reader_id),
-                "story_ids": to_json(event.stories),
-            },
-        )
-    return insert_new(connection, impressions, rows)
-
-
-def add_clicks(
-    connection: Connection, clicked: Sequence[ClickEvent], key: ReaderKey, now: float
-) -> set[str]:
-    events: dict[str, ClickEvent] = {}
-    for event in clicked:
-        events.setdefault(event.id, event)
-    known = find_shown(
-        connection, {event.impression_id for event in clicked if event.impression_id}
-    )
-    rows: dict[str, Row] = {
-        event.id: {
-            "id": event.id,
-            "time": event.time,
-            "reader": None if event.reader_id is None else key.hash(event.reader_id),
-            "story": event.story,
-            "awaits": None if event.impression_id in known else event.impression_id,
-        }
-        for event in events.values()
-    }
-    new = insert_new(connection, clicks, rows)
-    told = {}
-    for name in new:
-        event = events[name]
-        number, ids = known.get(event.impression_id or "", (0, []))
-        if event.story in ids:
-            told[number, ids.index(event.story)] = True
-    put_outcomes(connection, told, now)
-    return new
-
-
-def find_shown(connection: Connection, ids: Iterable[str]) -> dict[str, tuple[int, list[str]]]:
-    """Impression's id → its number and its stories' ids, which are empty if it kept none."""
-    found = {}
-    columns = impressions.c.id, impressions.c.number, impressions.c.story_ids
-    for part in chunks(sorted(ids)):
-        for name, number, text in connection.execute(
-            select(*columns).where(impressions.c.id.in_(part))
-        ):
-            found[name] = number, read_ids(text) if text else []
-    return found
-
-
-def join_waiting(connection: Connection, arrived: Iterable[str], now: float) -> None:
-    """Count clicks that arrived before their impressions."""
-    for part in chunks(sorted(arrived)):
-        waiting = connection.execute(
-            select(clicks.c.id, clicks.c.awaits, clicks.c.story).where(clicks.c.awaits.in_(part))
-        ).all()
-        if not waiting:
-            continue
-        known = find_shown(connection, {row.awaits for row in waiting})
-        told = {}
-        for row in waiting:
-            number, ids = known.get(row.awaits, (0, []))
-            if row.story in ids:
-                told[number, ids.index(row.story)] = True
-        put_outcomes(connection, told, now)
-        connection.execute(
-            clicks.update().where(clicks.c.id.in_([row.id for row in waiting])).values(awaits=None)
-        )
-
-
-def add_waiting(connection: Connection, now: float) -> None:
-    """Count clicks whose impressions arrived at the same time through another instance."""
-    arrived = connection.execute(
-        select(clicks.c.awaits).join(impressions, impressions.c.id == clicks.c.awaits)
-    ).scalars()
-    join_waiting(connection, {name for name in arrived if name}, now)

@@ -10,7 +10,7 @@ import pytest
 from app.errors import StartupError
 from app.feedback.reports import Reports
 from app.store.database import Database
-from app.store.writing import CHUNK_ROWS
+from app.store.statements import CHUNK_ROWS
 from tests.support.stores import rows, running
 
 FORMER = Path(__file__).parents[2] / "fixtures" / "store" / "feedback.sql"
