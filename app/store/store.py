@@ -160,6 +160,8 @@ class Store:
         for event in clicked:
             if event.reader_id is not None:
                 self.reads.outdate_reader(event.reader_id)
+        metrics.observe_events("impression", found.impressions, len(shown))
+        metrics.observe_events("click", found.clicks, len(clicked))
         return found
 
     # Erasing
@@ -168,7 +170,6 @@ class Store:
         """Delete all that is kept about a reader, here and, with the next retention pass, what
         other instances have queued. Raises StoreUnavailable."""
         reader, now = self.key.hash(reader_id), self.database.now()
-        self.reads.forget_reader(reader_id)
         statement = insert(erasures, self.database.dialect)
         statement = statement.on_conflict_do_update(
             index_elements=[erasures.c.reader], set_={"time": statement.excluded.time}
@@ -176,7 +177,9 @@ class Store:
         await self._work(
             lambda connection: connection.execute(statement, {"reader": reader, "time": now})
         )
-        return await self._erase(lambda: erase_reader(self.database, reader, now))
+        erased = await self._erase(lambda: erase_reader(self.database, reader, now))
+        self.reads.forget_reader(reader_id)
+        return erased
 
     async def erase_story(self, story: str) -> Erased:
         """Delete a story and the clicks on it. Raises NotFound or StoreUnavailable."""

@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Dialect, Insert, Table, delete, func, or_, select
+from sqlalchemy import Connection, Dialect, Insert, Table, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.errors import ClientError, InvalidValue, NotFound
@@ -83,6 +83,19 @@ def put_stories(
     return len(rows)
 
 
+def refresh_stories(connection: Connection, ids: Iterable[str], now: float) -> None:
+    """Note that stories were shown, so that they are kept for longer."""
+    for part in chunks(sorted(ids)):
+        old = connection.execute(
+            select(stories.c.id)
+            .where(stories.c.id.in_(part), stories.c.updated < now - REFRESH_S)
+            .order_by(stories.c.id)
+            .with_for_update(skip_locked=True)  # another instance is about to do the same
+        ).scalars()
+        if found := list(old):
+            connection.execute(update(stories).where(stories.c.id.in_(found)).values(updated=now))
+
+
 def keep_answers(
     connection: Connection, answers: Sequence[Answer], key: ReaderKey, now: float
 ) -> None:
@@ -91,8 +104,14 @@ def keep_answers(
     for part in chunks(ids):
         connection.execute(delete(impressions).where(impressions.c.id.in_(part)))
     remembered = [answer.remembered for answer in answers if answer.remembered]
-    carried = [story for one in remembered for story in (*one.shown, *(one.history or ()))]
+    carried = [
+        story
+        for one in remembered
+        for story in (*one.shown, *(one.history or ()))
+        if story.id not in one.named
+    ]
     put_stories(connection, carried, now, whole=False)
+    refresh_stories(connection, {name for one in remembered for name in one.named}, now)
     statement = insert(impressions, connection.dialect).on_conflict_do_nothing()
     rows = [answer_row(answer, key) for answer in sorted(answers, key=lambda one: one.id)]
     connection.execute(statement, rows)
@@ -217,10 +236,11 @@ def add_events(
 ) -> Accepted:
     """Store events whose ids are new, impressions before clicks."""
     new_impressions = add_impressions(connection, shown, key)
+    refresh_stories(connection, {name for event in shown for name in event.stories}, now)
     join_waiting(connection, new_impressions, now)
     new_clicks = add_clicks(connection, clicked, key, now)
-    accepted = len(new_impressions) + len(new_clicks)
-    return Accepted(accepted, len(shown) + len(clicked) - accepted)
+    new = len(new_impressions) + len(new_clicks)
+    return Accepted(len(new_impressions), len(new_clicks), len(shown) + len(clicked) - new)
 
 
 def insert_new(connection: Connection, table: Table, rows: dict[str, Row]) -> set[str]:

@@ -8,7 +8,7 @@ from statistics import median
 
 import pytest
 
-from app.http.schemas import PredictRequest, RankRequest
+from app.http.schemas.predictions import PredictRequest, RankRequest
 from app.scoring.encoder import Encoder
 from app.scoring.profile import Profile
 from app.scoring.prompt import PromptBuilder

@@ -1,0 +1,33 @@
+"""What wire types have in common, and the answers of many routes."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Wire(BaseModel):
+    """Unknown fields are rejected: a misspelt one would otherwise pass silently."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None = Field(description="The field at fault.")
+    code: str | None
+    request_id: str
+
+
+class ErrorResponse(BaseModel):
+    """OpenAI's error shape, on every route."""
+
+    error: ErrorDetail
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+
+
+class Removed(BaseModel):
+    removed: str
