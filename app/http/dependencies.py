@@ -25,12 +25,15 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     504: {"model": ErrorResponse, "description": "The request exceeded its deadline."},
 }
 STORE_ERRORS: dict[int | str, dict[str, Any]] = {
-    **{status: ERRORS[status] for status in (413, 415, 422)},
-    404: {"model": ErrorResponse, "description": "Nothing is stored under this id."},
+    422: ERRORS[422],
     503: {
         "model": ErrorResponse,
         "description": "The store is away, slow or full. Try again after `Retry-After` seconds.",
     },
+}
+BODY_ERRORS: dict[int | str, dict[str, Any]] = {status: ERRORS[status] for status in (413, 415)}
+NOT_STORED: dict[int | str, dict[str, Any]] = {
+    404: {"model": ErrorResponse, "description": "Nothing is stored under this id."}
 }
 FEEDBACK_ERRORS: dict[int | str, dict[str, Any]] = {
     **ERRORS,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from starlette._utils import get_route_path  # what the router matches, without the root path
 from starlette.types import Scope
 
+from app.http.paths import READER, STORY
 from app.settings import KeyScope
 
 
@@ -46,9 +47,9 @@ POLICIES = {
     "/v1/models/{model:path}": Policy("predict", rate_limited=True),
     "/feedback": PREDICT,
     "/stories": BULK,
-    "/stories/{story_id:path}": EVENTS,
+    STORY: EVENTS,
     "/events": BULK,
-    "/readers/{reader_id:path}": ADMIN,
+    READER: ADMIN,
     "/experiments": ADMIN,
     "/adapters": ADMIN,
     "/adapters/{name}": ADMIN,

@@ -40,6 +40,8 @@ Value = TypeVar("Value")
 
 ACKNOWLEDGE_S = 10.0
 """How many seconds a request waits for its commit before it gets a 503."""
+LEARNED_AT_ONCE = 1000
+"""How many stories are noted without a pause for other requests."""
 TRIM_S = 60.0
 """Seconds between two passes that delete what is too old or too many."""
 
@@ -143,8 +145,10 @@ class Store:
         written: int = await self._work(
             lambda connection: put_stories(connection, stories, self.database.now())
         )
-        for story in stories:
+        for number, story in enumerate(stories, start=1):
             self.reads.learn(story)
+            if number % LEARNED_AT_ONCE == 0:
+                await asyncio.sleep(0)
         return written
 
     async def add_events(

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from pydantic import TypeAdapter
 
 from app.http.bulk import BulkRoute, convert_all
-from app.http.dependencies import STORE_ERRORS, ServiceDep
+from app.http.dependencies import BODY_ERRORS, STORE_ERRORS, ServiceDep
 from app.http.records import by_kind, event_at
 from app.http.schemas.events import AnyEvent, Click, EventsAccepted, EventsRequest, Impression
 
@@ -12,7 +12,7 @@ router = APIRouter(tags=["stories and readers"], responses=STORE_ERRORS, route_c
 EVENT: TypeAdapter[Impression | Click] = TypeAdapter(AnyEvent)
 
 
-@router.post("/events")
+@router.post("/events", responses=BODY_ERRORS)
 async def post_events(body: EventsRequest, service: ServiceDep) -> EventsAccepted:
     """Store up to 10,000 impressions and clicks, in any order and from any time in the past.
 

@@ -1,8 +1,8 @@
 """What wire types have in common, and the answers of many routes."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
 
 
 class Wire(BaseModel):
@@ -31,3 +31,12 @@ class Health(BaseModel):
 
 class Removed(BaseModel):
     removed: str
+
+
+def as_sent(value: Any, _: ValidatorFunctionWrapHandler) -> Any:
+    return value
+
+
+Unvalidated = WrapValidator(as_sent)
+"""Marks what is validated later, in portions. Unlike pydantic's SkipValidation it leaves the type's
+name in the API's schema."""

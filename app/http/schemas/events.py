@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation
+from pydantic import BaseModel, ConfigDict, Field
 
-from app.http.schemas.base import Wire
+from app.http.schemas.base import Unvalidated, Wire
 from app.http.schemas.stories import MAX_SENT, Id, Time
 from app.settings import MAX_CANDIDATES
 
@@ -67,11 +67,9 @@ AnyEvent = Annotated[Impression | Click, Field(discriminator="type")]
 
 
 class EventsRequest(Wire):
-    """Its events are validated apart, in portions."""
-
     model_config = ConfigDict(json_schema_extra={"examples": [{"events": EVENTS}]})
 
-    events: list[SkipValidation[AnyEvent]] = Field(min_length=1, max_length=MAX_SENT)
+    events: list[Annotated[AnyEvent, Unvalidated]] = Field(min_length=1, max_length=MAX_SENT)
 
 
 class EventsAccepted(BaseModel):

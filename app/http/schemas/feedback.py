@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.http.schemas.base import Wire
-from app.http.schemas.stories import Id
+from app.http.schemas.stories import ID_CHARS
 
 
 class FeedbackRequest(Wire):
@@ -11,7 +11,7 @@ class FeedbackRequest(Wire):
         json_schema_extra={"examples": [{"id": "8d9f2c7e", "index": 0, "clicked": True}]}
     )
 
-    id: Id = Field(max_length=128, description="The `id` of the answer.")
+    id: str = Field(max_length=128, pattern=ID_CHARS, description="The `id` of the answer.")
     index: int = Field(
         0,
         ge=0,

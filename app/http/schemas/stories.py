@@ -11,14 +11,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    SkipValidation,
 )
 from pydantic_core import PydanticCustomError
 
-from app.http.schemas.base import Wire
+from app.http.schemas.base import Unvalidated, Wire
 from app.settings import MAX_STORIES, MAX_TITLE_CHARS
 
 MAX_ID_CHARS = 200
+ID_CHARS = r"^[^\x00-\x1f\x7f-\x9f]*$"
+"""No control characters: the store relies on that, and PostgreSQL has no NUL."""
 MAX_SENT = 10_000
 """How many stories or events one request may send."""
 MIN_TIME, MAX_TIME = -62_135_596_800.0, 253_402_300_799.0
@@ -55,10 +56,7 @@ def to_seconds(value: Any) -> Any:
 Title = Annotated[
     str, Field(min_length=1, max_length=MAX_TITLE_CHARS), AfterValidator(check_visible)
 ]
-Id = Annotated[
-    str, Field(min_length=1, max_length=MAX_ID_CHARS, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
-]
-"""The store relies on ids without control characters: PostgreSQL has no NUL."""
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS, pattern=ID_CHARS)]
 Category = Annotated[str, Field(max_length=200)]
 Time = Annotated[
     float,
@@ -73,8 +71,11 @@ class Story(Wire):
     one that the service has stored. Line breaks and other control characters in a title or a
     category are read as spaces."""
 
-    id: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")] | None = Field(
-        None, max_length=MAX_ID_CHARS, description="It can't hold control characters."
+    id: str | None = Field(
+        None,
+        max_length=MAX_ID_CHARS,
+        pattern=ID_CHARS,
+        description="It can't hold control characters.",
     )
     title: Title | None = Field(
         None,
@@ -110,8 +111,6 @@ class SentStory(Wire):
 
 
 class StoriesRequest(Wire):
-    """Its stories are validated apart, in portions."""
-
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
@@ -129,7 +128,7 @@ class StoriesRequest(Wire):
         }
     )
 
-    stories: list[SkipValidation[SentStory]] = Field(min_length=1, max_length=MAX_SENT)
+    stories: list[Annotated[SentStory, Unvalidated]] = Field(min_length=1, max_length=MAX_SENT)
 
 
 class StoriesStored(BaseModel):

@@ -233,6 +233,7 @@ async def test_readers_have_ids_of_any_kind(site: httpx.AsyncClient) -> None:
     for reader, path in (
         ("a/b", "a/b"),
         ("a b?c#d%", "a%20b%3Fc%23d%25"),
+        ("a\nb\n", "a%0Ab%0A"),
         ("中文", "中文"),
         ("nul\x00", "nul%00"),
     ):
