@@ -91,6 +91,9 @@ EVENTS = Counter(
     "Events sent by POST /events, by type (impression, click) and outcome (accepted, duplicate).",
     ["type", "outcome"],
 )
+for _kind in ("impression", "click"):
+    for _outcome in ("accepted", "duplicate"):
+        EVENTS.labels(_kind, _outcome)
 STORE_UP = Gauge("frontpage_store_up", "1 while the store can be written, else 0.")
 STORE_UP.set(1)
 STORE_FAILURES = Counter("frontpage_store_failures_total", "Failed attempts to read or write.")

@@ -28,7 +28,7 @@ RETENTION_LOCK = 0x5472696D
 @dataclass(frozen=True, slots=True)
 class Retention:
     """days: how long impressions and clicks are kept. rows: how many of each; with 0, no answers
-    are kept for feedback. story_days: how long a story is kept after it was last sent or shown."""
+    are kept for feedback, and events have no limit but the days. story_days: how long a story is kept after it was last sent or shown."""
 
     days: float = 30.0
     rows: int = 1_000_000
@@ -58,7 +58,7 @@ def trim(database: Database, retention: Retention) -> None:
         while delete_some(database, table, condition):
             pass
     for table in (impressions, clicks):
-        while delete_surplus(database, table, max(retention.rows, 1)):
+        while retention.rows and delete_surplus(database, table, retention.rows):
             pass
     with database.writing() as connection:
         again = connection.execute(select(erasures.c.reader, erasures.c.time)).all()
