@@ -195,7 +195,7 @@ class Settings(BaseSettings):
         1_000_000,
         ge=0,
         description="How many impressions, and how many clicks, are kept at most. 0 turns feedback"
-        " off.",
+        " off; only days limit the events of a site then.",
     )
     story_days: float = Field(
         365.0, gt=0, description="How many days a story is kept after it was last sent or shown."

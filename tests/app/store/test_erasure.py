@@ -6,6 +6,7 @@ from unittest.mock import patch
 import pytest
 
 from app.store.records import ClickEvent, ImpressionEvent, StoredStory
+from app.store.retention import trim
 from app.store.store import Store
 from tests.support.stores import rows, running
 
@@ -48,3 +49,13 @@ async def test_a_reader_goes_with_all_rows(store: Store, store_url: str) -> None
     erased = await store.erase_reader("u1")
     assert (erased.impressions, erased.clicks) == (10, 7)
     assert rows(store_url, "SELECT count(*) FROM clicks") == [(1,)]
+
+
+async def test_events_stay_where_feedback_is_off(store_url: str) -> None:
+    with running(store_url, rows=0) as store:
+        now = store.database.now()
+        shown = [ImpressionEvent(f"i{n}", now, "u1", ["N1"]) for n in range(10)]
+        old = ImpressionEvent("old", now - 31 * 86400, "u1", ["N1"])
+        await store.add_events([*shown, old], [])
+        trim(store.database, store.retention)
+    assert rows(store_url, "SELECT count(*) FROM impressions") == [(10,)]
