@@ -28,7 +28,8 @@ RETENTION_LOCK = 0x5472696D
 @dataclass(frozen=True, slots=True)
 class Retention:
     """days: how long impressions and clicks are kept. rows: how many of each; with 0, no answers
-    are kept for feedback, and events have no limit but the days. story_days: how long a story is kept after it was last sent or shown."""
+    are kept for feedback, and only the days limit events. story_days: how long a story is kept
+    after it was last sent or shown."""
 
     days: float = 30.0
     rows: int = 1_000_000

@@ -139,6 +139,17 @@ async def test_a_readers_clicks_become_the_history(site: httpx.AsyncClient) -> N
     assert await history_of(site, "u1") == ["N1"]
 
 
+async def test_single_predictions_and_batches_are_remembered(site: httpx.AsyncClient) -> None:
+    pairs = [{"target": {"id": "N1", "title": "one"}}, {"target": "two", "history": ["old"]}]
+    batch = await ask(site, "/predict/batch", reader_id="u1", pairs=pairs)
+    await clicked(site, batch, 1)
+    alone = await ask(site, "/predict", reader_id="u1", target="three", history=["old"])
+    await clicked(site, alone, 0)
+    assert await history_of(site, "u1") == [title_id("two"), title_id("three")]
+    known = (await site.get("/readers/u1")).json()
+    assert (known["impressions"], known["clicks"]) == (2, 2)
+
+
 async def test_clicks_of_events_name_remembered_answers(
     site: httpx.AsyncClient, store_url: str
 ) -> None:
