@@ -23,6 +23,7 @@ from app.http.middleware.tracing import Tracing
 from app.http.routes import (
     adapters,
     aliases,
+    events,
     experiments,
     feedback,
     openai,
@@ -30,6 +31,8 @@ from app.http.routes import (
     page,
     predict,
     rank,
+    readers,
+    stories,
 )
 from app.models.adapters import Adapters
 from app.models.aliases import Aliases
@@ -44,7 +47,10 @@ from app.settings import Settings
 from app.store.opening import make_store
 from app.store.store import Store
 
-ROUTES = (*(predict, rank, feedback, experiments, openai, adapters, aliases, operations, page),)
+ROUTES = (
+    *(predict, rank, stories, events, readers, feedback, experiments),
+    *(openai, adapters, aliases, operations, page),
+)
 """In the order in which the API reference lists them."""
 
 
@@ -72,7 +78,8 @@ def create_app(
     app.add_middleware(CancelOnDisconnect)
     app.add_middleware(Deadline, default_ms=settings.limits.timeout_ms)
     app.add_middleware(Admit, admission=service.admission)
-    app.add_middleware(BodyLimit, max_bytes=settings.limits.max_body_bytes)
+    limits = settings.limits
+    app.add_middleware(BodyLimit, usual=limits.max_body_bytes, bulk=limits.max_bulk_bytes)
     app.add_middleware(Security, keys=settings.api_keys)
     if settings.trace_endpoint is not None:
         app.add_middleware(Tracing)

@@ -28,6 +28,7 @@ from pydantic_settings import (
 
 from app.errors import StartupError
 
+KeyScope = Literal["predict", "events", "admin"]
 MAX_CANDIDATES = 1000
 MAX_PAIRS = 1000
 MAX_STORIES = 1000
@@ -41,6 +42,11 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_body_bytes: int = Field(4 << 20, gt=0, description="A larger body is answered with 413.")
+    max_bulk_bytes: int = Field(
+        16 << 20,
+        gt=0,
+        description="The same for PUT /stories and POST /events, whose bodies hold thousands.",
+    )
     max_candidates: int = Field(MAX_CANDIDATES, gt=0, le=MAX_CANDIDATES)
     max_pairs: int = Field(MAX_PAIRS, gt=0, le=MAX_PAIRS)
     max_stories: int = Field(
@@ -84,7 +90,7 @@ class ApiKey(BaseModel):
 
     name: str = Field(min_length=1, max_length=64, description="Name in the access log.")
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    scopes: frozenset[Literal["predict", "admin"]] = frozenset({"predict"})
+    scopes: frozenset[KeyScope] = frozenset({"predict"})
     requests_per_minute: int | None = Field(
         None, gt=0, description="Beyond it, the answer is 429. Default: no limit."
     )
@@ -189,7 +195,7 @@ class Settings(BaseSettings):
         1_000_000,
         ge=0,
         description="How many impressions, and how many clicks, are kept at most. 0 turns feedback"
-        " off.",
+        " off; only days limit the events of a site then.",
     )
     story_days: float = Field(
         365.0, gt=0, description="How many days a story is kept after it was last sent or shown."

@@ -133,8 +133,8 @@ def default(field: dict[str, Any], required: bool) -> str:
 
 def kind(field: dict[str, Any]) -> str:
     """A field's type, choices and bounds in words."""
-    if "anyOf" in field:
-        return " or ".join(kind(one) for one in field["anyOf"])
+    if choice := field.get("anyOf", field.get("oneOf")):
+        return " or ".join(kind(one) for one in choice)
     if name := type_name(field):
         return f"[{name}](#{name.lower()})"
     if choices := field.get("enum", [field["const"]] if "const" in field else None):

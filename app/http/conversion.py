@@ -1,35 +1,117 @@
 """Conversion of requests' wire types to ours, and of predictions to wire types."""
 
+from collections.abc import Mapping, Sequence
+from typing import Self
+
 from app.errors import InvalidValue
-from app.http.schemas import Judgement, RankedStory, ReaderFields, Story, Usage
+from app.http.records import check_title, cleaned
+from app.http.schemas.predictions import Judgement, RankedStory, ReaderFields, Usage
+from app.http.schemas.stories import Story
 from app.recommender import Predictions
 from app.scoring.calibration import Prediction
 from app.scoring.wording import Reader
 from app.scoring.wording import Story as PromptStory
+from app.service import Service
 from app.settings import Limits
+from app.store.records import Remembered, StoredStory, title_id
 
 
-def story(sent: Story, limits: Limits, field: str) -> PromptStory:
-    """Convert a story. field: its name in the request, for errors. Raises InvalidValue."""
-    if len(sent.title) > limits.max_title_chars:
-        name = f"{field}.title"
-        raise InvalidValue(f"{name}: at most {limits.max_title_chars} characters here", name)
-    return PromptStory(sent.title, sent.category)
+class Conversion:
+    """The conversion of one request's stories and readers. What the request leaves out, texts of
+    stories and the reader's history, is the store's."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        stories: Mapping[str, StoredStory],
+        history: Sequence[StoredStory],
+    ) -> None:
+        self._limits = limits
+        self._stories = stories
+        self._history = history
+
+    @classmethod
+    async def prepare(
+        cls,
+        service: Service,
+        reader_id: str | None,
+        readers: Sequence[ReaderFields],
+        targets: Sequence[Story],
+    ) -> Self:
+        """Read from the store what a request leaves out. Raises StoreUnavailable."""
+        sent = [*targets, *(story for reader in readers for story in stories_of(reader))]
+        ids = {story.id for story in sent if story.title is None and story.id}
+        reads = service.store.reads
+        stories = await reads.stories(ids) if ids else {}
+        without = reader_id and any("history" not in reader.model_fields_set for reader in readers)
+        history = await reads.history(reader_id) if reader_id and without else []
+        return cls(service.settings.limits, stories, history)
+
+    def story(self, sent: Story, field: str) -> PromptStory:
+        """field: the story's name in the request, for errors. Raises InvalidValue."""
+        if sent.title is not None:
+            check_title(sent.title, self._limits, field)
+            return PromptStory(sent.title, sent.category)
+        if not sent.id:
+            name = f"{field}.title"
+            raise InvalidValue(f"{name}: needed, or the id of a stored story", name)
+        found = self._stories.get(sent.id)
+        if found is None:
+            name = f"{field}.id"
+            raise InvalidValue(f"{name}: no story {sent.id!r} is stored; send its title", name)
+        return PromptStory(found.title, sent.category or found.category)
+
+    def reader(self, sent: ReaderFields, prefix: str = "") -> Reader:
+        """prefix: of the fields' names in errors. Raises InvalidValue."""
+        history = self._list(sent.history, f"{prefix}history")
+        if "history" not in sent.model_fields_set:
+            history = [PromptStory(story.title, story.category) for story in self._history]
+        return Reader(
+            history,
+            self._list(sent.liked, f"{prefix}liked"),
+            self._list(sent.disliked, f"{prefix}disliked"),
+        )
+
+    def _list(self, sent: list[Story], name: str) -> list[PromptStory]:
+        most = self._limits.max_stories
+        if len(sent) > most:
+            raise InvalidValue(f"{name}: at most {most} stories here", name)
+        return [self.story(one, f"{name}.{number}") for number, one in enumerate(sent)]
 
 
-def reader(sent: ReaderFields, limits: Limits, prefix: str = "") -> Reader:
-    """Convert a reader. prefix: of its fields' names in errors. Raises InvalidValue."""
+def stories_of(reader: ReaderFields) -> list[Story]:
+    return [*reader.history, *reader.liked, *reader.disliked]
 
-    def stories(name: str, found: list[Story]) -> list[PromptStory]:
-        if len(found) > limits.max_stories:
-            raise InvalidValue(f"{name}: at most {limits.max_stories} stories here", name)
-        return [story(one, limits, f"{name}.{number}") for number, one in enumerate(found)]
 
-    return Reader(
-        stories(f"{prefix}history", sent.history),
-        stories(f"{prefix}liked", sent.liked),
-        stories(f"{prefix}disliked", sent.disliked),
+Sent = tuple[Story, PromptStory]
+"""A story as it was sent and as it is meant."""
+
+
+def sent_history(sent: ReaderFields, meant: Reader) -> list[Sent] | None:
+    """None if none was sent."""
+    if "history" not in sent.model_fields_set:
+        return None
+    return list(zip(sent.history, meant.history, strict=True))
+
+
+def remembered(
+    reader_id: str | None, shown: Sequence[Sent], history: Sequence[Sent] | None
+) -> Remembered:
+    """What a request carried. history: None if none was sent."""
+    every = [*shown, *(history or ())]
+    return Remembered(
+        reader_id or None,
+        [stored_story(one) for one in shown],
+        None if history is None else [stored_story(one) for one in history],
+        frozenset(sent.id for sent, _ in every if sent.title is None and sent.id),
     )
+
+
+def stored_story(one: Sent) -> StoredStory:
+    """A story without an id gets one that its title determines."""
+    sent, meant = one
+    title, category = cleaned(meant.title, meant.category)
+    return StoredStory(sent.id or title_id(title), title, category)
 
 
 def judgement(prediction: Prediction) -> Judgement:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from app.errors import Conflict
-from app.http.schemas import ErrorResponse
+from app.http.schemas.base import ErrorResponse
 from app.models.registry import Choice
 from app.service import Service
 
@@ -23,6 +23,17 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         "description": "The service is overloaded, or its engine can't answer.",
     },
     504: {"model": ErrorResponse, "description": "The request exceeded its deadline."},
+}
+STORE_ERRORS: dict[int | str, dict[str, Any]] = {
+    422: ERRORS[422],
+    503: {
+        "model": ErrorResponse,
+        "description": "The store is away, slow or full. Try again after `Retry-After` seconds.",
+    },
+}
+BODY_ERRORS: dict[int | str, dict[str, Any]] = {status: ERRORS[status] for status in (413, 415)}
+NOT_STORED: dict[int | str, dict[str, Any]] = {
+    404: {"model": ErrorResponse, "description": "Nothing is stored under this id."}
 }
 FEEDBACK_ERRORS: dict[int | str, dict[str, Any]] = {
     **ERRORS,

@@ -5,10 +5,12 @@ tests/app/http/test_policy.py fails for a route that is missing from it.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from starlette._utils import get_route_path  # what the router matches, without the root path
 from starlette.types import Scope
+
+from app.http.paths import READER, STORY
+from app.settings import KeyScope
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +19,14 @@ class Policy:
 
     scope: the scope that a key must have, or None if no key is needed. work: a POST makes the
     engine compute, so it is limited by admission, has a deadline, and counts in the page's live
-    figures. rate_limited: requests count against the key's limit per minute. traced: requests get
-    a span.
+    figures. rate_limited: requests count against the key's limit per minute. bulk: a body may hold
+    thousands of stories or events. traced: requests get a span.
     """
 
-    scope: Literal["predict", "admin"] | None
+    scope: KeyScope | None
     work: bool = False
     rate_limited: bool = False
+    bulk: bool = False
     traced: bool = True
 
 
@@ -31,6 +34,8 @@ NO_KEY = Policy(None)
 PREDICT = Policy("predict")
 ADMIN = Policy("admin")
 WORK = Policy("predict", work=True, rate_limited=True)
+EVENTS = Policy("events", rate_limited=True)
+BULK = Policy("events", rate_limited=True, bulk=True)
 
 POLICIES = {
     "/predict": WORK,
@@ -41,6 +46,10 @@ POLICIES = {
     "/v1/models": Policy("predict", rate_limited=True),
     "/v1/models/{model:path}": Policy("predict", rate_limited=True),
     "/feedback": PREDICT,
+    "/stories": BULK,
+    STORY: EVENTS,
+    "/events": BULK,
+    READER: ADMIN,
     "/experiments": ADMIN,
     "/adapters": ADMIN,
     "/adapters/{name}": ADMIN,
@@ -77,18 +86,22 @@ def policy_of(path: str) -> Policy:
 
 
 def policy_of_unknown(path: str) -> Policy:
-    """The policy for a path without a route. It errs on the strict side: a path that resembles an
-    administrator's one needs an admin key."""
+    """The policy for a path without a route. It errs on the strict side: a path that resembles one
+    that needs another scope needs it too."""
     first = first_part(path)
-    scope: Literal["predict", "admin"] = "admin" if first.startswith(ADMIN_PARTS) else "predict"
-    return Policy(scope, rate_limited=first in RATE_LIMITED_PARTS)
+    found = (scope for part, scope in GUARDED_PARTS.items() if first.startswith(part))
+    return Policy(next(found, "predict"), rate_limited=first in RATE_LIMITED_PARTS)
 
 
 def first_part(path: str) -> str:
     return next((part for part in path.split("/") if part), "").casefold()
 
 
-ADMIN_PARTS = tuple({first_part(path) for path, policy in POLICIES.items() if policy is ADMIN})
+GUARDED_PARTS: dict[str, KeyScope] = {
+    first_part(path): policy.scope
+    for path, policy in POLICIES.items()
+    if policy.scope is not None and policy.scope != "predict"
+}
 RATE_LIMITED_PARTS = {first_part(path) for path, policy in POLICIES.items() if policy.rate_limited}
 
 

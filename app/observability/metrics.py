@@ -86,6 +86,14 @@ FEEDBACK_UNKNOWN = Counter(
 FEEDBACK_DROPPED = Counter(
     "frontpage_feedback_dropped_total", "Answers not kept because the store failed or was too slow."
 )
+EVENTS = Counter(
+    "frontpage_events_total",
+    "Events sent by POST /events, by type (impression, click) and outcome (accepted, duplicate).",
+    ["type", "outcome"],
+)
+for _kind in ("impression", "click"):
+    for _outcome in ("accepted", "duplicate"):
+        EVENTS.labels(_kind, _outcome)
 STORE_UP = Gauge("frontpage_store_up", "1 while the store can be written, else 0.")
 STORE_UP.set(1)
 STORE_FAILURES = Counter("frontpage_store_failures_total", "Failed attempts to read or write.")
@@ -107,3 +115,9 @@ LOOP_LAG = Histogram(
 def observe_request(method: str, route: str, model: str, status: int, seconds: float) -> None:
     REQUESTS.labels(method, route, model, str(status)).inc()
     LATENCY.labels(route, model, str(status)).observe(seconds)
+
+
+def observe_events(kind: str, accepted: int, sent: int) -> None:
+    """Count events of one type."""
+    EVENTS.labels(kind, "accepted").inc(accepted)
+    EVENTS.labels(kind, "duplicate").inc(sent - accepted)

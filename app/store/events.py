@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Table, select
 from app.store.records import Accepted, ClickEvent, ImpressionEvent, ReaderKey, to_json
 from app.store.statements import Row, among, chunks, execute, insert
 from app.store.tables import clicks, impressions
-from app.store.writing import put_outcomes, read_ids
+from app.store.writing import put_outcomes, read_ids, refresh_stories
 
 
 def add_events(
@@ -19,10 +19,11 @@ def add_events(
 ) -> Accepted:
     """Store events whose ids are new, impressions before clicks."""
     new_impressions = add_impressions(connection, shown, key)
+    refresh_stories(connection, {name for event in shown for name in event.stories}, now)
     join_waiting(connection, new_impressions, now)
     new_clicks = add_clicks(connection, clicked, key, now)
-    accepted = len(new_impressions) + len(new_clicks)
-    return Accepted(accepted, len(shown) + len(clicked) - accepted)
+    new = len(new_impressions) + len(new_clicks)
+    return Accepted(len(new_impressions), len(new_clicks), len(shown) + len(clicked) - new)
 
 
 def insert_new(connection: Connection, table: Table, rows: dict[str, Row]) -> set[str]:

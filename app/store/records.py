@@ -1,7 +1,7 @@
 """What is written to the store, as it comes from requests and events."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -23,12 +23,15 @@ class StoredStory:
 class Remembered:
     """What a request carried, which is kept only if the service remembers.
 
-    shown: in the order shown. history: oldest first, or None if none was sent.
+    shown: in the order shown. history: oldest first, or None if none was sent. named: the ids of
+    stories that were sent by their ids alone; their texts are the store's and are not written back,
+    since they may have changed there.
     """
 
     reader_id: str | None
     shown: Sequence[StoredStory]
     history: Sequence[StoredStory] | None
+    named: Set[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +85,16 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """How many events of a batch are new, and how many were known by their ids."""
+    """How many impressions and clicks of a batch are new, and how many of all events were known by
+    their ids."""
 
-    accepted: int
+    impressions: int
+    clicks: int
     duplicates: int
+
+    @property
+    def accepted(self) -> int:
+        return self.impressions + self.clicks
 
 
 def title_id(title: str) -> str:

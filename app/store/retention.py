@@ -6,7 +6,7 @@ a time.
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Table, delete, select, text
+from sqlalchemy import Connection, Table, delete, func, select, text
 
 from app.store.database import Database
 from app.store.events import add_waiting
@@ -15,6 +15,8 @@ from app.store.tables import clicks, erasures, impressions, instances, stories
 DAY_S = 86400.0
 STEP_ROWS = 5_000
 """How many rows one transaction deletes at most."""
+SCANNED_ROWS = 50_000
+"""How many rows one transaction reads at most, in search of those to delete."""
 ERASURE_KEPT_S = 3600.0
 """For how long rows of an erased reader that arrive late are deleted too: an instance may have
 queued them before it heard of the erasure."""
@@ -26,7 +28,8 @@ RETENTION_LOCK = 0x5472696D
 @dataclass(frozen=True, slots=True)
 class Retention:
     """days: how long impressions and clicks are kept. rows: how many of each; with 0, no answers
-    are kept for feedback. story_days: how long a story is kept after it was last sent or shown."""
+    are kept for feedback, and only the days limit events. story_days: how long a story is kept
+    after it was last sent or shown."""
 
     days: float = 30.0
     rows: int = 1_000_000
@@ -56,7 +59,7 @@ def trim(database: Database, retention: Retention) -> None:
         while delete_some(database, table, condition):
             pass
     for table in (impressions, clicks):
-        while delete_surplus(database, table, max(retention.rows, 1)):
+        while retention.rows and delete_surplus(database, table, retention.rows):
             pass
     with database.writing() as connection:
         again = connection.execute(select(erasures.c.reader, erasures.c.time)).all()
@@ -118,8 +121,18 @@ def erase_reader(database: Database, reader: bytes, before: float) -> Erased:
 
 def erase_story(database: Database, story: str) -> Erased:
     """Delete a story and the clicks on it. Impressions keep its id, which names no text. Raises
-    SQLAlchemyError."""
+    SQLAlchemyError.
+
+    Clicks have no index by story, so all are read, SCANNED_ROWS at a time.
+    """
     with database.writing() as connection:
         removed = connection.execute(delete(stories).where(stories.c.id == story)).rowcount
-        clicked = connection.execute(delete(clicks).where(clicks.c.story == story)).rowcount
+        numbers = select(func.min(clicks.c.number), func.max(clicks.c.number))
+        first, last = connection.execute(numbers).one()
+    clicked = 0
+    for start in range(first or 0, (last or 0) + 1, SCANNED_ROWS):
+        within = clicks.c.number.between(start, start + SCANNED_ROWS - 1)
+        with database.writing() as connection:
+            step = delete(clicks).where(within, clicks.c.story == story)
+            clicked += connection.execute(step).rowcount
     return Erased(0, clicked, removed)

@@ -43,6 +43,8 @@ Value = TypeVar("Value")
 ACKNOWLEDGE_S = 10.0
 """How many seconds a request waits for its commit before it gets a 503."""
 ERASURE_COLUMNS = ("reader", "time")
+LEARNED_AT_ONCE = 1000
+"""How many stories are noted without a pause for other requests."""
 TRIM_S = 60.0
 """Seconds between two passes that delete what is too old or too many."""
 
@@ -158,8 +160,10 @@ class Store:
         written: int = await self._work(
             lambda connection: put_stories(connection, stories, self.database.now())
         )
-        for story in stories:
+        for number, story in enumerate(stories, start=1):
             self.reads.learn(story)
+            if number % LEARNED_AT_ONCE == 0:
+                await asyncio.sleep(0)
         return written
 
     async def add_events(
@@ -175,6 +179,8 @@ class Store:
         for event in clicked:
             if event.reader_id is not None:
                 self.reads.outdate_reader(event.reader_id)
+        metrics.observe_events("impression", found.impressions, len(shown))
+        metrics.observe_events("click", found.clicks, len(clicked))
         return found
 
     # Erasing
@@ -183,7 +189,6 @@ class Store:
         """Delete all that is kept about a reader, here and, with the next retention pass, what
         other instances have queued. Raises StoreUnavailable."""
         reader, now = self.key.hash(reader_id), self.database.now()
-        self.reads.forget_reader(reader_id)
         statement = insert(erasures, self.database.dialect, ERASURE_COLUMNS)
         statement = statement.on_conflict_do_update(
             index_elements=[erasures.c.reader], set_={"time": statement.excluded.time}
@@ -191,7 +196,9 @@ class Store:
         await self._work(
             lambda connection: execute(connection, statement, [{"reader": reader, "time": now}])
         )
-        return await self._erase(lambda: erase_reader(self.database, reader, now))
+        erased = await self._erase(lambda: erase_reader(self.database, reader, now))
+        self.reads.forget_reader(reader_id)
+        return erased
 
     async def erase_story(self, story: str) -> Erased:
         """Delete a story and the clicks on it. Raises NotFound or StoreUnavailable."""

@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, or_, select
+from sqlalchemy import Connection, delete, func, or_, select, update
 
 from app.errors import ClientError, InvalidValue, NotFound
 from app.store.records import (
@@ -69,6 +69,21 @@ def put_stories(
     return len(rows)
 
 
+def refresh_stories(connection: Connection, ids: Iterable[str], now: float) -> None:
+    """Note that stories were shown, so that they are kept for longer."""
+    dialect = connection.dialect
+    for part in chunks(sorted(ids)):
+        old = connection.execute(
+            select(stories.c.id)
+            .where(among(stories.c.id, part, dialect), stories.c.updated < now - REFRESH_S)
+            .order_by(stories.c.id)
+            .with_for_update(skip_locked=True)  # another instance is about to do the same
+        ).scalars()
+        if found := list(old):
+            shown = among(stories.c.id, found, dialect)
+            connection.execute(update(stories).where(shown).values(updated=now))
+
+
 def keep_answers(
     connection: Connection, answers: Sequence[Answer], key: ReaderKey, now: float
 ) -> None:
@@ -78,8 +93,14 @@ def keep_answers(
     for part in chunks(ids):
         connection.execute(delete(impressions).where(among(impressions.c.id, part, dialect)))
     remembered = [answer.remembered for answer in answers if answer.remembered]
-    carried = [story for one in remembered for story in (*one.shown, *(one.history or ()))]
+    carried = [
+        story
+        for one in remembered
+        for story in (*one.shown, *(one.history or ()))
+        if story.id not in one.named
+    ]
     put_stories(connection, carried, now, whole=False)
+    refresh_stories(connection, {name for one in remembered for name in one.named}, now)
     rows = [answer_row(answer, key) for answer in sorted(answers, key=lambda one: one.id)]
     execute(connection, insert(impressions, dialect, [*rows[0]]).on_conflict_do_nothing(), rows)
 

@@ -12,6 +12,10 @@ READER = {
     "reader_id": "reader-1",
     "model": MODEL,
 }
+EVENTS = [
+    {"type": "impression", "id": "i1", "time": 1e9, "reader_id": "u1", "stories": ["N1", "N2"]},
+    {"type": "click", "time": "2026-03-01T07:00:00Z", "story": "N1", "impression_id": "i1"},
+]
 SCHEMA = {
     "type": "object",
     "properties": {"click": {"type": "boolean"}, "tags": {"enum": ["a", "b"]}},
@@ -155,10 +159,14 @@ TEMPLATES = [
     Template("POST", "/predict", {**READER, "target": STORY}, weight=3),
     Template("POST", "/predict/batch", {"pairs": [{"target": STORY}], "model": MODEL}, weight=2),
     Template("POST", "/rank", {**READER, "candidates": [STORY, "Rain"], "top_k": 2}, weight=4),
+    Template("POST", "/rank", {"reader_id": "u1", "candidates": [{"id": "N1"}, STORY]}),
+    Template("PUT", "/stories", {"stories": [STORY, {**STORY, "published_at": 1e9}]}),
+    Template("POST", "/events", {"events": EVENTS}),
     Template("POST", "/feedback", {"id": "8d9f2c7e", "index": 0, "clicked": True}),
     Template("POST", "/adapters", {"name": "news-v2", "path": "news-v2"}),
     Template("DELETE", "/adapters/news-v2", None),
     Template("PUT", "/aliases/split", {"weights": {MODEL: 1}}),
     Template("DELETE", "/aliases/split", None),
     Template("GET", "/experiments?days=7", None),
+    Template("DELETE", "/readers/u1", None),
 ]

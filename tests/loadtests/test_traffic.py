@@ -8,7 +8,7 @@ from statistics import median
 
 import pytest
 
-from app.http.schemas import PredictRequest, RankRequest
+from app.http.schemas.predictions import PredictRequest, RankRequest
 from app.scoring.encoder import Encoder
 from app.scoring.profile import Profile
 from app.scoring.prompt import PromptBuilder
@@ -102,7 +102,7 @@ def test_titles_come_from_any_mind_folder(tmp_path: Path) -> None:
     (tmp_path / "news.tsv").write_text("".join(rows))
     sent = RankRequest.model_validate_json(Traffic(tmp_path).rank().body)
     for story in (*sent.candidates, *sent.history):
-        assert re.fullmatch(r"Title number \d+", story.title)
+        assert re.fullmatch(r"Title number \d+", story.title or "")
     (tmp_path / "news.tsv").write_text("".join(rows[:10]))
     with pytest.raises(ValueError, match="10 titles; at least 18"):
         Traffic(tmp_path)

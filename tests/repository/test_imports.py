@@ -29,7 +29,7 @@ MAY_IMPORT = {
     },
     "http": {
         *("admission", "engine", "errors", "feedback", "models", "observability", "recommender"),
-        *("scoring", "service", "settings"),
+        *("scoring", "service", "settings", "store"),
     },
     "security": {"errors", "http", "observability", "settings"},
     "server": {"errors", "http", "observability", "service"},

@@ -9,7 +9,10 @@ from prometheus_client import REGISTRY
 from app.settings import ApiKey, Limits, Settings
 from tests.support.models import SMOLLM2
 
-SECRETS = {"predict": "fp-reader", "admin": "fp-boss", "slow": "fp-slow", "twin": "fp-twin"}
+SECRETS = {
+    **{"predict": "fp-reader", "events": "fp-site", "admin": "fp-boss"},
+    **{"slow": "fp-slow", "twin": "fp-twin"},
+}
 
 
 def key(name: str, scope: str, **fields: Any) -> ApiKey:
@@ -28,12 +31,13 @@ def guarded(tmp_path: Path) -> Settings:
         state=tmp_path / "state",
         api_keys=(
             key("predict", "predict"),
+            key("events", "events"),
             key("admin", "admin"),
             key("slow", "predict", requests_per_minute=3),
             key("twin", "predict", requests_per_minute=3),
         ),
         cors_origins=("https://news.example",),
-        limits=Limits(max_stories=2, max_title_chars=20, max_body_bytes=2000),
+        limits=Limits(max_stories=2, max_title_chars=20, max_body_bytes=2000, max_bulk_bytes=4000),
     )
 
 

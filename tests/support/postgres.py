@@ -126,7 +126,7 @@ def postgres_server() -> Iterator[Postgres]:
         server.start()
         yield server
     finally:
-        server.stop()
+        server.stop(signal.SIGQUIT)  # a proper end would first write all databases to the disk
         shutil.rmtree(server.folder, ignore_errors=True)
 
 

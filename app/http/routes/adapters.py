@@ -3,7 +3,8 @@
 from fastapi import APIRouter
 
 from app.http.dependencies import CHANGE_ERRORS, ChangeableDep, ServiceDep
-from app.http.schemas import Adapter, AdapterList, AdapterRequest, Removed
+from app.http.schemas.base import Removed
+from app.http.schemas.models import Adapter, AdapterList, AdapterRequest
 
 router = APIRouter(tags=["adapters"], responses=CHANGE_ERRORS)
 

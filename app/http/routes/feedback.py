@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from app.http.dependencies import FEEDBACK_ERRORS, ServiceDep
-from app.http.schemas import (
+from app.http.schemas.feedback import (
     FeedbackRequest,
     FeedbackResponse,
 )

@@ -15,7 +15,8 @@ from app.http.dependencies import ERRORS, ServiceDep, choose
 from app.http.errors import EVENT_STREAM
 from app.http.json_values import check_encodable
 from app.http.openai_body import chat_tokens, completion_tokens
-from app.http.schemas import ErrorResponse, ModelCard, ModelList
+from app.http.schemas.base import ErrorResponse
+from app.http.schemas.models import ModelCard, ModelList
 from app.service import Service
 from app.settings import Limits
 

@@ -5,7 +5,7 @@ from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app.http.dependencies import ServiceDep
-from app.http.schemas import ErrorResponse, Health
+from app.http.schemas.base import ErrorResponse, Health
 
 router = APIRouter(
     tags=["operations"],

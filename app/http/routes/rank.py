@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Request
 
 from app.errors import InvalidValue
-from app.http.conversion import ranked_story, reader, story, usage
+from app.http.conversion import Conversion, ranked_story, remembered, sent_history, usage
 from app.http.dependencies import ERRORS, ServiceDep, choose, latency_ms
-from app.http.schemas import RankRequest, RankResponse
+from app.http.schemas.predictions import RankRequest, RankResponse
 from app.observability import metrics
 from app.recommender import StoryTooLong
 from app.scoring.ranking import order
@@ -19,21 +19,24 @@ async def rank(body: RankRequest, request: Request, service: ServiceDep) -> Rank
     limits, request_id = service.settings.limits, request.state.request_id
     if len(body.candidates) > limits.max_candidates:
         raise InvalidValue(f"candidates: at most {limits.max_candidates} here", "candidates")
-    targets = [
-        story(candidate, limits, f"candidates.{number}")
-        for number, candidate in enumerate(body.candidates)
-    ]
+    conversion = await Conversion.prepare(service, body.reader_id, [body], body.candidates)
+    targets = [conversion.story(one, f"candidates.{n}") for n, one in enumerate(body.candidates)]
+    reader = conversion.reader(body)
     choice = choose(request, service, body.model, body.reader_id)
     try:
-        predictions = await service.recommender.predict(
-            choice, [(reader(body, limits), targets)], request_id
-        )
+        predictions = await service.recommender.predict(choice, [(reader, targets)], request_id)
     except StoryTooLong as error:
         raise InvalidValue(str(error), f"candidates.{error.target}") from None
     metrics.CANDIDATES.labels(predictions.model).observe(len(targets))
     probabilities = [prediction.probability for prediction in predictions.items]
     ranked = order(probabilities, body.top_k)
-    service.store.keep(request_id, predictions.model, predictions.alias, probabilities, ranked)
+    carried = None
+    if service.store.remember:
+        shown = [(body.candidates[index], targets[index]) for index in ranked]
+        carried = remembered(body.reader_id, shown, sent_history(body, reader))
+    service.store.keep(
+        request_id, predictions.model, predictions.alias, probabilities, ranked, carried
+    )
     return RankResponse(
         id=request_id,
         model=predictions.model,

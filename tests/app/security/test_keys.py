@@ -23,7 +23,8 @@ SCOPES = {
     **dict.fromkeys(("", "page"), None),  # the try-it page and its files
     **dict.fromkeys(("predict", "rank", "feedback", "v1", "metrics"), "predict"),
     **dict.fromkeys(("docs", "redoc", "openapi.json", "static-offline-docs"), "predict"),
-    **dict.fromkeys(("adapters", "aliases", "experiments"), "admin"),
+    **dict.fromkeys(("stories", "events"), "events"),
+    **dict.fromkeys(("adapters", "aliases", "experiments", "readers"), "admin"),
 }
 
 
@@ -46,10 +47,12 @@ async def test_every_route_is_guarded(app: FastAPI, client: httpx.AsyncClient) -
         for method in METHODS:
             bare = await client.request(method, path)
             reader = await client.request(method, path, headers=bearer("predict"))
+            site = await client.request(method, path, headers=bearer("events"))
             boss = await client.request(method, path, headers=bearer("admin"))
             where = f"{method} {path}"
             assert (bare.status_code == 401) == (scope is not None), where
-            assert (reader.status_code == 403) == (scope == "admin"), where
+            assert (reader.status_code == 403) == (scope in ("events", "admin")), where
+            assert (site.status_code == 403) == (scope in ("predict", "admin")), where
             assert boss.status_code not in (401, 403), where
             assert reader.status_code != 401, where
 
@@ -165,7 +168,7 @@ async def test_a_wrong_key_is_401_in_openais_shape(client: httpx.AsyncClient, he
 
 
 async def test_a_right_key_answers(client: httpx.AsyncClient) -> None:
-    for name in SECRETS:
+    for name in SECRETS.keys() - {"events"}:
         answer = await client.post("/predict", json={"target": "t"}, headers=bearer(name))
         assert answer.status_code == 200, name
     lower = {"authorization": f"bearer  {SECRETS['predict']} "}

@@ -183,3 +183,12 @@ def test_the_command_prints_a_key_once_and_its_entry(monkeypatch: pytest.MonkeyP
     assert found.sha256 == hashlib.sha256(secret.encode()).hexdigest()
     assert found.requests_per_minute == 60
     assert json.loads(entry)["scopes"] == ["predict"]
+    done = subprocess.run(
+        [*command, "--scope", "predict", "events"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    scopes = json.loads(done.stdout.splitlines()[1].split(": ", 1)[1])["scopes"]
+    assert sorted(scopes) == ["events", "predict"]

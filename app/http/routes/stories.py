@@ -1,0 +1,46 @@
+"""PUT /stories, and what is stored about one story."""
+
+from fastapi import APIRouter
+from pydantic import TypeAdapter
+
+from app.errors import NotFound
+from app.http.bulk import BulkRoute, convert_all
+from app.http.dependencies import BODY_ERRORS, NOT_STORED, STORE_ERRORS, ServiceDep
+from app.http.paths import STORY
+from app.http.records import kept_story, story_within
+from app.http.schemas.readers import ErasedStory
+from app.http.schemas.stories import Id, KeptStory, SentStory, StoriesRequest, StoriesStored
+
+router = APIRouter(tags=["stories and readers"], responses=STORE_ERRORS, route_class=BulkRoute)
+SENT = TypeAdapter(SentStory)
+
+
+@router.put("/stories", responses=BODY_ERRORS)
+async def put_stories(body: StoriesRequest, service: ServiceDep) -> StoriesStored:
+    """Store up to 10,000 stories, so that requests can name them by their ids alone.
+
+    A story that is stored already is replaced; of several with the same id the last counts. If one
+    is invalid, none is stored.
+    """
+    story = story_within(service.settings.limits)
+    stories = await convert_all(body.stories, SENT, "stories", story)
+    return StoriesStored(stored=await service.store.put_stories(stories))
+
+
+@router.get(STORY, responses=NOT_STORED)
+async def get_story(story_id: Id, service: ServiceDep) -> KeptStory:
+    """A story as it is stored."""
+    found = await service.store.reads.stories([story_id])
+    if story_id not in found:
+        raise NotFound(f"no story {story_id!r} is stored", "story_id")
+    return kept_story(found[story_id])
+
+
+@router.delete(STORY, responses=NOT_STORED)
+async def delete_story(story_id: Id, service: ServiceDep) -> ErasedStory:
+    """Erase a story and the clicks on it. Impressions keep its id.
+
+    Other instances may use its title for up to 30 seconds more.
+    """
+    erased = await service.store.erase_story(story_id)
+    return ErasedStory(stories=erased.stories, clicks=erased.clicks)

@@ -1,0 +1,153 @@
+"""The wire types of /predict, /predict/batch and /rank."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from app.http.schemas.base import Wire
+from app.http.schemas.stories import AnyStory, Stories
+from app.settings import MAX_CANDIDATES, MAX_PAIRS
+
+EXAMPLE_READER: dict[str, JsonValue] = {
+    "history": ["Tesla unveils a cheaper electric car", "SpaceX lands its rocket again"],
+    "liked": ["Apple shows its new phone"],
+    "disliked": ["Rain expected at the weekend"],
+}
+EXAMPLE_TARGET: JsonValue = {
+    "id": "N1",
+    "title": "Microsoft builds a wind farm",
+    "category": "finance",
+}
+
+
+class ReaderFields(Wire):
+    """What is known about a reader. Each list starts with the oldest story."""
+
+    history: Stories = Field(
+        [],
+        description="Stories the reader has clicked so far. If it is omitted, and the request has a"
+        " `reader_id`, the reader's clicks that the service has stored are used.",
+    )
+    liked: Stories = Field([], description="Stories the reader clicked when they were shown.")
+    disliked: Stories = Field([], description="Stories shown to the reader and not clicked.")
+
+
+ModelName = Annotated[
+    str | None,
+    Field(
+        description="A model or alias listed by `/v1/models`. If omitted, the default model"
+        " answers."
+    ),
+]
+ReaderId = Annotated[
+    str | None,
+    Field(
+        max_length=200,
+        description="Names the reader: where an alias splits readers between models, the same"
+        " reader always gets the same model, and what the reader clicked before takes the place of"
+        " a `history` that is not sent.",
+    ),
+]
+
+
+class PredictRequest(ReaderFields):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{**EXAMPLE_READER, "target": EXAMPLE_TARGET}]}
+    )
+
+    model: ModelName = None
+    reader_id: ReaderId = None
+    target: AnyStory
+
+
+class RankRequest(ReaderFields):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    **EXAMPLE_READER,
+                    "candidates": [EXAMPLE_TARGET, "Local team wins the cup", "Stocks fall"],
+                    "top_k": 2,
+                }
+            ]
+        }
+    )
+
+    model: ModelName = None
+    reader_id: ReaderId = None
+    candidates: list[AnyStory] = Field(min_length=1, max_length=MAX_CANDIDATES)
+    top_k: int | None = Field(
+        None, ge=1, description="Return only the `top_k` highest-ranked stories."
+    )
+
+
+class Pair(ReaderFields):
+    target: AnyStory
+
+
+class BatchRequest(Wire):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"pairs": [{**EXAMPLE_READER, "target": EXAMPLE_TARGET}]}]}
+    )
+
+    model: ModelName = None
+    reader_id: Annotated[
+        ReaderId, Field(description="As for /predict; it is the reader of all pairs.")
+    ] = None
+    pairs: list[Pair] = Field(min_length=1, max_length=MAX_PAIRS)
+
+
+class Usage(BaseModel):
+    prompt_tokens: int = Field(
+        description="Tokens of all prompts; tokens that prompts share are counted each time."
+    )
+    cached_tokens: int = Field(
+        description="How many of these were not computed: they came from the prefix cache, or the"
+        " request repeats a story."
+    )
+
+
+class Envelope(BaseModel):
+    """The fields that every answer starts with."""
+
+    id: str = Field(description="The request's id, also in the header `x-request-id`.")
+    model: str
+    usage: Usage
+    latency_ms: float
+
+
+class Judgement(BaseModel):
+    """The prediction for one story."""
+
+    probability: float = Field(ge=0, le=1, description="Calibrated probability of a click.")
+    label: Literal["Yes.", "No.", "Unknown"]
+    label_mass: float = Field(
+        ge=0,
+        le=1,
+        description="Total probability of the two labels. A low value means the model wanted to"
+        " answer something else.",
+    )
+    history_used: int = Field(description="How many stories of the history the prompt holds.")
+
+
+class Place(BaseModel):
+    id: str | None = Field(description="The candidate's own id, if it had one.")
+    index: int = Field(description="The candidate's place in the request, counted from 0.")
+    rank: int = Field(description="Place in the ranking. 1 is the most probable click.")
+
+
+# Pydantic orders fields by base class, from the last to the first.
+class PredictResponse(Judgement, Envelope):
+    """The answer for one story."""
+
+
+class RankedStory(Judgement, Place):
+    """The answer for one candidate."""
+
+
+class RankResponse(Envelope):
+    results: list[RankedStory]
+
+
+class BatchResponse(Envelope):
+    results: list[Judgement] = Field(description="One result per pair, in the request's order.")

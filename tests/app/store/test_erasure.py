@@ -1,0 +1,61 @@
+"""Erasing readers and stories in small steps, on both databases."""
+
+from collections.abc import Iterator
+from unittest.mock import patch
+
+import pytest
+
+from app.store.records import ClickEvent, ImpressionEvent, StoredStory
+from app.store.retention import trim
+from app.store.store import Store
+from tests.support.stores import rows, running
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    with running(store_url) as found:
+        yield found
+
+
+def clicks(reader: str, story: str, count: int) -> list[ClickEvent]:
+    return [ClickEvent(f"{reader}-{story}-{n}", 0.0, reader, story, None) for n in range(count)]
+
+
+@pytest.fixture(autouse=True)
+def small_steps() -> Iterator[None]:
+    with patch("app.store.retention.STEP_ROWS", 3), patch("app.store.retention.SCANNED_ROWS", 4):
+        yield
+
+
+async def test_a_story_goes_with_all_of_its_clicks(store: Store, store_url: str) -> None:
+    await store.put_stories([StoredStory("N1", "one"), StoredStory("N2", "two")])
+    await store.add_events(
+        [], clicks("u1", "N1", 7) + clicks("u2", "N2", 3) + clicks("u3", "N1", 5)
+    )
+    erased = await store.erase_story("N1")
+    assert (erased.stories, erased.clicks) == (1, 12)
+    assert rows(store_url, "SELECT story, count(*) FROM clicks GROUP BY story") == [("N2", 3)]
+    assert rows(store_url, "SELECT id FROM stories") == [("N2",)]
+
+
+async def test_a_story_without_clicks(store: Store) -> None:
+    await store.put_stories([StoredStory("N1", "one")])
+    assert (await store.erase_story("N1")).stories == 1
+
+
+async def test_a_reader_goes_with_all_rows(store: Store, store_url: str) -> None:
+    shown = [ImpressionEvent(f"i{n}", 0.0, "u1", ["N1"]) for n in range(10)]
+    await store.add_events(shown, clicks("u1", "N1", 7) + clicks("u2", "N1", 1))
+    erased = await store.erase_reader("u1")
+    assert (erased.impressions, erased.clicks) == (10, 7)
+    assert rows(store_url, "SELECT count(*) FROM clicks") == [(1,)]
+
+
+async def test_events_stay_where_feedback_is_off(store_url: str) -> None:
+    with running(store_url, rows=0) as store:
+        now = store.database.now()
+        shown = [ImpressionEvent(f"i{n}", now, "u1", ["N1"]) for n in range(10)]
+        old = ImpressionEvent("old", now - 31 * 86400, "u1", ["N1"])
+        await store.add_events([*shown, old], [])
+        trim(store.database, store.retention)
+    assert rows(store_url, "SELECT count(*) FROM impressions") == [(10,)]
