@@ -10,6 +10,7 @@ from vllm.inputs.engine import tokens_input
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+from vllm.v1.engine.parallel_sampling import ParentRequest
 
 from app.engine.turns import GENERATION, Generation
 from app.errors import BadRequest, EngineUnavailable, ServiceError
@@ -95,14 +96,15 @@ class TidyLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is not typed here
         (read,) = [output async for output in outputs]
         return end - (read.num_cached_tokens or 0)
 
-    async def _add_request(self, request: Any, prompt: Any, parent: Any, *rest: Any) -> None:
+    async def _add_request(self, request: Any, *rest: Any, **named: Any) -> None:
         """vLLM registers a request before it encodes it for the engine's process. When that fails,
         or its task is cancelled, it would keep the request and its prompt for good."""
         try:
-            await super()._add_request(request, prompt, parent, *rest)
+            await super()._add_request(request, *rest, **named)
         except BaseException:
-            known = request if parent is None else parent
-            await self.abort(known.request_id, internal=True)
+            # In 0.26, each of several answers is a request of its own, with one parent.
+            parents = (one for one in (*rest, *named.values()) if isinstance(one, ParentRequest))
+            await self.abort(next(parents, request).request_id, internal=True)
             raise
 
 
