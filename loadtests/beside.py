@@ -6,7 +6,7 @@ The large requests are a /rank of 400 and a chat whose prompt has as many titles
 /predict and /rank of 10, sent one after the other, with random pauses, by readers who never return.
 Two services run, of which one at a time is asked: ours as it is, and one that cuts nothing, for the
 large requests' own times. All phases come in each round, so a machine whose speed drifts affects
-them alike. A refusal ends the command.
+them alike. A refusal ends the command. What is measured is written after each round.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import asyncio
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
@@ -89,8 +89,10 @@ class Asking:
                 await at_work
 
 
-async def measure(ours: str, uncut: str, workload: Workload, rounds: int) -> Times:
-    """Raises LoadTestError if a request fails."""
+async def measure(
+    ours: str, uncut: str, workload: Workload, rounds: int, keep: Callable[[Times], None]
+) -> None:
+    """Call `keep` with all times after each round. Raises LoadTestError if a request fails."""
     async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
         asking = Asking(session, workload)
         for number in range(rounds + 1):
@@ -98,7 +100,8 @@ async def measure(ours: str, uncut: str, workload: Workload, rounds: int) -> Tim
                 asking.times.clear()  # the first round warms up
             await asking.round(ours, uncut)
             print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
-        return dict(asking.times)
+            if number:
+                keep(asking.times)
 
 
 def as_table(times: Mapping[str, Sequence[float]]) -> str:
@@ -148,7 +151,13 @@ def our_service(model: Path, folder: Path, more: Mapping[str, str]) -> Iterator[
 def main() -> int:
     options = parse_options()
     clean_up_on_sigterm()
-    options.out.mkdir(parents=True, exist_ok=True)
+    times: Times = {}
+
+    def keep(found: Times) -> None:
+        times.update(found)
+        record = {"commit": options.commit or commit(), "seconds": times}
+        write_whole(options.json, json.dumps(record, indent=1) + "\n")
+
     try:
         with ExitStack() as running:
             urls = [
@@ -156,13 +165,13 @@ def main() -> int:
                 for name, more in (("ours", {}), (UNCUT, WHOLE))
             ]
             workload = Workload(options.model, options.mind, options.history)
-            times = asyncio.run(measure(urls[0], urls[1], workload, options.rounds))
+            asyncio.run(measure(urls[0], urls[1], workload, options.rounds, keep))
     except LoadTestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    record = {"commit": options.commit or commit(), "seconds": times}
-    write_whole(options.json, json.dumps(record, indent=1) + "\n")
-    print(as_table(times))
+    finally:
+        if times:
+            print(as_table(times))
     return 0
 
 

@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
+from dataclasses import replace
 
 from app.admission import Admission
 from app.engine.base import Engine, LabelScore
@@ -17,7 +18,8 @@ many slices: else each would cost a step of the engine."""
 
 class Turns:
     """Scores requests. One with more than `whole_tokens` tokens to compute is large: it is cut into
-    slices of `slice_tokens`. So are the prompts of chats and completions, see Generation.
+    slices of `slice_tokens`, also inside of a prompt that is longer. So are the prompts of chats
+    and completions, see Generation.
 
     One slice is in the engine at a time. Before the next one, the small requests that have come in
     the meantime are finished, so a small request waits for one slice at most. Large requests take
@@ -40,17 +42,28 @@ class Turns:
     ) -> list[LabelScore]:
         """As Engine.score. Raises Overloaded too."""
         tokens = cost(prompts)
-        if tokens <= self.whole_tokens or len(prompts) == 1:
+        if tokens <= self.whole_tokens:
             with self.admission.work(tokens), self.at_work():
                 return await self.engine.score(prompts, labels, adapter, request_id)
         scores: list[LabelScore] = []
+        beginnings = Generation(self, ExitStack(), is_long=True)
+
+        async def compute(end: int) -> int:
+            part = [Prompt(tuple(first.tokens[:end]), (), 0)]
+            (read,) = await self.engine.score(part, labels, adapter, request_id)
+            return read.prompt_tokens - read.cached_tokens
+
         with self.admission.large_work(tokens):
             for part in slices(prompts, self.slice_tokens):
+                first = part[0]
+                _, computed = await beginnings.read(first.tokens, compute, whole=False)
                 await self.take()
                 try:
-                    scores += await self.engine.score(part, labels, adapter, request_id)
+                    found = await self.engine.score(part, labels, adapter, request_id)
                 finally:
                     self.give_back()
+                cached = max(0, found[0].cached_tokens - computed)
+                scores += [replace(found[0], cached_tokens=cached), *found[1:]]
         return scores
 
     @contextmanager
@@ -143,8 +156,11 @@ class Generation:
                     new = await compute(end)
                 is_cached = new < (end - place) / 2  # all but the cache's last block
                 size = min(2 * size, MAX_CACHED_SLICES * step) if is_cached else step
+                keeps_nothing = place > 0 and new == end
                 place, computed = end, computed + new
                 self._known = tokens[:end]
+                if keeps_nothing and not whole:  # of a cache that is off
+                    break
             return len(tokens) - place, computed
 
     @asynccontextmanager
@@ -190,8 +206,9 @@ def cost(prompts: Sequence[Prompt]) -> int:
 
 
 def slices(prompts: Sequence[Prompt], tokens: int) -> Iterator[list[Prompt]]:
-    """Consecutive parts of at most `tokens` tokens to compute, or of one prompt that has more. A
-    prefix counts in the first part that needs it; later ones find it in the cache."""
+    """Consecutive parts of at most `tokens` tokens to compute, or of one prompt that has more. Such
+    a prompt comes first in its part. A prefix counts in the first part that needs it; later ones
+    find it in the cache."""
     part: list[Prompt] = []
     size, prefixes = 0, set[int]()
     for prompt in prompts:

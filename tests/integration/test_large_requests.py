@@ -38,6 +38,9 @@ def large(kind: str) -> tuple[str, dict[str, Any]]:
     stories = [f"{title} {number}" for number in range(4) for title in titles(100)]
     if kind == "rank":
         return "/rank", {**reader(), "candidates": stories}
+    if kind == "reader":  # of whom one prediction needs 6,000 tokens
+        long_titles = [f"{next(NEW)} {' '.join(stories[part::10])}" for part in range(10)]
+        return "/predict", {"history": long_titles, "target": stories[0]}
     if kind == "chat":
         return "/v1/chat/completions", {**long_chat(), "max_tokens": 3}
     if kind == "answers":
@@ -64,7 +67,7 @@ async def seconds(client: httpx.AsyncClient, asked: tuple[str, dict[str, Any]]) 
 
 
 @pytest.mark.parametrize("beside", ["predict", "rank"])
-@pytest.mark.parametrize("kind", ["rank", "batch", "chat", "answers", "completions"])
+@pytest.mark.parametrize("kind", ["rank", "batch", "reader", "chat", "answers", "completions"])
 async def test_small_requests_stay_fast_beside_a_large_one(
     default_service: Service, kind: str, beside: str
 ) -> None:

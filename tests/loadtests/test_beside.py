@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from loadtests import beside
-from loadtests.beside import as_table, measure, middle_and_slow
+from loadtests.beside import Times, as_table, measure, middle_and_slow
 from loadtests.limit.closed_load import Request
 from loadtests.limit.speed import Call
 from loadtests.limit.workload import Workload
@@ -36,7 +36,15 @@ async def test_small_requests_are_asked_alone_and_beside_each_large_one(
     monkeypatch.setattr(beside, "call", call)
     monkeypatch.setattr(beside, "MAX_PAUSE_S", 0.0)
     workload = Workload(SMOLLM2, EXAMPLE_MIND, 3)
-    times = await measure("ours", "uncut", workload, rounds=2)
+    times: Times = {}
+    kept: list[int] = []
+
+    def keep(found: Times) -> None:
+        times.update(found)
+        kept.append(len(found["rank 400 uncut"]))
+
+    await measure("ours", "uncut", workload, 2, keep)
+    assert kept == [1, 2]  # after each round, without the one that warms up
     assert {url for url, path, size in asked if path == "/predict" or size == 10} == {"ours"}
     for large in ("rank 400", "long chat"):
         assert len(times[f"{large} uncut"]) == len(times[f"{large} alone"]) == 2

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ import pytest
 from app.admission import Admission
 from app.engine.base import LabelScore
 from app.engine.fake import FakeEngine
-from app.engine.turns import GENERATION, Turns, cost, slices
+from app.engine.turns import GENERATION, Turns, cost, shared, slices
 from app.errors import Overloaded
 from app.scoring.prompt import Prompt
 from tests.support.waiting import until
@@ -101,20 +102,73 @@ async def test_a_small_request_waits_for_one_slice_at_most(turns: Turns, engine:
     assert [len(await task) for task in (first, second, third)] == [1, 2, 1]
 
 
-async def test_what_one_step_computes_and_what_cannot_be_cut_stay_whole(
-    turns: Turns, engine: ByHand
-) -> None:
+async def test_what_one_step_computes_stays_whole(turns: Turns, engine: ByHand) -> None:
     turns.whole_tokens = 240
-    turns.admission.allow_tokens(5000)
-    for name, found in (("step", prompts(20)), ("long", prompts(1, prefix=900))):
-        start(turns, name, found)
+    start(turns, "step", prompts(20))
     start(turns, "more", prompts(21))
     await settle()
-    assert engine.calls == [("step", 20), ("long", 1)]
-    assert turns.admission.tokens == 240 + 910
+    assert engine.calls == [("step", 20)]
+    assert turns.admission.tokens == 240
     await engine.finish("step")
-    await engine.finish("long")
-    assert engine.calls[2:] == [("more", 6)]
+    assert engine.calls[1:] == [("more", 6)]
+
+
+class Remembering(FakeEngine):
+    """Its cache keeps all that it has read, or nothing."""
+
+    def __init__(self, *, keeps: bool = True) -> None:
+        super().__init__()
+        self.keeps = keeps
+        self.read: list[tuple[int, ...]] = []
+        self.computed: list[int] = []
+
+    async def score(
+        self,
+        prompts: Sequence[Prompt],
+        labels: tuple[int, int],
+        adapter: str | None,
+        request_id: str,
+    ) -> list[LabelScore]:
+        scores = await super().score(prompts, labels, adapter, request_id)
+        found = [self._remember(tuple(prompt.tokens)) for prompt in prompts]
+        made = [replace(s, cached_tokens=c) for s, c in zip(scores, found, strict=True)]
+        self.computed.append(sum(one.prompt_tokens - one.cached_tokens for one in made))
+        return made
+
+    def _remember(self, tokens: tuple[int, ...]) -> int:
+        known = max((shared(tokens, other) for other in self.read), default=0)
+        if self.keeps:
+            self.read.append(tokens)
+        return min(known, len(tokens) - 1)
+
+
+@pytest.mark.parametrize("count", [1, 30])
+async def test_a_long_reader_is_read_in_slices_too(count: int) -> None:
+    """The prefix of one /predict alone can be more than a step."""
+    engine = Remembering()
+    turns = Turns(engine, Admission(100))
+    turns.admission.allow_tokens(400)
+    turns.whole_tokens = turns.slice_tokens = 100
+    asked = [
+        Prompt(tuple(range(1000, 1730)), tuple(range(number * 10, number * 10 + 10)), 0)
+        for number in range(count)
+    ]
+    scores = await turns.score(asked, LABELS, None, "long")
+    assert max(engine.computed) <= 100
+    plain = await FakeEngine().score(asked, LABELS, None, "")
+    assert [replace(score, cached_tokens=0) for score in scores] == plain
+    assert scores[0].cached_tokens == 0  # what the request's own parts left there does not count
+    assert sum(score.prompt_tokens - score.cached_tokens for score in scores) == 730 + 10 * count
+    assert turns.admission.large_tokens == 0
+
+
+async def test_without_a_cache_a_long_reader_is_not_read_over_and_over() -> None:
+    engine = Remembering(keeps=False)
+    turns = Turns(engine, Admission(100))
+    turns.admission.allow_tokens(400)
+    turns.whole_tokens = turns.slice_tokens = 100
+    await turns.score(prompts(1, prefix=900), LABELS, None, "long")
+    assert engine.computed == [100, 200, 910]
 
 
 async def test_small_requests_that_keep_coming_do_not_starve_a_large_one(
@@ -250,8 +304,7 @@ async def test_what_the_cache_holds_of_a_prompt_takes_few_parts(turns: Turns) ->
 
 async def test_prompts_of_a_request_that_begin_the_same_are_read_once(turns: Turns) -> None:
     cache = Cache()
-    shared = list(range(1000))
-    beams = [[*shared, number] for number in range(3)]
+    beams = [[*range(1000), number] for number in range(3)]
     lefts = await cache.chat(turns, *beams)
     assert len(cache.read) == 10
     assert [left for left, _ in lefts] == [1, 1, 1]
