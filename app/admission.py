@@ -58,6 +58,12 @@ class Admission:
         otherwise a large request would starve. Raises Overloaded.
         """
         self._check_tokens()
+        with self.more_work(tokens):
+            yield
+
+    @contextmanager
+    def more_work(self, tokens: int) -> Iterator[None]:
+        """Count tokens of a request that has been admitted already."""
         self.tokens += tokens
         self._show_tokens()
         try:

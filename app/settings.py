@@ -71,9 +71,9 @@ class Limits(BaseModel):
     slice_tokens: int | None = Field(
         None,
         gt=0,
-        description="The engine gets a /rank or /predict/batch of more tokens than one engine step"
-        " in slices of so many, and other requests in between. Default: 256 on a CPU, a whole step"
-        " on a GPU.",
+        description="The engine gets a prediction or ranking of more tokens than one engine step,"
+        " and the prompts of a chat or completion, in slices of so many, and other requests in"
+        " between. Default: 256 on a CPU, a whole step on a GPU.",
     )
     timeout_ms: int = Field(
         30_000,

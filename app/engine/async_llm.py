@@ -1,25 +1,110 @@
-"""vLLM's engine client, which forgets the requests that it could not send to its engine."""
+"""vLLM's engine client, which forgets the requests that it could not send to its engine, and reads
+long prompts in turns."""
 
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from typing import Any
 
+from vllm.inputs.engine import tokens_input
+from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+from vllm.v1.engine.parallel_sampling import ParentRequest
 
+from app.engine.turns import GENERATION, Generation
 from app.errors import BadRequest, EngineUnavailable, ServiceError
 
 ENGINE_ERRORS = (EngineDeadError, EngineGenerateError)
 DIED = "the engine has died"
 
 
+PART_OPTIONS = ("lora_request", "priority", "data_parallel_rank")
+"""Of the options of `generate`, those that part of a prompt is read with."""
+
+
 class TidyLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is not typed here
-    async def _add_request(self, request: Any, prompt: Any, parent: Any, *rest: Any) -> None:
+    async def generate(
+        self, prompt: Any, sampling_params: SamplingParams, request_id: str, **options: Any
+    ) -> AsyncGenerator[Any]:
+        """As AsyncLLM.generate, but the prompts of a Generation are read in turns."""
+        generation = GENERATION.get()
+        if generation is None or not isinstance(prompt, dict) or prompt.get("type") != "token":
+            outputs = super().generate(prompt, sampling_params, request_id, **options)
+        else:
+            outputs = self._in_turns(generation, prompt, sampling_params, request_id, options)
+        async with aclosing(outputs):
+            async for output in outputs:
+                yield output
+
+    async def _in_turns(
+        self,
+        generation: Generation,
+        prompt: Any,
+        params: SamplingParams,
+        request_id: str,
+        options: dict[str, Any],
+    ) -> AsyncGenerator[Any]:
+        """The last part of a prompt has been computed when its first token comes."""
+        with generation.prompt(len(prompt["prompt_token_ids"])) as unread:
+            left, computed = await self._begin(generation, prompt, params, request_id, options)
+            only_final = params.output_kind == RequestOutputKind.FINAL_ONLY
+            if left and only_final:  # which would not tell of the first token
+                params.output_kind = RequestOutputKind.CUMULATIVE
+            async with AsyncExitStack() as turn:
+                if left:
+                    await turn.enter_async_context(generation.part(left))
+                else:
+                    unread.close()
+                outputs = super().generate(prompt, params, request_id, **options)
+                async with aclosing(outputs):
+                    async for output in outputs:
+                        await turn.aclose()
+                        unread.close()
+                        cached = output.num_cached_tokens or 0
+                        output.num_cached_tokens = max(0, cached - computed)
+                        if output.finished or not only_final:
+                            yield output
+
+    async def _begin(
+        self,
+        generation: Generation,
+        prompt: Any,
+        params: SamplingParams,
+        request_id: str,
+        options: dict[str, Any],
+    ) -> tuple[int, int]:
+        """Read a prompt into the cache, all but its last part if it gets one answer: of several
+        answers, the first token comes with the last. Returns as Generation.read."""
+        tokens, several = prompt["prompt_token_ids"], params.n > 1
+        if (
+            params.skip_reading_prefix_cache
+            or not self.vllm_config.cache_config.enable_prefix_caching
+        ):
+            return (0 if several else len(tokens)), 0
+        read = partial(self._read, prompt, request_id, options)
+        return await generation.read(tokens, read, whole=several)
+
+    async def _read(self, prompt: Any, request_id: str, options: dict[str, Any], end: int) -> int:
+        """Read a prompt up to `end`. Returns how many tokens of it were not in the cache."""
+        part = tokens_input(prompt["prompt_token_ids"][:end], cache_salt=prompt.get("cache_salt"))
+        params = SamplingParams(
+            max_tokens=1, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
+        )
+        known = {name: options[name] for name in PART_OPTIONS if name in options}
+        outputs = super().generate(part, params, f"{request_id}-{end}", **known)
+        (read,) = [output async for output in outputs]
+        return end - (read.num_cached_tokens or 0)
+
+    async def _add_request(self, request: Any, *rest: Any, **named: Any) -> None:
         """vLLM registers a request before it encodes it for the engine's process. When that fails,
         or its task is cancelled, it would keep the request and its prompt for good."""
         try:
-            await super()._add_request(request, prompt, parent, *rest)
+            await super()._add_request(request, *rest, **named)
         except BaseException:
-            known = request if parent is None else parent
-            await self.abort(known.request_id, internal=True)
+            # In 0.26, each of several answers is a request of its own, with one parent.
+            parents = (one for one in (*rest, *named.values()) if isinstance(one, ParentRequest))
+            await self.abort(next(parents, request).request_id, internal=True)
             raise
 
 

@@ -20,17 +20,17 @@ try:  # vLLM from 0.30 on
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+    from vllm.exceptions import GenerationError
 except ImportError:  # vLLM 0.26
     from vllm.entrypoints.openai.api_server import init_app_state
     from vllm.entrypoints.openai.cli_args import make_arg_parser
-    from vllm.entrypoints.openai.engine.protocol import ErrorResponse
+    from vllm.entrypoints.openai.engine.protocol import ErrorResponse, GenerationError
 
 from app.engine.async_llm import DIED, ENGINE_ERRORS, engine_failure
 from app.engine.base import OpenAIAnswer
 from app.engine.openai_errors import (
     CLIENT_ERRORS,
     FULL,
-    GENERATION_FAILED,
     as_service_error,
     bad_request,
     error_event,
@@ -96,7 +96,7 @@ class VllmOpenAI:
             raise
         except FULL as error:
             raise Overloaded(str(error)) from error
-        except GENERATION_FAILED as error:
+        except GenerationError as error:
             if failure := failed_generation(body):
                 raise failure from error
             raise

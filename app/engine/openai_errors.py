@@ -21,7 +21,6 @@ CLIENT_ERRORS = (
 and Python's errors where vLLM does not use its own yet (in 0.26, everywhere)."""
 FULL: type[Exception] | tuple[()] = getattr(exceptions, "GracefulHTTPError", ())
 """Raised when a limit of vLLM's own is reached; not in 0.26."""
-GENERATION_FAILED: type[Exception] | tuple[()] = getattr(exceptions, "GenerationError", ())
 
 CONSTRAINTS = ("structured_outputs", "response_format")
 ABOUT_CONSTRAINT = re.compile("grammar|schema|regex|choice|structur", re.IGNORECASE)

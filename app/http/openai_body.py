@@ -3,7 +3,7 @@
 Everything else is checked by vLLM's own types.
 """
 
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -20,6 +20,13 @@ long one takes only one token of each engine step."""
 BYTES_A_TOKEN = 4
 CHAT_TEXTS = ("messages", "tools", "documents")
 """The fields of a chat that its template writes into the prompt."""
+
+
+class Tokens(NamedTuple):
+    """Roughly how many tokens a request makes the engine compute."""
+
+    prompts: int
+    answers: int
 
 
 class AskedWork(BaseModel):
@@ -52,12 +59,12 @@ class AskedWork(BaseModel):
         return min(max(asked, 0), ANSWER_TOKENS)
 
 
-def chat_tokens(body: dict[str, Any], limits: Limits) -> int:
+def chat_tokens(body: dict[str, Any], limits: Limits) -> Tokens:
     """See count_tokens. body: of a chat."""
     return count_tokens(body, [[body.get(name) for name in CHAT_TEXTS]], ANSWER_TOKENS, limits)
 
 
-def completion_tokens(body: dict[str, Any], limits: Limits) -> int:
+def completion_tokens(body: dict[str, Any], limits: Limits) -> Tokens:
     """See count_tokens. body: of a completion."""
     prompt = body.get("prompt")
     prompts = [prompt]
@@ -68,7 +75,7 @@ def completion_tokens(body: dict[str, Any], limits: Limits) -> int:
 
 def count_tokens(
     body: dict[str, Any], prompts: list[Any], default_tokens: int, limits: Limits
-) -> int:
+) -> Tokens:
     """A rough count of the tokens that a request makes the engine compute: each prompt once, and
     each of its answers. default_tokens: of an answer, if the request does not limit it.
 
@@ -80,7 +87,7 @@ def count_tokens(
         problem = f"at most {limits.max_choices} answers here, over all prompts"
         raise BadRequest(f"{field}: {problem}", field)
     answers = len(prompts) * asked.choices * asked.answer_tokens(default_tokens)
-    return sum(map(prompt_tokens, prompts)) + answers
+    return Tokens(sum(map(prompt_tokens, prompts)), answers)
 
 
 def prompt_tokens(prompt: Any) -> int:

@@ -137,6 +137,8 @@ def test_a_client_that_leaves_is_a_499(http: httpx.Client, path: str) -> None:
         ("grammar", "root ::= a\na ::= root", "a rule that only calls itself"),
         ("json", {"type": "objekt"}, "objekt"),
         ("json", {"type": "string", "minLength": -1}, "can't be compiled"),
+        ("json", {"type": "integer", "multipleOf": 3}, "not supported by xgrammar"),
+        ("json", {"type": "array", "items": {}, "uniqueItems": True}, "not supported by xgrammar"),
         ("json", {"$defs": {"A": {"$ref": "#/$defs/A"}}, "$ref": "#/$defs/A"}, "calls itself"),
     ],
 )

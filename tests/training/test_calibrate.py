@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from app.scoring.profile import Calibration, load_profile
 from tests.support.tiny_training import finetune, make_builder
@@ -47,3 +48,17 @@ def test_the_command_names_what_is_missing(
     assert "name its folder with --base" in capsys.readouterr().err
     (tmp_path / tiny.name).symlink_to(tiny)  # beside the adapter, by the name that it gives
     assert main(command) == 0
+
+
+def test_scores_that_are_no_numbers_are_not_calibrated(
+    tiny: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    finetune(tiny, prepared, out, method="full", max_samples=5)
+    before = (out / "profile.json").read_bytes()
+    weights = load_file(out / "model.safetensors")
+    weights["model.layers.0.input_layernorm.weight"][3] = float("inf")
+    save_file(weights, out / "model.safetensors", {"format": "pt"})
+    assert main(["calibrate", str(out), "--data", str(prepared)]) == 1
+    assert "a score that is not a number" in capsys.readouterr().err
+    assert (out / "profile.json").read_bytes() == before

@@ -14,7 +14,7 @@ from app.errors import BadRequest, ModelNotFound, NotFound
 from app.http.dependencies import ERRORS, ServiceDep, choose
 from app.http.errors import EVENT_STREAM
 from app.http.json_values import check_encodable
-from app.http.openai_body import chat_tokens, completion_tokens
+from app.http.openai_body import Tokens, chat_tokens, completion_tokens
 from app.http.schemas.base import ErrorResponse
 from app.http.schemas.models import ModelCard, ModelList
 from app.service import Service
@@ -115,7 +115,7 @@ def cards(service: Service) -> list[ModelCard]:
 
 def accept(
     body: dict[str, Any],
-    count_tokens: Callable[[dict[str, Any], Limits], int],
+    count_tokens: Callable[[dict[str, Any], Limits], Tokens],
     request: Request,
     service: Service,
     held: ExitStack,
@@ -132,7 +132,7 @@ def accept(
     tokens = count_tokens(body, service.settings.limits)
     model = choose(request, service, name, user).model
     held.enter_context(service.models.at_work(model))
-    held.enter_context(service.admission.work(tokens))
+    held.enter_context(service.recommender.turns.generation(*tokens))
     return {**body, "model": model.adapter or model.name}
 
 

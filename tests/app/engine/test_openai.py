@@ -119,10 +119,11 @@ async def test_a_priority_beyond_64_bits_does_not_reach_vllm() -> None:
 async def test_a_request_that_cannot_be_sent_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """vLLM registers it first."""
     from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.engine.parallel_sampling import ParentRequest
 
     from app.engine.async_llm import TidyLLM
 
-    async def fail(*_: Any) -> None:
+    async def fail(*_: Any, **__: Any) -> None:
         raise OverflowError
 
     forgotten: list[str] = []
@@ -135,8 +136,14 @@ async def test_a_request_that_cannot_be_sent_is_forgotten(monkeypatch: pytest.Mo
     monkeypatch.setattr(AsyncLLM, "abort", abort)
     llm = object.__new__(TidyLLM)
     monkeypatch.setattr(TidyLLM, "__del__", lambda _: None)
-    request, parent = SimpleNamespace(request_id="one"), SimpleNamespace(request_id="all")
-    for of, expected in ((None, "one"), (parent, "all")):
+    request, parent = SimpleNamespace(request_id="one"), object.__new__(ParentRequest)
+    parent.request_id = "all"
+    calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
+        ("one", ("prompt", None, 0, None), {}),
+        ("all", ("prompt", parent, 0, None), {}),
+        ("all", ("prompt",), {"parent_req": parent, "index": 0, "queue": None}),
+    ]
+    for expected, rest, named in calls:
         with pytest.raises(OverflowError):
-            await llm._add_request(request, "prompt", of, 0, None)
+            await llm._add_request(request, *rest, **named)
         assert forgotten.pop() == expected

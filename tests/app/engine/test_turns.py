@@ -2,17 +2,22 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 
 import pytest
 
 from app.admission import Admission
 from app.engine.base import LabelScore
 from app.engine.fake import FakeEngine
-from app.engine.turns import Turns, cost, slices
+from app.engine.turns import GENERATION, Turns, cost, shared, slices
 from app.errors import Overloaded
 from app.scoring.prompt import Prompt
+from tests.support.waiting import until
 
 LABELS = (1, 2)
+BLOCK = 20
 
 
 def prompts(count: int, reader: int = 0, prefix: int = 40, tail: int = 10) -> list[Prompt]:
@@ -97,20 +102,73 @@ async def test_a_small_request_waits_for_one_slice_at_most(turns: Turns, engine:
     assert [len(await task) for task in (first, second, third)] == [1, 2, 1]
 
 
-async def test_what_one_step_computes_and_what_cannot_be_cut_stay_whole(
-    turns: Turns, engine: ByHand
-) -> None:
+async def test_what_one_step_computes_stays_whole(turns: Turns, engine: ByHand) -> None:
     turns.whole_tokens = 240
-    turns.admission.allow_tokens(5000)
-    for name, found in (("step", prompts(20)), ("long", prompts(1, prefix=900))):
-        start(turns, name, found)
+    start(turns, "step", prompts(20))
     start(turns, "more", prompts(21))
     await settle()
-    assert engine.calls == [("step", 20), ("long", 1)]
-    assert turns.admission.tokens == 240 + 910
+    assert engine.calls == [("step", 20)]
+    assert turns.admission.tokens == 240
     await engine.finish("step")
-    await engine.finish("long")
-    assert engine.calls[2:] == [("more", 6)]
+    assert engine.calls[1:] == [("more", 6)]
+
+
+class Remembering(FakeEngine):
+    """Its cache keeps all that it has read, or nothing."""
+
+    def __init__(self, *, keeps: bool = True) -> None:
+        super().__init__()
+        self.keeps = keeps
+        self.read: list[tuple[int, ...]] = []
+        self.computed: list[int] = []
+
+    async def score(
+        self,
+        prompts: Sequence[Prompt],
+        labels: tuple[int, int],
+        adapter: str | None,
+        request_id: str,
+    ) -> list[LabelScore]:
+        scores = await super().score(prompts, labels, adapter, request_id)
+        found = [self._remember(tuple(prompt.tokens)) for prompt in prompts]
+        made = [replace(s, cached_tokens=c) for s, c in zip(scores, found, strict=True)]
+        self.computed.append(sum(one.prompt_tokens - one.cached_tokens for one in made))
+        return made
+
+    def _remember(self, tokens: tuple[int, ...]) -> int:
+        known = max((shared(tokens, other) for other in self.read), default=0)
+        if self.keeps:
+            self.read.append(tokens)
+        return min(known, len(tokens) - 1)
+
+
+@pytest.mark.parametrize("count", [1, 30])
+async def test_a_long_reader_is_read_in_slices_too(count: int) -> None:
+    """The prefix of one /predict alone can be more than a step."""
+    engine = Remembering()
+    turns = Turns(engine, Admission(100))
+    turns.admission.allow_tokens(400)
+    turns.whole_tokens = turns.slice_tokens = 100
+    asked = [
+        Prompt(tuple(range(1000, 1730)), tuple(range(number * 10, number * 10 + 10)), 0)
+        for number in range(count)
+    ]
+    scores = await turns.score(asked, LABELS, None, "long")
+    assert max(engine.computed) <= 100
+    plain = await FakeEngine().score(asked, LABELS, None, "")
+    assert [replace(score, cached_tokens=0) for score in scores] == plain
+    assert scores[0].cached_tokens == 0  # what the request's own parts left there does not count
+    assert sum(score.prompt_tokens - score.cached_tokens for score in scores) == 730 + 10 * count
+    assert turns.admission.large_tokens == 0
+
+
+async def test_without_a_cache_a_long_reader_is_not_read_over_and_over() -> None:
+    engine = Remembering(keeps=False)
+    turns = Turns(engine, Admission(100))
+    turns.admission.allow_tokens(400)
+    turns.whole_tokens = turns.slice_tokens = 100
+    await turns.score(prompts(1, prefix=900), LABELS, None, "long")
+    assert engine.computed == [100, 200, 910]
 
 
 async def test_small_requests_that_keep_coming_do_not_starve_a_large_one(
@@ -189,6 +247,140 @@ async def test_a_dead_engine_ends_a_large_request(turns: Turns, engine: ByHand) 
     with pytest.raises(Exception, match="the engine has died"):
         await large
     assert turns.admission.large_tokens == 0
+
+
+class Cache:
+    """Reads prompts of a chat up to a place, as the engine's cache of whole blocks does."""
+
+    def __init__(self) -> None:
+        self.blocks: set[tuple[int, ...]] = set()
+        self.read: list[int] = []  # places
+
+    async def compute(self, tokens: list[int], end: int) -> int:
+        await settle()
+        self.read.append(end)
+        ends = range(BLOCK, end, BLOCK)
+        found = max((place for place in ends if tuple(tokens[:place]) in self.blocks), default=0)
+        self.blocks |= {tuple(tokens[:place]) for place in range(BLOCK, end + 1, BLOCK)}
+        return end - found
+
+    async def chat(
+        self, turns: Turns, *chats: list[int], whole: bool = False
+    ) -> list[tuple[int, int]]:
+        """The prompts of one request. Tokens left and computed, of each."""
+        with turns.generation(sum(map(len, chats)), 7):
+            generation = GENERATION.get()
+            assert generation
+
+            async def read(tokens: list[int]) -> tuple[int, int]:
+                with generation.prompt(len(tokens)):
+                    compute = partial(self.compute, tokens)
+                    return await generation.read(tokens, compute, whole=whole)
+
+            return await asyncio.gather(*map(read, chats))
+
+
+async def test_a_long_prompt_is_read_in_parts(turns: Turns) -> None:
+    cache = Cache()
+    assert await cache.chat(turns, list(range(100))) == [(100, 0)]
+    assert await cache.chat(turns, list(range(250, 0, -1))) == [(50, 200)]
+    assert cache.read == [100, 200]
+    assert await cache.chat(turns, list(range(1000, 1250)), whole=True) == [(0, 250)]
+    assert cache.read[2:] == [100, 200, 250]
+    assert await cache.chat(turns, list(range(20)), whole=True) == [(0, 20)]
+
+
+async def test_what_the_cache_holds_of_a_prompt_takes_few_parts(turns: Turns) -> None:
+    cache = Cache()
+    known = list(range(1600))
+    await cache.chat(turns, known)
+    cache.read.clear()
+    (found,) = await cache.chat(turns, [*known, *range(5000, 5400)])
+    assert cache.read[:5] == [100, 300, 700, 1100, 1500]
+    assert all(end - start <= 400 for start, end in pairwise(cache.read))
+    assert len(cache.read) <= 10
+    assert found[1] < 400 + 8 * BLOCK + 400 - found[0]
+
+
+async def test_prompts_of_a_request_that_begin_the_same_are_read_once(turns: Turns) -> None:
+    cache = Cache()
+    beams = [[*range(1000), number] for number in range(3)]
+    lefts = await cache.chat(turns, *beams)
+    assert len(cache.read) == 10
+    assert [left for left, _ in lefts] == [1, 1, 1]
+
+
+async def test_a_chats_parts_take_turns_with_large_requests(turns: Turns, engine: ByHand) -> None:
+    cache = Cache()
+    large = start(turns, "large", prompts(26))
+    chat = asyncio.create_task(cache.chat(turns, list(range(500))))
+    await settle()
+    assert cache.read == []
+    small = start(turns, "small", prompts(1))
+    await settle()
+    await engine.finish("large")
+    await settle()
+    assert cache.read == []  # the small one is at work
+    await engine.finish("small")
+    await small
+    await until(lambda: cache.read == [100])
+    while not large.done():
+        if "large" in engine.waiting:
+            await engine.finish("large")
+        await settle()
+    assert await chat == [(100, 400)]
+
+
+async def test_small_prompts_of_a_long_request_share_turns(turns: Turns) -> None:
+    with turns.generation(400, 0):
+        generation = GENERATION.get()
+    assert generation
+    let_go, at_once = asyncio.Event(), 0
+
+    async def ask() -> None:
+        nonlocal at_once
+        async with generation.part(30):
+            at_once += 1
+            await let_go.wait()
+
+    asking = [asyncio.create_task(ask()) for _ in range(10)]
+    await settle()
+    assert at_once == 3
+    let_go.set()
+    await asyncio.gather(*asking)
+    assert at_once == 10
+    async with generation.part(100):  # the turn was given back
+        pass
+
+
+async def test_a_chats_prompts_count_until_the_last_is_computed(turns: Turns) -> None:
+    admission = turns.admission
+    for prompts_tokens, large in ((90, False), (300, True)):
+        with turns.generation(prompts_tokens, 64):
+            generation = GENERATION.get()
+            assert generation
+            counted = admission.large_tokens if large else admission.tokens - 64
+            assert counted == prompts_tokens
+            with generation.prompt(40) as one, generation.prompt(50) as other:
+                one.close()
+                assert admission.tokens + admission.large_tokens == prompts_tokens + 64
+                other.close()
+                assert (admission.tokens, admission.large_tokens) == (64, 0)
+        assert admission.tokens == 0
+
+
+async def test_a_chat_that_leaves_gives_the_turn_back(turns: Turns, engine: ByHand) -> None:
+    small = start(turns, "small", prompts(1))
+    await settle()
+    chats = [asyncio.create_task(Cache().chat(turns, list(range(500)))) for _ in range(2)]
+    await settle()
+    for chat in chats:
+        chat.cancel()
+    await asyncio.gather(*chats, return_exceptions=True)
+    await engine.finish("small")
+    await small
+    assert turns.admission.tokens == turns.admission.large_tokens == 0
+    assert await Cache().chat(turns, list(range(500))) == [(100, 400)]
 
 
 def test_slices_hold_everything_once_and_in_order() -> None:

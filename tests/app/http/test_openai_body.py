@@ -14,12 +14,12 @@ Json = dict[str, Any]
 
 
 def completion(**fields: Any) -> int:
-    return completion_tokens({"prompt": [1, 2, 3], **fields}, LIMITS)
+    return sum(completion_tokens({"prompt": [1, 2, 3], **fields}, LIMITS))
 
 
 def chat(**fields: Any) -> int:
     """Without the prompt's own tokens."""
-    return chat_tokens(CHAT | fields, LIMITS) - chat_tokens(CHAT | {"max_tokens": 0}, LIMITS)
+    return sum(chat_tokens(CHAT | fields, LIMITS)) - chat_tokens(CHAT, LIMITS).prompts
 
 
 def test_a_completion_counts_its_prompts_and_answers() -> None:

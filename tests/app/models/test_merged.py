@@ -1,16 +1,19 @@
 """The setting `merged`; what it serves is in tests/integration/test_lora.py."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.errors import StartupError
-from app.models.merged import merge_if_asked, merge_key
+from app.models.merged import hold, merge_if_asked, merge_key, remove_unused
 from app.scoring.profile import load_profile
 from app.settings import Settings
 from tests.support.adapter_folders import write_adapter
-from tests.support.models import SMOLLM2
+from tests.support.models import ROOT, SMOLLM2
 
 
 def settings(tmp_path: Path, **changes: Any) -> Settings:
@@ -67,6 +70,58 @@ def test_whatever_shapes_the_result_makes_another_merge(tmp_path: Path) -> None:
     assert len(set(keys)) == len(keys)
     (adapter / "trainer_log.jsonl").write_text("{}")
     assert merge_key(base, adapter) == keys[-1]
+
+
+def make_merges(folder: Path, count: int) -> list[Path]:
+    """The oldest first."""
+    made = [folder / f"old-{number:012x}" for number in range(count)]
+    for number, one in enumerate(made):
+        one.mkdir(parents=True)
+        (one / "config.json").write_text("{}")
+        (one / "model.safetensors").write_bytes(b"0" * 100)
+        os.utime(one, (number, number))
+    return made
+
+
+def test_old_merges_are_removed_but_for_one_and_those_in_use(tmp_path: Path) -> None:
+    folder = tmp_path / "merged"
+    used, unused, served, before, latest = make_merges(folder, 5)
+    for name in ("notes", "old-1234"):  # nobody's merges
+        (folder / name).mkdir()
+    (folder / f".{unused.name}.removed").mkdir()  # a removal that was cut short
+    code = "import sys; from pathlib import Path; from app.models.merged import hold\n"
+    code += "print(hold(Path(sys.argv[1])), flush=True); input()"
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code, served], cwd=ROOT, **pipes) as other:
+        assert other.stdout
+        assert other.stdout.readline() == b"True\n"
+        os.utime(served, (2, 2))  # long before others were used
+        assert hold(used)
+        remove_unused(used)
+        left = {one.name for one in folder.iterdir()}
+        assert left == {used.name, served.name, latest.name, "notes", "old-1234"}
+        assert (served / "model.safetensors").is_file()
+        other.communicate(b"\n")
+    assert not before.exists()
+    remove_unused(used)
+    assert not served.exists()
+    assert latest.exists()
+
+
+def test_using_a_merge_again_makes_it_the_latest(tmp_path: Path) -> None:
+    first, second, third = make_merges(tmp_path / "merged", 3)
+    os.utime(second)  # as when it was used
+    assert hold(third)
+    remove_unused(third)
+    assert second.exists()
+    assert not first.exists()
+
+
+def test_a_merge_that_is_not_whole_is_not_used(tmp_path: Path) -> None:
+    (merge,) = make_merges(tmp_path, 1)
+    (merge / "config.json").unlink()
+    assert not hold(merge)
+    assert not hold(tmp_path / "absent")
 
 
 def test_without_the_setting_nothing_happens(tmp_path: Path) -> None:

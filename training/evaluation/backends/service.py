@@ -3,10 +3,17 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from openai import APIConnectionError, APIStatusError, OpenAI
+from openai import (
+    APIConnectionError,
+    APIStatusError,
+    BadRequestError,
+    OpenAI,
+    UnprocessableEntityError,
+)
 from openai.types.chat import ChatCompletionMessageParam
 
 from app.scoring.profile import Profile
@@ -14,9 +21,15 @@ from app.scoring.wording import Story, chat_messages, chat_parts
 from training.data.prepared import Impression
 from training.errors import TrainingError
 from training.evaluation.backends.base import MAX_TOKENS, TEMPERATURE, Answers
+from training.progress import say
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Sent = dict[str, str]
+"""A story as the service's routes take it."""
+
+CUT_TO, SHORTEST = 0.9, 64
+"""A title that is too long for the service loses a tenth until it fits or has so few characters."""
 
 
 class ServiceBackend:
@@ -37,6 +50,7 @@ class ServiceBackend:
         except ValueError as error:
             raise TrainingError(str(error)) from None
         key = os.environ.get("OPENAI_API_KEY") or "none"
+        self.cut: list[Sent] = []
         self.client = OpenAI(base_url=f"{self.url}/v1", api_key=key)
 
     def score(self, impressions: Sequence[Impression]) -> list[Answers]:
@@ -46,6 +60,8 @@ class ServiceBackend:
         return self._map(self._chat, samples)
 
     def close(self) -> None:
+        if self.cut:
+            say(f"{len(self.cut):,} titles too long for {self.url}: cut")
         self.client.close()
 
     def _map(self, ask: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -64,15 +80,19 @@ class ServiceBackend:
 
     def _rank(self, impression: Impression) -> Answers:
         reader = impression.reader
-        body = {
+        body: dict[str, Any] = {
             "model": self.name,
             "history": stories(reader.history),
             "liked": stories(reader.liked),
             "disliked": stories(reader.disliked),
             "candidates": stories(impression.candidates),
         }
-        # The SDK's own way to a route that it has no method for. It adds key, retries and timeout.
-        found: Any = self.client.post(f"{self.url}/rank", cast_to=object, body=body)
+
+        def ask() -> Any:
+            # The SDK's way to a route that it has no method for. It adds key, retries and timeout.
+            return self.client.post(f"{self.url}/rank", cast_to=object, body=body)
+
+        found = self._cut_until_taken(ask, lambda error: named_story(body, error))
         results = sorted(found["results"], key=lambda result: result["index"])
         if [result["index"] for result in results] != list(range(len(impression.candidates))):
             raise TrainingError(
@@ -86,13 +106,35 @@ class ServiceBackend:
         )
 
     def _chat(self, sample: Impression) -> str:
-        answer = self.client.chat.completions.create(
-            model=self.name,
-            messages=self.messages(sample),
-            temperature=TEMPERATURE,
-            max_tokens=MAX_TOKENS,
-        )
-        return answer.choices[0].message.content or ""
+        (sent,) = stories(sample.candidates[:1])
+
+        def ask() -> str:
+            target = replace(sample.candidates[0], title=sent["title"])
+            answer = self.client.chat.completions.create(
+                model=self.name,
+                messages=self.messages(replace(sample, candidates=[target])),
+                temperature=TEMPERATURE,
+                max_tokens=MAX_TOKENS,
+            )
+            return answer.choices[0].message.content or ""
+
+        return self._cut_until_taken(ask, lambda error: sent if is_too_long(error) else None)
+
+    def _cut_until_taken(
+        self, ask: Callable[[], Result], find: Callable[[APIStatusError], Sent | None]
+    ) -> Result:
+        """Cut the title of the story that `find` finds at fault, and ask again, as often as it
+        helps. Other backends cut titles too, but know how long they may be."""
+        while True:
+            try:
+                return ask()
+            except APIStatusError as error:
+                story = find(error)
+                if story is None or len(story["title"]) <= SHORTEST:
+                    raise
+                if not any(story is one for one in self.cut):
+                    self.cut.append(story)
+                story["title"] = story["title"][: int(len(story["title"]) * CUT_TO)]
 
     def messages(self, sample: Impression) -> list[ChatCompletionMessageParam]:
         """The prompt of a sample's first candidate, as a system and a user message."""
@@ -100,7 +142,23 @@ class ServiceBackend:
         return cast(list[ChatCompletionMessageParam], asked)
 
 
-def stories(given: Iterable[Story]) -> list[dict[str, str]]:
+def named_story(body: dict[str, Any], error: APIStatusError) -> Sent | None:
+    """The story of a /rank that an error names, as in `candidates.3` or `history.0.title`."""
+    if not isinstance(error, UnprocessableEntityError):
+        return None
+    name, _, rest = (error.param or "").partition(".")
+    number, found = rest.partition(".")[0], body.get(name)
+    if not isinstance(found, list) or not number.isdigit() or int(number) >= len(found):
+        return None
+    return cast(Sent, found[int(number)])
+
+
+def is_too_long(error: APIStatusError) -> bool:
+    """Whether a chat was refused because its messages do not fit into the model's context."""
+    return isinstance(error, BadRequestError) and "context length" in error.message
+
+
+def stories(given: Iterable[Story]) -> list[Sent]:
     """Stories as the service's routes take them."""
     return [
         {"title": story.title, **({"category": story.category} if story.category else {})}

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Barrier, Thread
 from typing import Any
 
@@ -18,7 +19,7 @@ from app.scoring.encoder import Encoder
 from app.scoring.profile import COMPACT, Profile
 from app.scoring.prompt import PromptBuilder
 from app.scoring.wording import Reader, Story
-from app.settings import Settings
+from app.settings import Limits, Settings
 from loadtests.services import free_port
 from tests.support.models import SMOLLM2
 from training.data.prepared import Impression
@@ -61,6 +62,7 @@ class Stub:
         self.app.post("/v1/chat/completions")(self.chat)
         self.bodies: list[dict[str, Any]] = []
         self.together = Barrier(4)
+        self.longest = 10_000
 
     def rank(self, body: dict[str, Any]) -> Any:
         self.bodies.append(body)
@@ -79,6 +81,9 @@ class Stub:
     def chat(self, body: dict[str, Any]) -> Any:
         self.bodies.append(body)
         user = body["messages"][-1]["content"]
+        if len(user) > self.longest:
+            error = {"message": "maximum context length is 600", "type": "BadRequestError"}
+            return JSONResponse({"error": error}, 400)
         message = {"role": "assistant", "content": "Yes." if "0.9" in user else None}
         choice = {"index": 0, "finish_reason": "stop", "message": message}
         return {"id": "1", "object": "chat.completion", "created": 0, "choices": [choice]}
@@ -94,6 +99,7 @@ def service() -> Iterator[tuple[Stub, str]]:
 @pytest.fixture
 def stub(service: tuple[Stub, str]) -> Stub:
     service[0].bodies.clear()
+    service[0].longest = 10_000
     return service[0]
 
 
@@ -185,3 +191,43 @@ def test_the_real_application_answers_as_its_parts_do() -> None:
         backend.close()
     assert list(together.probability) == apart
     assert len(set(apart)) == 3
+
+
+@pytest.mark.parametrize("limit", [10_000, 500], ids=["tokens", "characters"])
+def test_titles_too_long_for_the_service_are_cut_and_counted(
+    limit: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the real routes, whose fake engine takes prompts of 2,047 tokens."""
+    long = " ".join(f"word{number}" for number in range(1200))[:9000]
+    row = impression("a", ["First story", long, "Third story"])
+    if limit == 500:
+        row = replace(row, reader=Reader([Story(long)]))
+    settings = Settings(model=SMOLLM2, limits=Limits(max_title_chars=limit))
+    with served(create_app(settings, FakeEngine())) as url:
+        backend = ServiceBackend(SMOLLM2.name, url, None, concurrency=2)
+        (found,) = backend.score([row])
+        backend.close()
+    assert len(set(found.probability)) == 3
+    assert f"{1 if limit > 500 else 2} titles too long for {url}: cut" in capsys.readouterr().err
+    assert row.candidates[1].title == long
+
+
+def test_a_field_that_no_cut_helps_is_told(stub: Stub, service: tuple[Stub, str]) -> None:
+    """A title of white space only is refused, however short."""
+    with served(create_app(Settings(model=SMOLLM2), FakeEngine())) as url:
+        backend = ServiceBackend(SMOLLM2.name, url, None, concurrency=2)
+        with pytest.raises(TrainingError, match=r"candidates\.1\.title"):
+            backend.score([impression("a", ["First story", " " * 100])])
+        backend.close()
+
+
+def test_a_chat_too_long_for_the_model_is_cut(backend: ServiceBackend, stub: Stub) -> None:
+    stub.longest = 600
+    assert backend.write([impression("a", ["0.9 " + "x" * 2000]), impression("b", ["0.9"])]) == [
+        "Yes.",
+        "Yes.",
+    ]
+    assert len(backend.cut) == 1
+    stub.longest = 10
+    with pytest.raises(TrainingError, match="context length"):
+        backend.write([impression("a", ["0.9 " + "x" * 2000])])
