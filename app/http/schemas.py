@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from app.models.desired import AliasWeights
+from app.models.declared import AliasWeights
 from app.settings import MAX_CANDIDATES, MAX_PAIRS, MAX_STORIES, MAX_TITLE_CHARS
 
 EXAMPLE_READER: dict[str, JsonValue] = {
@@ -236,16 +236,36 @@ class AdapterRequest(Wire):
     )
 
 
+class AdapterAtInstance(BaseModel):
+    """An adapter at one of the instances that share the store."""
+
+    instance: str
+    version: int = Field(
+        description="The version that is served or, if none is, the one that should be."
+    )
+    status: Literal["serving", "loading", "failed"] = Field(
+        description="`failed`: the newest version could not be loaded. The one served before, if"
+        " any, still is, and the load is tried again."
+    )
+    error: str | None = Field(None, description="Why it failed.")
+
+
 class Adapter(BaseModel):
     name: str
     version: int
     source: str
-    status: Literal["serving", "failed"]
+    status: Literal["serving", "loading", "failed"]
     error: str | None = None
 
 
+class ListedAdapter(Adapter):
+    """An adapter at the instance that answers, and at each instance."""
+
+    instances: list[AdapterAtInstance]
+
+
 class AdapterList(BaseModel):
-    adapters: list[Adapter]
+    adapters: list[ListedAdapter]
 
 
 class AliasRequest(Wire):

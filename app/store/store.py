@@ -18,6 +18,7 @@ from app.errors import FeedbackUnavailable, NotFound, StoreUnavailable
 from app.observability import metrics
 from app.store.adoption import adopt_feedback
 from app.store.database import Database, reason
+from app.store.desired import DesiredState
 from app.store.reads import Reads
 from app.store.records import (
     Accepted,
@@ -63,6 +64,7 @@ class Store:
         self.former_file = former_file
         self._writer = Writer(database, self._keep_answers, self._record_feedback)
         self.reads = Reads(database, key, retention)
+        self.desired = DesiredState(database)
         self._stopping = threading.Event()
 
     # Start and stop
@@ -76,6 +78,7 @@ class Store:
             adopt_feedback(self.database, self.former_file)
         self._stopping.clear()
         self.reads.start()
+        self.desired.start()
         self._writer.start()
         threading.Thread(target=self._trim_until_stop, name="store-trim", daemon=True).start()
 
@@ -85,6 +88,7 @@ class Store:
         if self._writer.running:
             self._writer.stop()
             self.reads.stop()
+            self.desired.stop()
             self.database.close()
 
     # Writing

@@ -21,7 +21,7 @@ from ray.serve.request_router import RequestRouter
 from ray.serve.schema import ServeDeploySchema
 
 from app.errors import StartupError
-from app.models.desired import Desired
+from app.models.declared import Declaration
 from app.ray import replica
 from app.ray.replica import Replica
 from app.security.keys import new_key
@@ -50,7 +50,7 @@ def test_the_deployment_is_one_that_ray_takes(file: Path) -> None:
     assert replica.deployment.name == deployment.name
     router = import_attr(given["request_router_config"]["request_router_class"])
     assert issubclass(router, RequestRouter)
-    Desired.read(given["user_config"])
+    Declaration.read(given["user_config"])
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)

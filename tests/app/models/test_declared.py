@@ -9,8 +9,7 @@ import pytest
 from app.engine.fake import FakeEngine
 from app.errors import StartupError
 from app.main import create_app
-from app.models import desired
-from app.models.desired import Desired
+from app.models.declared import Declaration, declare
 from app.service import Service
 from app.settings import Settings
 from tests.support.adapter_folders import write_adapter
@@ -27,12 +26,12 @@ from tests.support.models import SMOLLM2
 )
 def test_a_wrong_declaration_names_its_field(given: dict[str, Any], message: str) -> None:
     with pytest.raises(StartupError, match=message):
-        Desired.read(given)
+        Declaration.read(given)
 
 
-def declared(adapters: dict[str, str], **aliases: dict[str, float]) -> Desired:
+def declared(adapters: dict[str, str], **aliases: dict[str, float]) -> Declaration:
     weights = {alias: {"weights": shares} for alias, shares in aliases.items()}
-    return Desired.read({"adapters": adapters, "aliases": weights})
+    return Declaration.read({"adapters": adapters, "aliases": weights})
 
 
 @pytest.fixture
@@ -49,11 +48,11 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
 
 
 def served(service: Service) -> dict[str, str]:
-    return {model.name: model.source.name for model in service.models if model.version}
+    return {model.name: Path(model.source).name for model in service.models if model.version}
 
 
-async def apply(given: Desired, service: Service) -> list[str]:
-    return await desired.apply(given, service.adapters, service.aliases)
+async def apply(given: Declaration, service: Service) -> list[str]:
+    return await declare(given, service.desired, service.local)
 
 
 async def test_what_is_declared_is_served_and_what_is_not_is_gone(service: Service) -> None:
