@@ -33,7 +33,8 @@ class Aliases:
         """Make the aliases what they should be, effective from the next request.
 
         One that names a model that is not served here, or not yet, stays as it is as long as that
-        answers anything.
+        answers anything. One that could answer nothing is left out, so that requests without a
+        model are still answered if it is `default`.
         """
         found = {}
         for alias, weights in self._wanted().items():
@@ -41,7 +42,8 @@ class Aliases:
             waits = any(name not in self.models for name in weights)
             if waits and any(name in self.models for name in now):
                 weights = now
-            if alias not in self.models:
+            answers = any(name in self.models for name in weights)
+            if answers and alias not in self.models:
                 found[alias] = dict(weights)
         self.models.aliases = found
 

@@ -5,10 +5,10 @@ While the store is away, an instance goes on with what it has.
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
@@ -63,7 +63,7 @@ class Following:
 
     async def start(self) -> None:
         await self._report(first=True)
-        for work in (self._poll_until_stop(), self._bring_until_stop(), self._report_until_stop()):
+        for work in (self._poll_until_stop, self._bring_until_stop, self._report_until_stop):
             self._tasks.append(asyncio.create_task(watched(work)))
 
     async def stop(self) -> None:
@@ -141,10 +141,10 @@ class Following:
                 self._changed.set()
 
 
-async def watched(work: Coroutine[Any, Any, None]) -> None:
+async def watched(work: Callable[[], Awaitable[None]]) -> None:
     """Do not let a fault of ours end `work` without a word."""
     try:
-        await work
+        await work()
     except Exception:
         logger.exception("this instance does not follow the others any more")
         raise

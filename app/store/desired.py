@@ -158,21 +158,28 @@ def read_revision(connection: Connection) -> Revision:
 
 def swap(connection: Connection, edit: Callable[[str | None], str]) -> Revision:
     """Compare and swap, until it succeeds. No change is written if `edit` changes nothing."""
-    first = insert(desired, connection.dialect).on_conflict_do_nothing()
     while True:
         old = read_revision(connection)
         content = edit(old.content)
         if content == old.content:
             return old
         new = Revision(old.number + 1, content)
-        values = {"revision": new.number, "content": content}
-        if old.content is None:
-            done = connection.execute(first, {"key": KEY, **values})
-        else:
-            same = (desired.c.key == KEY) & (desired.c.revision == old.number)
-            done = connection.execute(desired.update().where(same).values(values))
-        if done.rowcount == 1:
+        if write(connection, old, new):
             return new
+
+
+def write(connection: Connection, old: Revision, new: Revision) -> bool:
+    """Whether `old` was still the newest, so that `new` is now."""
+    values = {"revision": new.number, "content": new.content}
+    if old.content is None:
+        first = insert(desired, connection.dialect).values(key=KEY, **values)
+        first = first.on_conflict_do_nothing()
+        found = connection.execute(first.returning(desired.c.revision))
+    else:
+        same = (desired.c.key == KEY) & (desired.c.revision == old.number)
+        update = desired.update().where(same).values(values)
+        found = connection.execute(update.returning(desired.c.revision))
+    return found.one_or_none() is not None
 
 
 def clock(connection: Connection) -> float:
