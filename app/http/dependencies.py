@@ -50,7 +50,8 @@ CHANGE_ERRORS: dict[int | str, dict[str, Any]] = {
     },
     503: {
         "model": ErrorResponse,
-        "description": "The store or the engine can't be reached. Nothing has changed.",
+        "description": "The service is overloaded, or its store or engine can't answer. Nothing has"
+        " changed.",
     },
 }
 

@@ -236,25 +236,32 @@ class AdapterRequest(Wire):
     )
 
 
-class AdapterAtInstance(BaseModel):
-    """An adapter at one of the instances that share the store."""
-
-    instance: str
-    version: int = Field(
-        description="The version that is served or, if none is, the one that should be."
-    )
-    status: Literal["serving", "loading", "failed"] = Field(
+AdapterVersion = Annotated[
+    int, Field(description="The version that is served or, if none is, the one that should be.")
+]
+AdapterState = Annotated[
+    Literal["serving", "loading", "failed"],
+    Field(
         description="`failed`: the newest version could not be loaded. The one served before, if"
         " any, still is, and the load is tried again."
-    )
-    error: str | None = Field(None, description="Why it failed.")
+    ),
+]
 
 
 class Adapter(BaseModel):
     name: str
-    version: int
+    version: AdapterVersion
     source: str
-    status: Literal["serving", "loading", "failed"]
+    status: AdapterState
+    error: str | None = None
+
+
+class AdapterAtInstance(BaseModel):
+    """An adapter at one of the instances that share the store."""
+
+    instance: str
+    version: AdapterVersion
+    status: AdapterState
     error: str | None = None
 
 

@@ -68,7 +68,7 @@ class Adapters:
                 return content.without_adapter(name)
 
             await to_its_end(self._desired.change(edit))
-            await self._local.remove_gone(force=True)
+            await self._local.remove_gone({name})
             await self._local.loader.retired()
 
     async def _reserve(self, name: str) -> int:

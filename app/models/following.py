@@ -77,9 +77,11 @@ class Following:
     async def catch_up(self, names: Iterable[str]) -> None:
         """Bring adapters here that another instance may have loaded a moment ago. Raises
         StoreUnavailable."""
-        if any(name not in self._local.models for name in names):
+        missing = {name for name in names if name not in self._local.models}
+        if missing:
             await self._desired.refresh()
-            await self._local.bring()
+            if missing & self._desired.content.adapters.keys():
+                await self._local.bring()
 
     async def instances(self) -> list[Instance]:
         """This one, and as far as the store can be read the others that have reported lately."""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import shutil
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -210,9 +211,9 @@ class LocalAdapters:
             raise Conflict(f"{name} is set by this instance's settings", "name")
         room = self.settings.room_for_adapters
         if len(self._served()) > room:
-            await self.remove_gone(force=True)
-        gone = [model.name for model in self._gone()]
-        lasting = {model.name for model in self._served()} - {name, *gone}
+            await self.remove_gone({model.name for model in self._gone()})
+        gone = {model.name for model in self._gone()}
+        lasting = {model.name for model in self._served()} - {name} - gone
         if len(lasting) >= room:
             raise Conflict(f"there is room for {room} adapters: {', '.join(sorted(lasting))}")
 
@@ -223,11 +224,11 @@ class LocalAdapters:
         wanted = {*self.settings.adapters, *self.desired.content.adapters}
         return [model for model in self._served() if model.name not in wanted]
 
-    async def remove_gone(self, force: bool = False) -> None:
-        """Unload what is not desired any more; without `force`, not yet what an alias needs whose
-        new models are not served here."""
+    async def remove_gone(self, at_once: Collection[str] = ()) -> None:
+        """Unload what is not desired any more, but what an alias needs whose new models are not
+        served here yet. at_once: names that are unloaded also then."""
         for model in self._gone():
-            if force or model.name not in self._aliases.held():
+            if model.name in at_once or model.name not in self._aliases.held():
                 await self.loader.retired()
                 self.loader.remove(model)
                 self._aliases.apply()
