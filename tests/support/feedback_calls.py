@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
-from app.feedback.store import FeedbackStore
 from prometheus_client import REGISTRY
 
 from app.engine.fake import FakeEngine
+from app.feedback.store import FeedbackStore
 from app.main import create_app
 from app.settings import Settings
 from tests.support.models import SMOLLM2

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from app.feedback.store import FeedbackStore
 
 from app.feedback.experiments import ModelFigures, read_report
 from app.feedback.intervals import Moments, wilson
+from app.feedback.store import FeedbackStore
 
 
 def test_wilson_against_known_numbers() -> None:

@@ -15,10 +15,10 @@ from typing import Any
 
 import httpx
 import pytest
-from app.feedback.store import FeedbackStore
-from app.feedback.tables import LOCK_TIMEOUT_S
 
 from app.errors import FeedbackUnavailable, StartupError
+from app.feedback.store import FeedbackStore
+from app.feedback.tables import LOCK_TIMEOUT_S
 from app.settings import Settings
 from tests.support.feedback_calls import (
     click,

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from app.feedback.store import FeedbackStore
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
+from app.feedback.store import FeedbackStore
 from app.settings import Settings
 from tests.support.feedback_calls import MODEL, Json, click, count, figures, rank, rows, service
 

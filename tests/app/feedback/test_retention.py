@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from app.feedback.store import FeedbackStore
 
 from app.errors import FeedbackUnavailable, NotFound, StartupError
 from app.feedback import tables
+from app.feedback.store import FeedbackStore
 from tests.support.feedback_calls import (
     DAY,
     click,
