@@ -36,8 +36,10 @@ from app.http.routes import (
 )
 from app.models.adapters import Adapters
 from app.models.aliases import Aliases
+from app.models.desired import Desired
 from app.models.folders import read_models
-from app.models.kept import KeptFile
+from app.models.following import Following
+from app.models.local import LocalAdapters
 from app.observability.progress import step
 from app.recommender import Recommender
 from app.security.hosts import allow_origins
@@ -55,17 +57,14 @@ ROUTES = (
 
 
 def create_app(
-    settings: Settings,
-    engine: Engine | None = None,
-    store: Store | None = None,
-    changes_refused: str | None = None,
+    settings: Settings, engine: Engine | None = None, store: Store | None = None
 ) -> FastAPI:
     """Create the application and its Service, which starts and stops with it.
 
-    engine: by default, vLLM's. store: by default, that of the settings.
-    changes_refused: see Service. Raises StartupError for settings and folders that can't be served.
+    engine: by default, vLLM's. store: by default, that of the settings. Raises StartupError for
+    settings and folders that can't be served.
     """
-    service = make_service(settings, engine, store, changes_refused)
+    service = make_service(settings, engine, store)
     app = FastAPIOffline(
         title="Frontpage", version=__version__, description=description, lifespan=lifespan
     )
@@ -88,29 +87,27 @@ def create_app(
     return app
 
 
-def make_service(
-    settings: Settings,
-    engine: Engine | None,
-    store: Store | None,
-    changes_refused: str | None,
-) -> Service:
+def make_service(settings: Settings, engine: Engine | None, store: Store | None) -> Service:
     models = read_models(settings)
     engine = engine or vllm_engine(settings)
     admission = Admission(settings.limits.max_pending_requests)
     store = store or make_store(settings)
-    kept = KeptFile(settings.state / "registry.json")
+    desired = Desired(store.desired, settings)
+    aliases = Aliases(settings, models, desired)
+    local = LocalAdapters(settings, models, engine, desired, aliases)
     return Service(
         settings=settings,
         models=models,
         engine=engine,
         admission=admission,
-        kept=kept,
-        adapters=Adapters(settings, models, engine, kept),
-        aliases=Aliases(settings, models, kept),
+        desired=desired,
+        local=local,
+        adapters=Adapters(settings, models, desired, local),
+        aliases=aliases,
+        following=Following(settings.instance, desired, local),
         store=store,
         reports=Reports(store),
         recommender=Recommender(engine, models, Turns(engine, admission)),
-        changes_refused=changes_refused,
     )
 
 

@@ -8,9 +8,12 @@ from app.admission import Admission
 from app.engine.base import Engine
 from app.errors import EngineUnavailable, StartupError
 from app.feedback.reports import Reports
-from app.models.adapters import PROBE, PROBE_TARGET, Adapters
+from app.models.adapters import Adapters
 from app.models.aliases import Aliases
-from app.models.kept import KeptFile
+from app.models.desired import Desired
+from app.models.following import Following
+from app.models.loading import PROBE, PROBE_TARGET
+from app.models.local import LocalAdapters
 from app.models.registry import Choice, ModelRegistry
 from app.observability.progress import step
 from app.observability.tracing import exporting
@@ -21,22 +24,23 @@ from app.store.store import Store
 
 @dataclass
 class Service:
-    """All parts of the service, complete from the beginning. It is the only thing on `app.state`.
+    """All parts of the service, complete from the beginning.
 
-    changes_refused: why adapters and aliases can't be changed over HTTP, or None if they can.
+    It is the only thing on `app.state`.
     """
 
     settings: Settings
     models: ModelRegistry
     engine: Engine
     admission: Admission
-    kept: KeptFile
+    desired: Desired
+    local: LocalAdapters
     adapters: Adapters
     aliases: Aliases
+    following: Following
     store: Store
     reports: Reports
     recommender: Recommender
-    changes_refused: str | None = None
     has_scored: bool = False
 
     @asynccontextmanager
@@ -45,8 +49,8 @@ class Service:
         if any of this fails, stop what was started. Raises StartupError."""
         async with AsyncExitStack() as stack:
             stack.callback(self.store.stop)
-            self.kept.read()
             self.store.start()  # first, so that a database that can't be opened fails at once
+            await self.desired.start()
             stack.push_async_callback(self.engine.stop)
             with step(f"model {self.settings.base_name} from {self.settings.model}"):
                 await self.engine.start()
@@ -55,10 +59,12 @@ class Service:
             turns, engine = self.recommender.turns, self.engine
             turns.whole_tokens = engine.step_tokens
             turns.slice_tokens = limits.slice_tokens or engine.slice_tokens
-            stack.push_async_callback(self.adapters.stop)
-            await self.adapters.start()
+            stack.push_async_callback(self.local.stop)
+            await self.local.start()
             self.aliases.start()
             await self._score_once()
+            stack.push_async_callback(self.following.stop)
+            await self.following.start()
             with exporting(self.settings.trace_endpoint):
                 yield
 

@@ -7,11 +7,13 @@ each named like a variable (`frontpage_api_keys`), and then the JSON file FRONTP
 
 import json
 import os
+import socket
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -96,6 +98,10 @@ class ApiKey(BaseModel):
     )
 
 
+def path_text(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="FRONTPAGE_",
@@ -150,9 +156,17 @@ class Settings(BaseSettings):
         Path("state"),
         description="Folder for what outlives a restart: loaded adapters, aliases, feedback.",
     )
-    adapter_root: Path | None = Field(
+    instance_name: str | None = Field(
         None,
-        description="Folder below which adapters can be loaded while serving. Default: none can.",
+        min_length=1,
+        max_length=200,
+        description="This instance's name among those that share a store. Default: the host's name"
+        " and the port.",
+    )
+    adapter_root: Annotated[str, BeforeValidator(path_text)] | None = Field(
+        None,
+        description="Folder, or URL for fsspec (s3://…, gs://…, abfs://…), below which adapters can"
+        " be loaded while serving. All instances must see the same. Default: none can.",
     )
     max_adapters: int = Field(
         4,
@@ -213,6 +227,10 @@ class Settings(BaseSettings):
     def room_for_adapters(self) -> int:
         """The number of adapters that can be served at once."""
         return len(self.adapters) + (self.max_adapters if self.adapter_root is not None else 0)
+
+    @property
+    def instance(self) -> str:
+        return self.instance_name or f"{socket.gethostname()}:{self.port}"
 
     @property
     def store_url(self) -> str:

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from app.errors import Conflict
 from app.http.schemas.base import ErrorResponse
 from app.models.registry import Choice
 from app.service import Service
@@ -53,21 +52,17 @@ def service_of(request: Request) -> Service:
 ServiceDep = Annotated[Service, Depends(service_of)]
 
 
-def changeable(service: ServiceDep) -> Service:
-    """The service, to change its adapters or aliases. Raises Conflict if that can't be done over
-    HTTP."""
-    if service.changes_refused is not None:
-        raise Conflict(service.changes_refused)
-    return service
-
-
-ChangeableDep = Annotated[Service, Depends(changeable)]
 CHANGE_ERRORS: dict[int | str, dict[str, Any]] = {
     **ERRORS,
     404: {"model": ErrorResponse, "description": "There is no such adapter, alias or model."},
     409: {
         "model": ErrorResponse,
         "description": "The change conflicts with the settings or with what is served now.",
+    },
+    503: {
+        "model": ErrorResponse,
+        "description": "The service is overloaded, or its store or engine can't answer. Nothing has"
+        " changed.",
     },
 }
 

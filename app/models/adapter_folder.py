@@ -1,12 +1,21 @@
-"""Adapter folders before an engine uses them: where they may be, their checks and their copies."""
+"""Adapter folders before an engine uses them: names, checks, fingerprints and copies."""
 
+import hashlib
 import re
-import shutil
 from pathlib import Path
 
-from app.engine.lora import VOCABULARY, LoraError, check_finite, check_fit, read_lora
-from app.errors import AdapterRejected, Conflict, InvalidValue
+from app.engine.lora import (
+    CONFIG_FILE,
+    VOCABULARY,
+    WEIGHTS_FILE,
+    LoraError,
+    check_finite,
+    check_fit,
+    read_lora,
+)
+from app.errors import AdapterRejected, InvalidValue
 from app.files import read_json
+from app.scoring.profile import PROFILE_FILE
 from app.settings import Settings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -17,21 +26,6 @@ def check_name(name: str, param: str = "name") -> None:
     if not NAME.fullmatch(name):
         rule = "up to 64 letters, digits, dots, dashes and underscores"
         raise InvalidValue(f"{param}: {name!r} is not {rule}", param)
-
-
-def find_below(root: Path | None, path: str) -> Path:
-    """The folder `path` below `root`, without links or `..`. Raises Conflict or InvalidValue."""
-    if root is None:
-        raise Conflict("adapters can't be loaded while serving: adapter_root is not set")
-    root = root.resolve()
-    wanted = root / path
-    if "\0" in path or ".." in wanted.parts or wanted == root or not wanted.is_relative_to(root):
-        raise InvalidValue(f"path: {path!r} is not below adapter_root", "path")
-    if wanted.resolve() != wanted:
-        raise InvalidValue(f"path: {path!r} leads through a link", "path")
-    if not wanted.is_dir():
-        raise InvalidValue(f"path: there is no folder {path!r} below adapter_root", "path")
-    return wanted
 
 
 def check_adapter(folder: Path, settings: Settings, max_rank: int | None = None) -> int:
@@ -56,13 +50,20 @@ def check_adapter(folder: Path, settings: Settings, max_rank: int | None = None)
     return rank
 
 
-def copy_files(source: Path, folder: Path) -> None:
-    """Copy the files directly in `source`, except links, to `folder`. Raises AdapterRejected."""
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        for file in source.iterdir():
-            if file.is_file() and not file.is_symlink():
-                shutil.copyfile(file, folder / file.name)
-    except OSError as error:
-        raise AdapterRejected(f"can't copy {source}: {error.strerror}", "path") from error
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over the files that shape an adapter's answers, in hex. Raises OSError."""
+    digest = hashlib.sha256()
+    for name in (CONFIG_FILE, WEIGHTS_FILE, PROFILE_FILE):
+        file = folder / name
+        if file.is_file():
+            with file.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest.update(f"{name} {content}\n".encode())
+        elif name != PROFILE_FILE:
+            raise FileNotFoundError(file)
+    return digest.hexdigest()
+
+
+def own_copy(state: Path, name: str, version: int) -> Path:
+    """The folder of this instance's copy of a version."""
+    return state / "adapters" / f"{name}@{version}"

@@ -1,87 +1,84 @@
-"""The adapters and aliases that all replicas should serve.
+"""The newest desired state that this instance knows, and changes to it."""
 
-With several replicas, a change made on one of them would make it differ from the others. So the
-desired adapters and aliases are declared in one place, and each replica makes its own match.
-"""
+from collections.abc import Callable
 
-import logging
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Self
+from pydantic import ValidationError
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from app.errors import StartupError, StoreUnavailable
+from app.models.adoption import adopt
+from app.models.kept import KeptModels
+from app.settings import Settings
+from app.store.desired import DesiredState, Revision
 
-from app.errors import AdapterRejected, ClientError, StartupError
-from app.models.adapter_folder import find_below
-from app.models.adapters import Adapters
-from app.models.aliases import Aliases
-from app.observability import metrics
-
-logger = logging.getLogger("frontpage")
+Edit = Callable[[KeptModels], KeptModels]
 
 
-AliasWeights = Annotated[
-    dict[str, Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]],
-    Field(min_length=1, max_length=100),
-]
-"""Model → share of readers. The shares need not add up to 1."""
+class Desired:
+    """content: of revision `number`. `watch` tells of each newer one."""
 
+    def __init__(self, state: DesiredState, settings: Settings) -> None:
+        self.state = state
+        self._settings = settings
+        self.number = 0
+        self.content = KeptModels()
+        self._watchers: list[Callable[[], None]] = []
 
-class DesiredAlias(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    weights: AliasWeights
-
-
-class Desired(BaseModel):
-    """adapters: name → folder below adapter_root. aliases: alias → body of PUT /aliases/{alias}."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    adapters: dict[str, str] = {}
-    aliases: dict[str, DesiredAlias] = {}
-
-    @classmethod
-    def read(cls, given: object) -> Self:
-        """Validate a declaration. Raises StartupError, which names the invalid field."""
+    async def start(self) -> None:
+        """Take over the registry of an earlier version, and read what is desired. Raises
+        StartupError."""
         try:
-            return cls.model_validate(given)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            raise StartupError(f"user_config: {field}: {first['msg']}") from None
+            await adopt(self._settings, self.change)
+            await self.refresh()
+        except StoreUnavailable as error:
+            raise StartupError(f"the adapters and aliases to serve: {error}") from None
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called with each newer content, on the event loop."""
+        self._watchers.append(changed)
+
+    async def poll(self) -> None:
+        """Read what is desired if it has changed. Raises StoreUnavailable."""
+        known = self.number
+        if await self.state.number() != known and self.number == known:
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Read what is desired. Raises StoreUnavailable."""
+        known = self.number
+        found = await self.state.read()
+        if self.number == known:  # else a change of ours is newer than what was read
+            self._take(found)
+
+    async def change(self, edit: Edit) -> None:
+        """Make one change. edit: see DesiredState.change; it may be called in another thread.
+
+        Raises StoreUnavailable and what `edit` raises; nothing has changed then.
+        """
+
+        def edit_text(old: str | None) -> str:
+            before = parse(old)
+            after = edit(before)
+            return old if old is not None and after == before else after.model_dump_json()
+
+        found = await self.state.change(edit_text)
+        if found.number > self.number:
+            self._take(found)
+
+    def _take(self, found: Revision) -> None:
+        """Nothing is awaited here, so requests see all of a revision or nothing."""
+        if found.number == self.number:
+            return
+        self.content = parse(found.content)
+        self.number = found.number
+        for changed in self._watchers:
+            changed()
 
 
-async def apply(desired: Desired, adapters: Adapters, aliases: Aliases) -> list[str]:
-    """Load new adapters, change aliases, unload what is no longer declared; returns the problems.
-
-    A change that fails leaves things as they were: if an adapter is rejected, its old version is
-    still served, and an alias that needs it stays unchanged. Raises EngineUnavailable.
-    """
-    models, settings = adapters.models, adapters.settings
-    problems: list[str] = []
-
-    async def attempt(name: str, change: Callable[..., Awaitable[object]], *given: object) -> None:
-        try:
-            await change(*given)
-        except ClientError as error:
-            if not isinstance(error, AdapterRejected):  # which is counted where it is raised
-                metrics.ADAPTER_LOADS.labels("rejected").inc()
-            problems.append(f"{name}: {error}")
-
-    async def bring(name: str, path: str) -> None:
-        source = find_below(settings.adapter_root, path)
-        if name not in models or models.get(name).source != source:
-            await adapters.load(name, path)
-
-    for name, path in desired.adapters.items():
-        await attempt(f"adapter {name}", bring, name, path)
-    for alias, wanted in desired.aliases.items():
-        weights = {name: weight for name, weight in wanted.weights.items() if weight > 0}
-        if models.aliases.get(alias) != weights:
-            await attempt(f"alias {alias}", aliases.set, alias, weights)
-    for alias in set(models.aliases) - set(desired.aliases) - set(settings.aliases):
-        await attempt(f"alias {alias}", aliases.remove, alias)
-    loaded = {model.name for model in models if model.version}
-    for name in loaded - set(settings.adapters) - set(desired.adapters):
-        await attempt(f"adapter {name}", adapters.unload, name)
-    return problems
+def parse(content: str | None) -> KeptModels:
+    """Raises StoreUnavailable for what another version of the service wrote."""
+    if content is None:
+        return KeptModels()
+    try:
+        return KeptModels.model_validate_json(content)
+    except ValidationError:
+        raise StoreUnavailable("another version of the service wrote the desired state") from None

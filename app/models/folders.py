@@ -33,7 +33,7 @@ def read_models(settings: Settings) -> ModelRegistry:
     known = {name, *settings.adapters, *settings.aliases}
     if default not in known:
         raise StartupError(f"default_model {default!r} is not among {', '.join(sorted(known))}")
-    base = ServedModel(name, 0, settings.model, prompts, settings.model)
+    base = ServedModel(name, 0, settings.model, prompts, str(settings.model))
     return ModelRegistry(base, default, settings.aliases)
 
 

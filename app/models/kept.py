@@ -1,79 +1,82 @@
-"""The adapters loaded and aliases set while serving, which are kept across restarts."""
+"""The adapters and aliases that all instances should serve, as the store keeps them."""
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from app.errors import Conflict, StartupError
-from app.files import write_whole
+from app.errors import StartupError
+from app.files import first_line
 
 Weights = Mapping[str, float]
 
 
 class KeptAdapter(BaseModel):
-    """An adapter whose copy is in the state folder. source: the folder it was copied from."""
+    """One version of an adapter.
+
+    source: its folder, below each instance's adapter_root. sha256: of its files, or None if an
+    earlier version of the service kept it and its copy was lost.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: int
-    source: Path
+    source: str
+    sha256: str | None = None
+
+
+class Declared(BaseModel):
+    """What was written of a declaration, as it was declared. adapters: name → source."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    adapters: dict[str, str] = {}
+    aliases: dict[str, dict[str, float]] = {}
 
 
 class KeptModels(BaseModel):
-    """The content of registry.json. versions: the highest version that each name has used."""
+    """The content of a revision.
+
+    versions: the highest version that each name has used, or that a load in progress uses.
+    aliases: without those that only the settings name. declared: see app/models/declared.py.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     versions: dict[str, int] = {}
     adapters: dict[str, KeptAdapter] = {}
     aliases: dict[str, dict[str, float]] = {}
+    declared: Declared = Declared()
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """Read the file; empty if there is none. Raises StartupError for an invalid file."""
+        """Read the registry.json of an earlier version of the service; empty if there is none.
+        Raises StartupError for an invalid file."""
         try:
             return cls.model_validate_json(file.read_bytes())
         except FileNotFoundError:
             return cls()
         except (ValidationError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise StartupError(f"{file} can't be read ({reason}): mend or remove it") from None
+            raise StartupError(
+                f"{file} can't be read ({first_line(error)}): mend or remove it"
+            ) from None
+
+    def with_version(self, name: str, version: int) -> Self:
+        return self.model_copy(update={"versions": {**self.versions, name: version}})
 
     def with_adapter(self, name: str, kept: KeptAdapter) -> Self:
-        return self.model_copy(
-            update={
-                "versions": {**self.versions, name: kept.version},
-                "adapters": {**self.adapters, name: kept},
-            }
-        )
+        used = max(kept.version, self.versions.get(name, 0))
+        adapters = {**self.adapters, name: kept}
+        return self.with_version(name, used).model_copy(update={"adapters": adapters})
 
     def without_adapter(self, name: str) -> Self:
         adapters = {known: kept for known, kept in self.adapters.items() if known != name}
         return self.model_copy(update={"adapters": adapters})
 
-    def with_aliases(self, aliases: Mapping[str, Weights]) -> Self:
+    def with_alias(self, alias: str, weights: Weights) -> Self:
+        return self.model_copy(update={"aliases": {**self.aliases, alias: dict(weights)}})
+
+    def without_alias(self, alias: str) -> Self:
+        aliases = {known: weights for known, weights in self.aliases.items() if known != alias}
         return self.model_copy(update={"aliases": aliases})
-
-
-class KeptFile:
-    """registry.json and what it holds now. Whoever changes it holds `changing` for so long."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.content = KeptModels()
-        self.changing = asyncio.Lock()
-
-    def read(self) -> None:
-        """Raises StartupError."""
-        self.content = KeptModels.read(self.file)
-
-    def keep(self, content: KeptModels) -> None:
-        """Record a change, on disk first. Raises Conflict if the file can't be written."""
-        try:
-            write_whole(self.file, content.model_dump_json(indent=1) + "\n")
-        except OSError as error:
-            raise Conflict(f"nothing changed: can't write {self.file}: {error.strerror}") from None
-        self.content = content

@@ -27,8 +27,8 @@ class ServedModel:
     version: int
     folder: Path
     prompts: PromptBuilder
-    source: Path
-    """The folder it was loaded from, of which `folder` may be a copy."""
+    source: str
+    """The folder or URL it was loaded from, of which `folder` may be a copy."""
 
     @property
     def adapter(self) -> str | None:

@@ -1,8 +1,8 @@
 """Frontpage on Ray Serve: each replica of a deployment runs the same application and engine.
 
 `serve deploy deploy/ray/frontpage.yaml` starts it; docs/operations/ray-serve.md says how. Settings
-come from the environment, as for `python -m app`. Adapters and aliases come from the deployment's
-`user_config`, so that all replicas have the same ones, including those started later.
+come from the environment, as for `python -m app`. The deployment's `user_config` can declare
+adapters and aliases; they can also be changed over HTTP, at any replica.
 """
 
 import asyncio
@@ -18,16 +18,12 @@ from ray import serve
 
 from app.engine.base import Engine
 from app.engine.environment import be_quiet
-from app.errors import EngineUnavailable, StartupError
+from app.errors import EngineUnavailable, StartupError, StoreUnavailable
 from app.observability import logs
 from app.service import Service
 from app.settings import Settings, read_settings
 
 logger = logging.getLogger("frontpage")
-CHANGES_REFUSED = (
-    "adapters and aliases are declared for all replicas: change user_config in the deployment's"
-    " file and run `serve deploy`"
-)
 METRICS_PORT = 9400
 """The port of a machine's first replica; the others take the next free ones."""
 MAX_METRICS_PORTS = 100
@@ -56,27 +52,29 @@ class Replica:
         from app.store.opening import make_store
 
         store = make_store(self.settings)
-        settings = merge_if_asked(self.settings.model_copy(update={"state": Path(self.own.name)}))
-        app = create_app(settings, self.engine, store, changes_refused=CHANGES_REFUSED)
+        name = serve.get_replica_context().replica_id.unique_id
+        own = {"state": Path(self.own.name), "instance_name": name}
+        settings = merge_if_asked(self.settings.model_copy(update=own))
+        app = create_app(settings, self.engine, store)
         self.service: Service = app.state.service
         self.lag = asyncio.create_task(measure_lag())
         serve_metrics(settings)
         return app
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Apply `user_config`. Ray calls this before the first request and after each change.
+        """Write `user_config` into the store. Ray calls this before the first request and after
+        each change.
 
         A new replica that can't serve what is declared raises StartupError and does not start. A
         running one keeps what it has and logs the problems.
         """
-        from app.models.desired import Desired, apply
+        from app.models.declared import Declaration, declare
         from app.observability import metrics
 
         try:
-            problems = await apply(
-                Desired.read(user_config), self.service.adapters, self.service.aliases
-            )
-        except StartupError as error:
+            declaration = Declaration.read(user_config)
+            problems = await declare(declaration, self.service.desired, self.service.local)
+        except (StartupError, StoreUnavailable) as error:
             metrics.ADAPTER_LOADS.labels("rejected").inc()
             problems = [str(error)]
         if problems and not self.configured:

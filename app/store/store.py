@@ -18,6 +18,7 @@ from app.errors import FeedbackUnavailable, NotFound, StartupError, StoreUnavail
 from app.observability import metrics
 from app.store.adoption import adopt_feedback
 from app.store.database import Database, reason
+from app.store.desired import DesiredState
 from app.store.events import add_events
 from app.store.reads import Reads
 from app.store.records import (
@@ -68,6 +69,7 @@ class Store:
         self.former_file = former_file
         self._writer = Writer(database, self._keep_answers, self._record_feedback)
         self.reads = Reads(database, key, retention)
+        self.desired = DesiredState(database)
         self._stopping = threading.Event()
 
     # Start and stop
@@ -85,6 +87,7 @@ class Store:
                 raise
         self._stopping.clear()
         self.reads.start()
+        self.desired.start()
         self._writer.start()
         self._trimmer = threading.Thread(
             target=self._trim_until_stop, name="store-trim", daemon=True
@@ -98,6 +101,7 @@ class Store:
             self._writer.stop()
             self._trimmer.join(STOP_S)
             self.reads.stop()
+            self.desired.stop()
             self.database.close()
 
     # Writing

@@ -30,10 +30,8 @@ OBJECTS: list[dict[str, Any]] = [
     for name in KUSTOMIZATION["resources"]
     for found in yaml.safe_load_all((KUBERNETES / name).read_text(encoding="utf-8"))
 ]
-BY_KIND = {
-    found["kind"]: found for found in OBJECTS if "instances" not in found["metadata"]["name"]
-}
-POD = BY_KIND["StatefulSet"]["spec"]["template"]
+BY_KIND = {found["kind"]: found for found in OBJECTS}
+POD = BY_KIND["Deployment"]["spec"]["template"]
 [CONTAINER] = POD["spec"]["containers"]
 PROMETHEUS = ROOT / "deploy" / "monitoring" / "prometheus.yml"
 
@@ -74,6 +72,7 @@ def test_compose_profiles() -> None:
     assert profiles == {
         **{"frontpage": None, "prometheus": None, "grafana": None, "frontpage-gpu": ["gpu"]},
         **{"train": ["train"], "train-gpu": ["train"], "load": ["load"]},
+        **{name: ["postgres"] for name in ("postgres", "migrate", "frontpage-postgres")},
     }
 
 
@@ -92,7 +91,7 @@ def test_compose_services_are_confined(name: str) -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_compose_services_name_what_is_there(name: str) -> None:
     service = SERVICES[name]
-    for volume in service["volumes"] if name != "load" else []:
+    for volume in service.get("volumes", []):
         source = volume.split(":")[0]
         there = (ROOT / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
         assert there, volume
@@ -111,6 +110,22 @@ def test_compose_serves_with_keys_restarts_and_drains(service: dict[str, Any]) -
     assert service["restart"] == "unless-stopped"
     assert int(service["stop_grace_period"].removesuffix("s")) > settings_of("docker").drain_s + 5
     assert "state:/state" in service["volumes"]
+
+
+def test_compose_instances_share_a_postgresql_that_is_migrated_before_they_start() -> None:
+    instance, migrate = SERVICES["frontpage-postgres"], SERVICES["migrate"]
+    assert instance["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+    assert migrate["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    assert migrate["command"][1:] == ["-m", "app.store", "migrate"]
+    for service in (instance, migrate):
+        assert service["image"] == OURS["frontpage"]["image"]
+        assert {"frontpage_store", "frontpage_reader_key"} <= set(service["secrets"])
+    assert any(mount.startswith("/state") for mount in instance["tmpfs"]), "one for each instance"
+    keys = (ROOT / "docker" / "keys.sh").read_text(encoding="utf-8")
+    user, database = (
+        SERVICES["postgres"]["environment"][name] for name in ("POSTGRES_USER", "POSTGRES_DB")
+    )
+    assert f"postgresql://{user}:{{password}}@postgres/{database}" in keys
 
 
 def settings_of(folder: str) -> Settings:
@@ -144,8 +159,8 @@ def test_kubernetes_objects_keep_to_their_schemas(version: str) -> None:
             continue
         kubernetes_validate.validate(found, version, strict=True)
         checked += 1
-    assert checked == 7
-    broken = json.loads(json.dumps(BY_KIND["StatefulSet"]))
+    assert checked == 6
+    broken = json.loads(json.dumps(BY_KIND["Deployment"]))
     broken["spec"]["template"]["spec"]["containers"][0]["livenessprobe"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(broken, version, strict=True)
@@ -153,13 +168,10 @@ def test_kubernetes_objects_keep_to_their_schemas(version: str) -> None:
 
 def test_kubernetes_selects_the_pods_by_one_label() -> None:
     labels = POD["metadata"]["labels"]
-    assert BY_KIND["StatefulSet"]["spec"]["selector"]["matchLabels"] == labels
+    assert BY_KIND["Deployment"]["spec"]["selector"]["matchLabels"] == labels
     assert BY_KIND["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
     services = [found for found in OBJECTS if found["kind"] == "Service"]
     assert all(service["spec"]["selector"] == labels for service in services)
-    assert BY_KIND["StatefulSet"]["spec"]["serviceName"] in {
-        service["metadata"]["name"] for service in services
-    }
 
 
 def test_kubernetes_probes_ask_routes_that_are_there() -> None:
@@ -182,7 +194,7 @@ def test_kubernetes_runs_as_the_images_user_and_mounts_what_it_declares() -> Non
     user = re.search(r"useradd --uid (\d+)", DOCKERFILE)
     assert user is not None
     assert POD["spec"]["securityContext"]["runAsUser"] == int(user[1])
-    declared = {volume["name"] for volume in POD["spec"]["volumes"]} | {"state"}
+    declared = {volume["name"] for volume in POD["spec"]["volumes"]}
     mounts = {mount["name"]: mount["mountPath"] for mount in CONTAINER["volumeMounts"]}
     assert set(mounts) == declared
     environment = {one["name"]: one["value"] for one in CONTAINER["env"]}
@@ -192,6 +204,23 @@ def test_kubernetes_runs_as_the_images_user_and_mounts_what_it_declares() -> Non
     assert {"claimName": claim} in [
         volume.get("persistentVolumeClaim") for volume in POD["spec"]["volumes"]
     ]
+
+
+def test_kubernetes_instances_share_a_store_that_is_migrated_before_they_start() -> None:
+    [migrate] = POD["spec"]["initContainers"]
+    assert migrate["command"][1:] == ["-m", "app.store", "migrate"]
+    for name in ("image", "env", "securityContext"):
+        assert migrate[name] == CONTAINER[name]
+    [keys] = [volume for volume in POD["spec"]["volumes"] if volume["name"] == "keys"]
+    secrets = [source["secret"]["name"] for source in keys["projected"]["sources"]]
+    assert secrets == ["frontpage-api-keys", "frontpage-store"]
+    page = (ROOT / "docs" / "operations" / "kubernetes.md").read_text(encoding="utf-8")
+    assert "create secret generic frontpage-store" in page
+    for file in ("frontpage_store", "frontpage_reader_key"):
+        assert file.removeprefix("frontpage_") in Settings.model_fields
+        assert f"--from-literal={file}=" in page
+    [state] = [volume for volume in POD["spec"]["volumes"] if volume["name"] == "state"]
+    assert "emptyDir" in state
 
 
 def test_kubernetes_monitors_the_service_as_the_alerts_expect() -> None:
@@ -211,6 +240,6 @@ def test_kubernetes_scales_on_a_metric_that_is_there() -> None:
     [metric] = spec["metrics"]
     [pending] = metrics.PENDING_TOKENS.describe()
     assert metric["pods"]["metric"]["name"] == pending.name
-    scaled = BY_KIND["StatefulSet"]
+    scaled = BY_KIND["Deployment"]
     assert spec["scaleTargetRef"]["name"] == scaled["metadata"]["name"]
     assert "replicas" not in scaled["spec"], "the autoscaler sets it"

@@ -12,10 +12,15 @@ SMOLLM2_HIDDEN = 576
 
 
 def write_adapter(
-    folder: Path, rank: int = 8, hidden: int = SMOLLM2_HIDDEN, stem: str = STEM, **profile: Any
+    folder: Path,
+    rank: int = 8,
+    hidden: int = SMOLLM2_HIDDEN,
+    stem: str = STEM,
+    alpha: int = 16,
+    **profile: Any,
 ) -> Path:
     folder.mkdir(parents=True)
-    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 16, "target_modules": ["q_proj"]}
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": alpha, "target_modules": ["q_proj"]}
     (folder / "adapter_config.json").write_text(json.dumps(config))
     tensors = {
         f"{stem}.lora_A.weight": torch.zeros(rank, hidden),

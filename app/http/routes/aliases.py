@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.http.dependencies import CHANGE_ERRORS, ChangeableDep, ServiceDep
+from app.http.dependencies import CHANGE_ERRORS, ServiceDep
 from app.http.schemas.base import Removed
 from app.http.schemas.models import Alias, AliasList, AliasRequest
 
@@ -17,18 +17,19 @@ async def list_aliases(service: ServiceDep) -> AliasList:
 
 
 @router.put("/aliases/{alias}")
-async def set_alias(alias: str, body: AliasRequest, service: ChangeableDep) -> Alias:
-    """Create or change an alias, effective from the next request.
+async def set_alias(alias: str, body: AliasRequest, service: ServiceDep) -> Alias:
+    """Create or change an alias. Takes effect here with the next request, and within two seconds at
+    all instances that share the store.
 
     An alias with several models is an experiment: a `reader_id` always gets the same model. The
     alias `default` answers requests that name no model.
     """
-    await service.aliases.set(alias, body.weights)
-    return Alias(alias=alias, weights=service.models.aliases[alias])
+    await service.following.catch_up(body.weights)
+    return Alias(alias=alias, weights=await service.aliases.set(alias, body.weights))
 
 
 @router.delete("/aliases/{alias}")
-async def remove_alias(alias: str, service: ChangeableDep) -> Removed:
+async def remove_alias(alias: str, service: ServiceDep) -> Removed:
     """Remove an alias. Requests that still name it get a 404."""
     await service.aliases.remove(alias)
     return Removed(removed=alias)

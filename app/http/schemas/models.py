@@ -1,11 +1,11 @@
 """The wire types of adapters, aliases and the list of models."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.http.schemas.base import Wire
-from app.models.desired import AliasWeights
+from app.models.declared import AliasWeights
 
 
 class AdapterRequest(Wire):
@@ -24,16 +24,43 @@ class AdapterRequest(Wire):
     )
 
 
+AdapterVersion = Annotated[
+    int, Field(description="The version that is served or, if none is, the one that should be.")
+]
+AdapterState = Annotated[
+    Literal["serving", "loading", "failed"],
+    Field(
+        description="`failed`: the newest version could not be loaded. The one served before, if"
+        " any, still is, and the load is tried again."
+    ),
+]
+
+
 class Adapter(BaseModel):
     name: str
-    version: int
+    version: AdapterVersion
     source: str
-    status: Literal["serving", "failed"]
+    status: AdapterState
     error: str | None = None
 
 
+class AdapterAtInstance(BaseModel):
+    """An adapter at one of the instances that share the store."""
+
+    instance: str
+    version: AdapterVersion
+    status: AdapterState
+    error: str | None = None
+
+
+class ListedAdapter(Adapter):
+    """An adapter at the instance that answers, and at each instance."""
+
+    instances: list[AdapterAtInstance]
+
+
 class AdapterList(BaseModel):
-    adapters: list[Adapter]
+    adapters: list[ListedAdapter]
 
 
 class AliasRequest(Wire):

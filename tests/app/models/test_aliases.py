@@ -1,7 +1,6 @@
 """Aliases and experiments while serving, and what a restart finds, on the fake engine."""
 
 import asyncio
-import json
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tests.support.adapter_calls import (
     room_for_two,
     three_versions,
 )
+from tests.support.instances import desired_in
 from tests.support.servers import started
 from tests.support.waiting import HeldEngine, until
 
@@ -101,7 +101,8 @@ async def test_all_of_it_survives_a_restart(
     await load(client, "news-2", "v2")
     await client.put("/aliases/default", json={"weights": {"news-2": 1}})
     before = await predict(client)
-    (settings.state / "adapters" / "news-1@1" / "adapter_config.json").write_text("{")
+    for folder in (settings.state / "adapters" / "news-1@1", root / "v1"):
+        (folder / "adapter_config.json").write_text("{")
     async with restarted(settings) as again:
         assert await names(again) == [BASE, "news-2", "default"]
         assert await predict(again) | {"id": 0, "latency_ms": 0} == before | {
@@ -113,10 +114,10 @@ async def test_all_of_it_survives_a_restart(
             ("news-2", "serving"),
             ("news-1", "failed"),
         ]
-        assert "not JSON" in listed[1]["error"]
+        assert "have changed since version 1 was loaded" in listed[1]["error"]
         assert (await again.delete("/adapters/news-1")).status_code == 200
         assert [folder.name for folder in (settings.state / "adapters").iterdir()] == ["news-2@1"]
-    assert "news-1" not in json.loads((settings.state / "registry.json").read_text())["adapters"]
+    assert set(desired_in(settings.store_url).adapters) == {"news-2"}
 
 
 def restarted(settings: Settings) -> AbstractAsyncContextManager[httpx.AsyncClient]:
@@ -131,10 +132,19 @@ async def test_a_registry_that_is_not_ours_stops_the_start(settings: Settings) -
             pass
 
 
+async def test_a_damaged_copy_is_made_again(
+    app: FastAPI, client: httpx.AsyncClient, settings: Settings
+) -> None:
+    await load(client, "news", "v1")
+    (settings.state / "adapters" / "news@1" / "adapter_config.json").write_text("{")
+    async with restarted(settings) as again:
+        assert await names(again) == [BASE, "news"]
+
+
 async def test_an_unwritable_state_changes_nothing(
     client: httpx.AsyncClient, settings: Settings, engine: FakeEngine
 ) -> None:
-    (settings.state / ".registry.json.partial").mkdir(parents=True)  # in the way of the new file
-    assert error(await load(client, "news", "v1"))[:2] == (409, "conflict")
+    (settings.state / "adapters").write_text("in the way of the copies")
+    assert error(await load(client, "news", "v1"))[:2] == (422, "adapter_rejected")
     assert engine.adapters == set()
     assert await names(client) == [BASE]

@@ -2,7 +2,6 @@
 engine agree afterwards."""
 
 import asyncio
-import json
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -13,10 +12,11 @@ import pytest
 from fastapi import FastAPI
 
 from app.engine.fake import FakeEngine
-from app.models.adapter_folder import copy_files
+from app.models.adapter_source import AdapterRoot
 from app.service import Service
 from app.settings import Settings
 from tests.support.adapter_calls import load, names, predict, room_for_two, three_versions
+from tests.support.instances import desired_in
 from tests.support.models import SMOLLM2
 from tests.support.waiting import HANG_S, until
 
@@ -28,8 +28,7 @@ def on_disk(settings: Settings) -> set[str]:
 
 
 def on_record(settings: Settings) -> dict[str, int]:
-    kept = json.loads((settings.state / "registry.json").read_text())["adapters"]
-    return {name: adapter["version"] for name, adapter in kept.items()}
+    return {name: kept.version for name, kept in desired_in(settings.store_url).adapters.items()}
 
 
 async def leave(request: Coroutine[Any, Any, httpx.Response], once: Callable[[], bool]) -> None:
@@ -109,7 +108,7 @@ async def test_a_version_that_still_drains_at_the_end_leaves_no_files(
     app: FastAPI, client: httpx.AsyncClient, settings: Settings, drained: asyncio.Event
 ) -> None:
     await leave(client.delete("/adapters/news"), lambda: not on_record(settings))
-    await app.state.service.adapters.stop()
+    await app.state.service.local.stop()
     assert on_disk(settings) == set()
 
 
@@ -121,12 +120,14 @@ async def test_a_client_that_leaves_while_files_are_copied_leaves_none(
 ) -> None:
     copying, go_on = threading.Event(), threading.Event()
 
-    def copy_slowly(source: Path, folder: Path) -> None:
+    copy = AdapterRoot.copy
+
+    def copy_slowly(self: AdapterRoot, source: str, folder: Path) -> None:
         copying.set()
         assert go_on.wait(HANG_S)
-        copy_files(source, folder)
+        copy(self, source, folder)
 
-    monkeypatch.setattr("app.models.adapters.copy_files", copy_slowly)
+    monkeypatch.setattr(AdapterRoot, "copy", copy_slowly)
     leaving = asyncio.create_task(leave(load(client, "news", "v1"), copying.is_set))
     await until(copying.is_set)
     await asyncio.sleep(0.1)

@@ -21,7 +21,7 @@ from ray.serve.request_router import RequestRouter
 from ray.serve.schema import ServeDeploySchema
 
 from app.errors import StartupError
-from app.models.desired import Desired
+from app.models.declared import Declaration
 from app.ray import replica
 from app.ray.replica import Replica
 from app.security.keys import new_key
@@ -50,7 +50,7 @@ def test_the_deployment_is_one_that_ray_takes(file: Path) -> None:
     assert replica.deployment.name == deployment.name
     router = import_attr(given["request_router_config"]["request_router_class"])
     assert issubclass(router, RequestRouter)
-    Desired.read(given["user_config"])
+    Declaration.read(given["user_config"])
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -196,11 +196,6 @@ def test_adapters_are_declared_for_all_replicas(fake: Fake) -> None:
     assert counted("frontpage_adapter_loaded", model="news", version="1") == [1, 1]
     with fake.client() as client:
         assert client.post("/predict", json=BODY).json()["model"] == "news"
-        refused = client.post("/adapters", json={"name": "other", "path": "two"})
-        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "conflict")
-        assert "user_config" in refused.json()["error"]["message"]
-        assert client.put("/aliases/default", json={"weights": {"news": 1}}).status_code == 409
-        assert client.delete("/adapters/news").status_code == 409
     fake.deploy({"adapters": {"news": "missing"}, "aliases": aliases})
     assert counted("frontpage_adapter_loaded", model="news", version="1") == [1, 1]
     assert min(counted("frontpage_adapter_loads_total", outcome="rejected")) >= 1
@@ -211,6 +206,36 @@ def test_adapters_are_declared_for_all_replicas(fake: Fake) -> None:
     fake.deploy({"adapters": {"news": "two"}, "aliases": aliases})
     assert counted("frontpage_adapter_loaded", model="news", version="2") == [1, 1]
     assert {replica.id for replica in fake.cluster.replicas()} == before, "none was restarted"
+
+
+def test_adapters_and_aliases_change_over_http_too(fake: Fake) -> None:
+    """At whichever replica a call arrives; what is declared later changes only what it names."""
+    aliases = {"default": {"weights": {"news": 1}}}
+    fake.deploy({"adapters": {"news": "one"}, "aliases": aliases})
+    with fake.client("first") as client, fake.client("second") as other:
+        loaded = client.post("/adapters", json={"name": "other", "path": "two"})
+        assert loaded.status_code == 201, loaded.text
+        wait_until(lambda: counted("frontpage_adapter_loaded", model="other") == [1, 1])
+        moved = other.put("/aliases/default", json={"weights": {"other": 1}})
+        assert moved.status_code == 200, moved.text
+        wait_until(lambda: all(answered_by(fake, f"r{n}") == "other" for n in range(4)))
+        listed = {one["name"]: one for one in client.get("/adapters").json()["adapters"]}
+        replicas = {one.id for one in fake.cluster.replicas()}
+        assert {one["instance"] for one in listed["other"]["instances"]} == replicas
+    fake.deploy({"adapters": {"news": "two"}, "aliases": aliases})
+    assert counted("frontpage_adapter_loaded", model="other") == [1, 1]
+    assert answered_by(fake, "one") == "other", "the alias is declared as before"
+    fake.deploy({"adapters": {"news": "two"}, "aliases": {"default": {"weights": {"news": 2}}}})
+    wait_until(lambda: all(answered_by(fake, f"r{n}") == "news" for n in range(4)))
+    with fake.client() as client:
+        assert client.delete("/adapters/other").status_code == 200
+        wait_until(lambda: counted("frontpage_adapter_loaded", model="other") == [0, 0])
+
+
+def answered_by(fake: Fake, reader: str) -> str:
+    with fake.client(reader) as client:
+        model: str = client.post("/predict", json=BODY).json()["model"]
+        return model
 
 
 def test_feedback_finds_an_answer_of_another_replica(fake: Fake) -> None:
