@@ -8,7 +8,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from app.observability import metrics
 from app.store.database import Database
 from app.store.statements import execute, insert
 from app.store.tables import desired, instances
+from app.store.threads import DaemonThreads
 
 Value = TypeVar("Value")
 
@@ -55,14 +56,14 @@ class DesiredState:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: DaemonThreads | None = None
 
     def start(self) -> None:
-        self._threads = ThreadPoolExecutor(THREADS, "store-desired")
+        self._threads = DaemonThreads(THREADS, "store-desired")
 
     def stop(self) -> None:
         if self._threads:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads.stop()
             self._threads = None
 
     async def number(self) -> int:

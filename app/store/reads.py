@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -21,6 +21,7 @@ from app.store.database import Database, reason
 from app.store.reading import ReaderSummary, read_history, read_reader, read_stories
 from app.store.records import ReaderKey, StoredStory
 from app.store.retention import Retention
+from app.store.threads import DaemonThreads
 
 logger = logging.getLogger("frontpage.store")
 
@@ -47,14 +48,14 @@ class Reads:
         self._stories: Cache[StoredStory] = Cache(STORIES_FRESH_S)
         self._histories: Cache[list[StoredStory]] = Cache(READERS_FRESH_S)
         self._paused_until = 0.0
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: DaemonThreads | None = None
 
     def start(self) -> None:
-        self._threads = ThreadPoolExecutor(THREADS, "store-read")
+        self._threads = DaemonThreads(THREADS, "store-read")
 
     def stop(self) -> None:
         if self._threads:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads.stop()
             self._threads = None
 
     def oldest(self) -> float:
@@ -131,7 +132,7 @@ class Reads:
         """Read in a thread. Raises StoreUnavailable, at once for READ_PAUSE_S after a failure."""
         if self._threads is None or time.monotonic() < self._paused_until:
             raise StoreUnavailable("the store can't be read at the moment")
-        future: Future[Value] = self._threads.submit(self._read_now, work)
+        future: Future[Value] = self._threads.submit(lambda: self._read_now(work))
         try:
             async with asyncio.timeout(deadline_s):
                 return await asyncio.wrap_future(future)

@@ -19,6 +19,7 @@ from app.store.database import Database
 from loadtests.services import free_port
 from tests.support.waiting import HANG_S
 
+LOCALE = ["-E", "UTF8", "--locale=C.UTF-8"]
 OPTIONS = {"listen_addresses": "127.0.0.1", "max_connections": "100", "shared_buffers": "128MB"}
 
 
@@ -56,7 +57,15 @@ class Postgres:
             os.chown(self.folder, pwd.getpwnam(user).pw_uid, -1)
         command = [str(binaries() / "initdb"), "-D", str(self.data), "-U", "frontpage"]
         subprocess.run(
-            [*command, "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"],
+            [
+                *command,
+                "--auth=trust",
+                "--no-sync",
+                "--wal-segsize=1",
+                "-E",
+                "UTF8",
+                "--locale=C.UTF-8",
+            ],
             check=True,
             stdout=subprocess.DEVNULL,
             cwd=self.folder,
@@ -97,6 +106,14 @@ class Postgres:
     def resume(self) -> None:
         self._signal_all(signal.SIGCONT)
 
+    def limit_files(self, size: int) -> None:
+        """Let no write reach beyond so many bytes in any file, as if the disk were full. -1 lifts
+        it."""
+        for pid in self._pids():
+            limit = f"--fsize={'unlimited' if size < 0 else size}:"
+            command = ["prlimit", f"--pid={pid}", limit]
+            subprocess.run(command, check=False, user=server_user(), cwd="/")
+
     def url(self, database: str) -> str:
         return f"postgresql://frontpage@127.0.0.1:{self.port}/{database}"
 
@@ -108,14 +125,17 @@ class Postgres:
         return self.url(name)
 
     def _signal_all(self, number: int) -> None:
-        """Signal the server and each process of its connections."""
+        for pid in self._pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _pids(self) -> list[int]:
+        """The server and each process of its connections."""
         assert self.process is not None
         children = subprocess.run(
             ["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=False
         )
-        for pid in [self.process.pid, *map(int, children.stdout.split())]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+        return [self.process.pid, *map(int, children.stdout.split())]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ import pytest
 from app.errors import FeedbackUnavailable, StoreUnavailable
 from app.feedback.reports import Reports
 from app.settings import Settings
+from app.store import writer
 from app.store.database import LOCK_TIMEOUT_S
 from app.store.records import ClickEvent, StoredStory
 from app.store.store import Store
@@ -213,6 +215,62 @@ async def test_postgresql_that_hangs() -> None:
             await until(lambda: rows(url, "SELECT id FROM impressions") == [("a",)])
             patch.setattr("app.store.store.ACKNOWLEDGE_S", 30)
             assert await store.record("a", 0, True) == "m"
+
+
+async def test_postgresql_with_a_full_disk() -> None:
+    with postgres_server() as server:
+        url = migrated(server)
+        with running(url) as store:
+            await store.put_stories([StoredStory("known", "A title")])
+            server.limit_files(2 << 20)  # of its files only tables grow so large
+            number, refused = 0, False
+            while not refused:
+                number += 1
+                many = [StoredStory(f"{number}-{n}", token_hex(2000)) for n in range(100)]
+                try:
+                    await store.put_stories(many)
+                except StoreUnavailable:
+                    refused = True
+            store.keep("a", "m", None, [0.5])
+            assert (await store.reads.stories(["known"]))["known"].title == "A title"
+            server.limit_files(-1)
+            await until(lambda: rows(url, "SELECT id FROM impressions") == [("a",)])
+            assert await store.record("a", 0, True) == "m"
+            await store.put_stories(many)
+        assert rows(url, "SELECT count(*) FROM stories") == [(number * 100 + 1,)]
+
+
+async def test_a_process_ends_while_postgresql_hangs() -> None:
+    with postgres_server() as server:
+        url = migrated(server)
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=read_and_end, args=(url, theirs))
+        process.start()
+        assert ours.recv() == "started"
+        server.pause()
+        ours.send("go on")
+        try:
+            assert await asyncio.to_thread(ours.recv) == "refused"
+            await asyncio.to_thread(process.join)
+        finally:
+            server.resume()
+        assert process.exitcode == 0
+
+
+def read_and_end(url: str, to: Any) -> None:
+    async def work() -> None:
+        with running(url) as store:
+            await store.put_stories([StoredStory("known", "A title")])
+            to.send("started")
+            to.recv()
+            store.keep("a", "m", None, [0.5])
+            with pytest.raises(StoreUnavailable):
+                await store.reads.stories(["unknown"])
+            to.send("refused")
+
+    writer.STOP_S = 0.5
+    asyncio.run(work())
 
 
 async def test_a_file_that_is_gone_stops_only_the_store(
