@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import fields
+from datetime import datetime
 from typing import TypeVar
 
 from training.errors import TrainingError
@@ -19,3 +20,15 @@ def check_least(name: str, value: float | None, least: float) -> None:
     """Raise TrainingError, naming the argument, for a value below `least`."""
     if value is not None and value < least:
         raise TrainingError(f"--{name.replace('_', '-')} {value}: must be {least} or more")
+
+
+def read_time(text: str) -> datetime:
+    """The type of an argument that is a time such as 2019-11-14T12:00. Raises ArgumentTypeError for
+    what is none, and for one with a zone: logs' times have none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo:
+        raise argparse.ArgumentTypeError(f"{text}: write 2019-11-14 or 2019-11-14T12:00")
+    return moment

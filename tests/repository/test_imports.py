@@ -15,6 +15,9 @@ MAY_IMPORT = {
     "errors": set[str](),
     "files": set[str](),
     "scoring": set[str](),
+    "signals": set[str](),
+    "likeness": set[str](),
+    "ranker": {"likeness", "signals"},
     "settings": {"errors"},
     "observability": {"settings"},
     "admission": {"errors", "observability"},
@@ -152,7 +155,8 @@ def test_the_use_case_loads_no_web_framework() -> None:
     assert not loaded & WEB
 
 
-def test_training_uses_only_scoring_engines_and_files_of_the_service() -> None:
+def test_training_uses_only_what_serving_and_training_share() -> None:
+    allowed = {"scoring", "engine", "files", "signals", "likeness", "ranker"}
     for name, file in modules("training").items():
         own = {other for other in imports(file) if other.startswith("app.")}
-        assert {part(other) for other in own} <= {"scoring", "engine", "files"}, name
+        assert {part(other) for other in own} <= allowed, name

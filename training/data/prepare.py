@@ -19,7 +19,13 @@ from training.data.manifest import (
 from training.data.mind import FileReport, StoryIds, merge_news, read_behaviors, read_news
 from training.data.options import Original, PrepareOptions
 from training.data.prepared import NEWS_FILE
-from training.data.samples import choose_pairs, sample_original, sample_temporal, split_by_time
+from training.data.samples import (
+    LOG,
+    choose_pairs,
+    sample_original,
+    sample_temporal,
+    split_by_time,
+)
 from training.data.texts import write_register, write_split
 from training.errors import TrainingError
 from training.folders import replaced_folder
@@ -44,8 +50,8 @@ class ClickLogs:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What a recipe makes of the click logs. rows: by split, with training.data.samples.COLUMNS;
-    read: how many impressions each split had before."""
+    """What a recipe makes of the click logs. rows: by split, and LOG's, with
+    training.data.samples.COLUMNS; read: how many impressions each split had before."""
 
     news: pl.DataFrame
     rows: dict[str, pl.DataFrame]
@@ -87,6 +93,9 @@ def write_splits(folder: Path, samples: Samples, options: PrepareOptions) -> dic
     recipe, profile = options.recipe, options.recipe.text_profile()
     counts = {}
     for split, rows in samples.rows.items():
+        if split == LOG:
+            rows.write_parquet(folder / f"{LOG}.parquet")
+            continue
         read = samples.read[split]
         if rows.is_empty():
             raise TrainingError(
@@ -153,4 +162,4 @@ def sample(
         history_samples=recipe.history_samples,
         seed=seed,
     )
-    return {split: splits[split] for split in impressions if split in splits}
+    return {name: splits[name] for name in (*impressions, LOG) if name in splits}

@@ -4,6 +4,8 @@ news.parquet        id, title, category, subcategory, abstract; a story's index 
 SPLIT.parquet       a row for each impression: impression, user, time, history, liked, disliked,
                     candidates (story indices; lists of stories known have the oldest first),
                     clicked (null where there are no labels)
+log.parquet         all impressions in the order of time, with all candidates, in the same columns;
+                    not with the original recipe
 manifest.json       see training.data.manifest
 """
 
@@ -16,6 +18,7 @@ import polars as pl
 
 from app.scoring.wording import Reader, Story
 from training.data.manifest import MANIFEST_FILE, Manifest
+from training.data.samples import LOG
 from training.errors import TrainingError
 
 NEWS_FILE = "news.parquet"
@@ -75,6 +78,16 @@ class PreparedData:
         for start in range(0, total, IMPRESSIONS_IN_MEMORY):
             part = rows.slice(start, min(IMPRESSIONS_IN_MEMORY, total - start)).collect()
             yield from to_impressions(part, self.stories, self.story_ids)
+
+    def log(self) -> pl.DataFrame:
+        """All impressions in the order of time; see the columns above. Raises TrainingError for a
+        folder without them."""
+        file = self.folder / f"{LOG}.parquet"
+        if not file.is_file():
+            raise TrainingError(
+                f"{self.folder} has no {file.name}: prepare it again, with --recipe temporal"
+            )
+        return pl.read_parquet(file)
 
     def sample_evenly(self, split: str, count: float) -> list[Impression]:
         """`count` impressions (below 1: that share of them), spread evenly over a split.

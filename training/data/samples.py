@@ -21,6 +21,8 @@ MIN_EARLIER_CLICKS = 3
 SLICE_ROWS = 100_000
 """How many impressions are worked on at a time. With another number, a seed draws otherwise."""
 COLUMNS = ("impression", "user", "time", "history", "liked", "disliked", "candidates", "clicked")
+LOG = "log"
+"""The name of the file, and of the rows, that hold all impressions in the order of time."""
 CLICKED = pl.element() % 2 == 1  # whether a code in `shown` is a click's
 STORY = pl.element() // 2  # its story's index
 
@@ -106,18 +108,20 @@ def sample_temporal(
     strictly earlier times. train holds all clicks of an impression and `negatives` sampled
     non-clicks for each; impressions without a click teach nothing and are left out. After them come
     up to `history_samples` rows a reader from `sample_histories`. val and test keep the natural
-    candidates.
+    candidates. LOG holds the impressions of all splits with their natural candidates, in the order
+    of time.
     """
     rows = add_earlier(impressions, liked, disliked)
     splits = {str(name): part for (name,), part in rows.partition_by("split", as_dict=True).items()}
     train = splits["train"].filter(pl.col("shown").list.eval(CLICKED).list.any())
     pairs = sample_negatives(train["shown"], negatives, seed)
     natural_splits = {name: natural(part) for name, part in splits.items() if name != "train"}
+    log = natural(rows.sort("time", maintain_order=True))
     histories = sample_histories(
         splits["train"], samples=history_samples, negatives=negatives, seed=seed
     )
     train = pl.concat([train.hstack(pairs).select(COLUMNS), histories])
-    return {"train": train, **natural_splits}
+    return {"train": train, **natural_splits, LOG: log}
 
 
 def sample_histories(

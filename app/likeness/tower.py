@@ -1,0 +1,126 @@
+"""The tower as the service computes it: a reader's vector from the titles they clicked, in NumPy.
+
+`tower.safetensors` holds, in half precision, low-rank additions to the sentence encoder's matrices
+(`encoder.NAME.down` and `.up`) and the reader's part: self-attention over the last titles and
+attentive pooling (NRMS: Wu et al., EMNLP 2019), plus half their mean. training.ranking.tower_model
+is its PyTorch form.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+TOWER_FILE = "tower.safetensors"
+HISTORY = 50
+"""How many of the latest titles a reader's vector is made of."""
+HEADS = 12
+SCALE = 10.0
+"""A score is SCALE times a cosine, plus the story's bias."""
+READER_TENSORS = (
+    *("attention.in_weight", "attention.in_bias", "attention.out_weight", "attention.out_bias"),
+    *("pool.hidden_weight", "pool.hidden_bias", "pool.weight"),
+    *("story_bias.weight", "story_bias.bias", "nobody"),
+)
+
+Floats = NDArray[np.float32]
+Tensors = Mapping[str, NDArray[np.float16]]
+
+
+class TowerError(ValueError):
+    """A tower file that can't be used; the message names the file and what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class TowerFile:
+    """encoder: the name of the sentence encoder that was tuned. tensors: by name."""
+
+    encoder: str
+    tensors: Tensors
+
+    def write(self, folder: Path) -> None:
+        """Write TOWER_FILE, whole or not at all."""
+        partial = folder / f".{TOWER_FILE}.partial"
+        save_file(dict(self.tensors), partial, metadata={"encoder": self.encoder})
+        partial.replace(folder / TOWER_FILE)
+
+
+def read_tower(folder: Path) -> TowerFile | None:
+    """The tower in an adapter's folder; None without one. Raises TowerError."""
+    file = folder / TOWER_FILE
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            name = (opened.metadata() or {}).get("encoder", "")
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise TowerError(f"{file} can't be read: {error}") from None
+    missing = [key for key in READER_TENSORS if key not in tensors]
+    if missing:
+        raise TowerError(f"{file} lacks {missing[0]}")
+    broken = [key for key, tensor in tensors.items() if not np.isfinite(tensor).all()]
+    if broken:
+        raise TowerError(f"{file}: {broken[0]} holds numbers that are not finite")
+    return TowerFile(name, tensors)
+
+
+def encoder_additions(tensors: Tensors) -> dict[str, Floats]:
+    """What a tower adds to the encoder's matrices: [out, in] by the module's name."""
+    names = [key[len("encoder.") : -len(".down")] for key in tensors if key.endswith(".down")]
+    return {
+        name: tensors[f"encoder.{name}.up"].astype(np.float32)
+        @ tensors[f"encoder.{name}.down"].astype(np.float32)
+        for name in names
+    }
+
+
+class ReaderEncoder:
+    """A tower's reader part. Vectors are those of the tower's own encoder."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        self._of = {name: tensors[name].astype(np.float32) for name in READER_TENSORS}
+        self.width = len(self._of["nobody"])
+
+    def reader(self, history: Floats) -> Floats:
+        """The vector [width], of unit length, of a reader by the titles they clicked.
+
+        history: [titles, width], the oldest first; only the last HISTORY count.
+        """
+        own = self._of
+        titles = history[-HISTORY:]
+        if not len(titles):
+            return unit(own["nobody"])
+        query, key, value = (
+            part.reshape(len(titles), HEADS, -1).transpose(1, 0, 2)
+            for part in np.split(
+                titles @ own["attention.in_weight"].T + own["attention.in_bias"], 3, axis=1
+            )
+        )
+        shares = softmax(query @ key.transpose(0, 2, 1) / np.sqrt(np.float32(query.shape[-1])))
+        joined = (shares @ value).transpose(1, 0, 2).reshape(len(titles), -1)
+        mixed = joined @ own["attention.out_weight"].T + own["attention.out_bias"]
+        hidden = np.tanh(mixed @ own["pool.hidden_weight"].T + own["pool.hidden_bias"])
+        pooled = softmax(hidden @ own["pool.weight"]) @ mixed
+        return unit(pooled + titles.mean(0) / 2)
+
+    def scores(self, reader: Floats, stories: Floats) -> NDArray[np.float64]:
+        """reader: [width]; stories: [stories, width] → scores [stories]."""
+        own = self._of
+        bias = stories @ own["story_bias.weight"] + own["story_bias.bias"]
+        return np.asarray(SCALE * (stories @ reader) + bias, np.float64)
+
+
+def softmax(logits: Floats) -> Floats:
+    """Over the last axis."""
+    raised = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(raised / raised.sum(-1, keepdims=True), np.float32)
+
+
+def unit(vector: Floats) -> Floats:
+    """The vector with length 1."""
+    return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12), np.float32)

@@ -1,0 +1,222 @@
+"""The live figures of stories, categories and positions, from the events so far.
+
+A story's rate compares its clicks with those that the site's average story would have had in the
+same places (clicks over expected clicks): an impression weighs by how often the site's readers
+click at its position, relative to all positions. Without positions all impressions weigh alike.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from app.signals.counters import (
+    CLICKS,
+    EXPOSURE,
+    FIRST,
+    RECENT_CLICKS,
+    RECENT_EXPOSURE,
+    SHOWN,
+    Counters,
+    Counts,
+    Floats,
+    HalfLives,
+)
+from app.signals.gate import Counted, EventGate, GateLimits
+
+SITE = "site"
+MAX_POSITION = 200
+"""Positions from this one on (counted from 0) count as one."""
+MAX_CATEGORIES = 10_000
+PRIOR_SHOWN, PRIOR_RATE = 100.0, 0.04
+"""The site's own click-through is PRIOR_RATE until it is known, as if from PRIOR_SHOWN
+impressions."""
+POSITION_PRIOR = 1000.0
+"""With how many impressions of average click-through a position's begins."""
+STORY_PRIOR, CATEGORY_PRIOR = 10.0, 100.0
+"""With how many impressions of average click-through a story's or category's rate begins."""
+KINDS = ("stories", "categories", "positions")
+
+
+@dataclass(frozen=True, slots=True)
+class SignalOptions:
+    """half_lives: of all counts. max_stories: that are remembered; the least recently shown
+    leave. limits: of what one reader and one key can do."""
+
+    half_lives: HalfLives = field(default_factory=HalfLives)
+    max_stories: int = 100_000
+    limits: GateLimits = field(default_factory=GateLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownStory:
+    """A story as it was shown: its id, its category if known, and its position from 0 if known."""
+
+    story: str
+    category: str | None = None
+    position: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is known of candidates at a moment; arrays [candidates].
+
+    clicks, exposure: decayed; exposure is in impressions at an average position. recent_clicks,
+    recent_exposure: with the short half-life. shown: impressions so far, not decayed. age_s: how
+    many seconds ago the story was first shown; 0 for a new one. category_clicks,
+    category_exposure: of the candidate's category, decayed. site_rate: the site's clicks an
+    impression, a number.
+    """
+
+    clicks: Floats
+    exposure: Floats
+    recent_clicks: Floats
+    recent_exposure: Floats
+    shown: Floats
+    age_s: Floats
+    category_clicks: Floats
+    category_exposure: Floats
+    site_rate: float
+
+    def rate(self) -> Floats:
+        """The stories' click-through, shrunk towards the site's, [candidates]."""
+        return (self.clicks + STORY_PRIOR * self.site_rate) / (self.exposure + STORY_PRIOR)
+
+    def sampled(self, random: np.random.Generator) -> "Figures":
+        """The same with each story's long-term rate drawn from what it may be (Thompson 1933): a
+        Gamma distribution with the mean `rate()`. For orders only; probabilities use the mean."""
+        shape = np.maximum(self.clicks + STORY_PRIOR * self.site_rate, 1e-9)
+        drawn = random.gamma(shape) / (self.exposure + STORY_PRIOR)
+        clicks = drawn * (self.exposure + STORY_PRIOR) - STORY_PRIOR * self.site_rate
+        return replace(self, clicks=clicks)
+
+
+Changes = dict[str, Counts]
+"""Counts by kind (KINDS): what instances exchange, and what a snapshot holds."""
+
+
+class LiveFigures:
+    """Counts events, and tells what is known of stories. Not for several threads at once."""
+
+    def __init__(self, options: SignalOptions | None = None) -> None:
+        self.options = options or SignalOptions()
+        self.gate = EventGate(self.options.limits)
+        self._counters = self._empty()
+        self._changes = self._empty()
+
+    def __len__(self) -> int:
+        """How many stories are known."""
+        return len(self._counters["stories"])
+
+    def shown(self, reader: str, stories: Sequence[ShownStory], at: float, key: str = "") -> int:
+        """Count what a reader was shown at a moment in Unix seconds; returns how many stories
+        counted. reader: for an unknown one, something that is new with each event. key: the name of
+        the API key that reports it."""
+        counted = [(s, self.gate.shown(reader, s.story, key, at)) for s in stories]
+        return self._count(counted, at)
+
+    def clicked(self, reader: str, stories: Sequence[ShownStory], at: float, key: str = "") -> int:
+        """Count a reader's clicks, like `shown`; returns how many counted."""
+        counted = [(s, self.gate.clicked(reader, s.story, key, at)) for s in stories]
+        return self._count(counted, at)
+
+    def figures(
+        self, stories: Sequence[str], categories: Sequence[str | None], now: float
+    ) -> Figures:
+        """What is known at `now` of candidates, given by id and category."""
+        found = self._counters["stories"].read(stories, now)
+        names = list({name for name in categories if name})
+        table = self._counters["categories"].read(names, now)
+        row = {name: number for number, name in enumerate(names)}
+        place = np.fromiter((row.get(c or "", -1) for c in categories), np.int64, len(categories))
+        groups = np.concatenate([table, np.zeros((1, table.shape[1]))])[place]
+        return Figures(
+            clicks=found[:, CLICKS],
+            exposure=found[:, EXPOSURE],
+            recent_clicks=found[:, RECENT_CLICKS],
+            recent_exposure=found[:, RECENT_EXPOSURE],
+            shown=found[:, SHOWN],
+            age_s=np.maximum(now - found[:, FIRST], 0.0),
+            category_clicks=groups[:, CLICKS],
+            category_exposure=groups[:, EXPOSURE],
+            site_rate=self.site_rate(now),
+        )
+
+    def site_rate(self, now: float) -> float:
+        """The site's clicks an impression."""
+        site = self._counters["positions"].read([SITE], now)[0]
+        return float((site[CLICKS] + PRIOR_RATE * PRIOR_SHOWN) / (site[EXPOSURE] + PRIOR_SHOWN))
+
+    def take_changes(self) -> Changes:
+        """What this instance has counted itself since the last call, for the others."""
+        taken = {kind: counters.snapshot() for kind, counters in self._changes.items()}
+        for counters in self._changes.values():
+            counters.clear()
+        return taken
+
+    def merge(self, changes: Changes) -> None:
+        """Add what another instance has counted. Each of its changes must be merged once."""
+        for kind in KINDS:
+            if kind in changes:
+                self._counters[kind].merge(changes[kind])
+
+    def snapshot(self) -> Changes:
+        """Everything that is known, merged changes included."""
+        return {kind: counters.snapshot() for kind, counters in self._counters.items()}
+
+    def restore(self, snapshot: Changes) -> None:
+        """Replace everything that is known."""
+        self._counters = self._empty()
+        self.merge(snapshot)
+
+    def _empty(self) -> dict[str, Counters]:
+        sizes = (self.options.max_stories, MAX_CATEGORIES, MAX_POSITION + 2)
+        return {
+            kind: Counters(size, self.options.half_lives)
+            for kind, size in zip(KINDS, sizes, strict=True)
+        }
+
+    def _count(self, counted: Sequence[tuple[ShownStory, Counted]], at: float) -> int:
+        kept = [(story, what) for story, what in counted if what is not Counted.NOTHING]
+        if not kept:
+            return 0
+        weights = self._weights([story for story, _ in kept], at)
+        sums: dict[str, dict[str, list[float]]] = {kind: {} for kind in KINDS}
+        for (story, what), weight in zip(kept, weights, strict=True):
+            shown = float(what is not Counted.CLICK)
+            click = float(what is not Counted.SHOWN)
+            _add(sums["stories"], story.story, click, shown * weight, shown)
+            if story.category:
+                _add(sums["categories"], story.category, click, shown * weight, shown)
+            _add(sums["positions"], SITE, click, shown, shown)
+            if story.position is not None:
+                _add(sums["positions"], _position(story.position), click, shown, shown)
+        for kind, by_key in sums.items():
+            if by_key:
+                clicks, exposure, number = np.array(list(by_key.values())).T
+                for counters in (self._counters[kind], self._changes[kind]):
+                    counters.add(list(by_key), clicks, exposure, number, at)
+        return len(kept)
+
+    def _weights(self, stories: Sequence[ShownStory], at: float) -> list[float]:
+        """How much an impression of each story weighs: its position's click-through, relative to
+        the site's."""
+        positions = {_position(s.position) for s in stories if s.position is not None}
+        if not positions:
+            return [1.0] * len(stories)
+        names = list(positions)
+        site = self.site_rate(at)
+        rows = self._counters["positions"].read(names, at)
+        rates = (rows[:, CLICKS] + POSITION_PRIOR * site) / (rows[:, EXPOSURE] + POSITION_PRIOR)
+        weight = dict(zip(names, (rates / site).tolist(), strict=True))
+        return [1.0 if s.position is None else weight[_position(s.position)] for s in stories]
+
+
+def _add(sums: dict[str, list[float]], key: str, *numbers: float) -> None:
+    own = sums.setdefault(key, [0.0] * len(numbers))
+    for place, number in enumerate(numbers):
+        own[place] += number
+
+
+def _position(position: int) -> str:
+    return str(min(position, MAX_POSITION))

@@ -1,0 +1,144 @@
+"""Cosines, the cache of vectors, and the tower in NumPy against the one that PyTorch trains."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertModel, BertTokenizer
+
+from app.likeness.cache import VectorCache, content_key
+from app.likeness.cosine import cosines
+from app.likeness.encoder import EncoderError, SentenceEncoder
+from app.likeness.tower import (
+    TOWER_FILE,
+    ReaderEncoder,
+    TowerError,
+    TowerFile,
+    read_tower,
+)
+from training.ranking.tower_model import LowRank, Tower, load_encoder
+
+TITLES = ["one two three", "four", "five six seven eight nine ten", "two two"]
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT with random weights and a vocabulary of numbers, in a transformers folder."""
+    folder = tmp_path_factory.mktemp("encoder")
+    words = "[PAD] [UNK] [CLS] [SEP] [MASK] one two three four five six seven eight nine ten"
+    (folder / "vocab.txt").write_text("\n".join(words.split()))
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=15,
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        initializer_range=0.3,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tower(encoder_folder: Path) -> Tower:
+    """A tower with random weights, as if trained."""
+    torch.manual_seed(1)
+    made = Tower(load_encoder(encoder_folder), rank=2)
+    with torch.no_grad():
+        for module in made.modules():
+            if isinstance(module, LowRank):
+                module.up.normal_(std=0.3)
+        made.story_bias.weight.normal_(std=0.3)
+        for parameter in made.parameters():  # what half precision keeps
+            parameter.copy_(parameter.half().float())
+    return made.eval()
+
+
+def test_vectors_have_unit_length_and_do_not_depend_on_the_batch(encoder_folder: Path) -> None:
+    encoder = SentenceEncoder(encoder_folder)
+    together = encoder.embed(TITLES)
+    assert np.linalg.norm(together, axis=1) == pytest.approx(np.ones(4))
+    alone = np.concatenate([encoder.embed([title]) for title in TITLES])
+    assert np.abs(together - alone).max() < 1e-5
+    with pytest.raises(EncoderError, match="not a sentence encoder"):
+        SentenceEncoder(encoder_folder / "missing")
+
+
+@torch.inference_mode()
+def test_the_service_computes_what_was_trained(
+    encoder_folder: Path, tower: Tower, tmp_path: Path
+) -> None:
+    tower.to_file("tiny").write(tmp_path)
+    read = read_tower(tmp_path)
+    assert read is not None
+    assert read.encoder == "tiny"
+    vectors = SentenceEncoder(encoder_folder, read.tensors).embed(TITLES)
+    plain = SentenceEncoder(encoder_folder).embed(TITLES)
+    assert np.abs(vectors - plain).max() > 0.01
+    served = ReaderEncoder(read.tensors)
+    for history in ([0, 1, 2], [3], []):
+        known = torch.tensor([[True] * len(history) + [False] * (4 - len(history))])
+        padded = torch.zeros(1, 4, vectors.shape[1])
+        padded[0, : len(history)] = torch.from_numpy(vectors[history])
+        expected = tower.readers(padded, known)
+        found = served.reader(vectors[history])
+        assert np.abs(found - expected[0].numpy()).max() < 1e-4
+        scores = tower(expected, torch.from_numpy(vectors)[None])[0].numpy()
+        assert served.scores(found, vectors) == pytest.approx(scores, abs=1e-3)
+
+
+def test_a_tower_that_can_not_be_used_is_named(tower: Tower, tmp_path: Path) -> None:
+    assert read_tower(tmp_path) is None
+    tensors = dict(tower.to_file("tiny").tensors)
+    TowerFile("tiny", {k: v for k, v in tensors.items() if k != "nobody"}).write(tmp_path)
+    with pytest.raises(TowerError, match="lacks nobody"):
+        read_tower(tmp_path)
+    TowerFile("tiny", tensors | {"nobody": tensors["nobody"] * np.float16("nan")}).write(tmp_path)
+    with pytest.raises(TowerError, match="nobody holds numbers"):
+        read_tower(tmp_path)
+    (tmp_path / TOWER_FILE).write_bytes(b"broken")
+    with pytest.raises(TowerError, match="can't be read"):
+        read_tower(tmp_path)
+
+
+def test_a_tower_of_another_encoder_is_refused(encoder_folder: Path, tower: Tower) -> None:
+    tensors = dict(tower.to_file("tiny").tensors)
+    other = {key.replace(".layer.1.", ".layer.7."): value for key, value in tensors.items()}
+    with pytest.raises(EncoderError, match="another encoder"):
+        SentenceEncoder(encoder_folder, other)
+
+
+def test_cosines_are_those_of_a_plain_computation() -> None:
+    random = np.random.default_rng(0)
+    history, candidates = (random.normal(size=(n, 8)).astype(np.float32) for n in (9, 3))
+    each = candidates @ history.T
+    ordered = np.sort(each, axis=1)
+    found = cosines(history, candidates)
+    assert found[:, 0] == pytest.approx(each.mean(1), abs=1e-6)
+    assert found[:, 1] == pytest.approx(each.max(1), abs=1e-6)
+    assert found[:, 2] == pytest.approx(ordered[:, -5:].mean(1), abs=1e-6)
+    assert found[:, 3] == pytest.approx(each[:, -5:].mean(1), abs=1e-6)
+    assert (cosines(history[:0], candidates) == 0).all()
+    assert cosines(history[:2], candidates)[:, 2] == pytest.approx(each[:, :2].mean(1), abs=1e-6)
+
+
+def test_a_text_is_embedded_once() -> None:
+    asked: list[str] = []
+
+    def embed(texts: Sequence[str]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        asked.extend(texts)
+        return np.array([[len(text), 1] for text in texts], np.float32)
+
+    cache = VectorCache(embed, limit=2)
+    assert cache.vectors(["a", "bb", "a"]).tolist() == [[1, 1], [2, 1], [1, 1]]
+    cache.vectors(["bb", "a"])
+    assert asked == ["a", "bb"]
+    cache.put({content_key("cccc"): np.array([4, 1], np.float16)})
+    assert len(cache) == 2
+    assert cache.vectors(["cccc"]).tolist() == [[4, 1]]
+    assert asked == ["a", "bb"]
+    assert cache.vectors([]).shape == (0, 0)

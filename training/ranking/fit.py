@@ -1,0 +1,158 @@
+"""Fitting the trees: which kind is chosen on validation impressions, and calibrated there."""
+
+from dataclasses import dataclass
+from itertools import product
+
+import lightgbm
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from app.ranker.features import FEATURES, NAMES, TEXT, Floats
+from training import metrics
+from training.errors import TrainingError
+from training.metrics import Flags
+from training.ranking.rows import Rows
+
+OBJECTIVES = ("lambdarank", "binary")
+RISING = ("rate", "recent_rate", "text")
+"""The features that a click can only be likelier with, where that is asked for."""
+COMMON = {
+    "learning_rate": 0.05,
+    "num_leaves": 15,
+    "min_data_in_leaf": 200,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "feature_fraction": 0.8,
+    "verbose": -1,
+}
+ROUNDS = 150
+MIN_SLOPE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How trees are fitted. rising: with monotone constraints on RISING."""
+
+    objective: str
+    rising: bool
+
+    def __str__(self) -> str:
+        return f"{self.objective}{', monotone' if self.rising else ''}"
+
+
+KINDS = tuple(Kind(*pair) for pair in product(OBJECTIVES, (False, True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Trees with their calibration: log-odds = slope · raw + intercept."""
+
+    kind: Kind
+    booster: lightgbm.Booster
+    slope: float
+    intercept: float
+
+    def log_odds(self, matrix: Floats) -> Floats:
+        """[candidates]; matrix: [candidates, features]."""
+        raw = self.booster.predict(matrix, raw_score=True)
+        return self.slope * np.asarray(raw, np.float64) + self.intercept
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One kind's figures on the validation impressions, means over them."""
+
+    kind: Kind
+    auc: float
+    ndcg_at_10: float
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """threads: of LightGBM. dropout: the share of impressions learned without live figures.
+    validation: the share of impressions, the latest, that kinds are chosen and calibrated on."""
+
+    dropout: float = 0.2
+    validation: float = 0.25
+    threads: int = 1
+    seed: int = 0
+
+
+def without_text(matrix: Floats) -> Floats:
+    """A copy of the matrix in which the language model was not asked."""
+    copy = matrix.copy()
+    copy[:, TEXT] = np.nan
+    return copy
+
+
+def choose(rows: Rows, options: FitOptions) -> list[Trial]:
+    """Try every kind, the best first: by AUC and nDCG@10 together, on the latest impressions."""
+    early, late = halves(rows, options.validation)
+    trials = []
+    for kind in KINDS:
+        booster = fit_trees(early, early.matrix, kind, options)
+        scores = late.split(np.asarray(booster.predict(late.matrix, raw_score=True)))
+        found = metrics.ranking(late.split(late.clicked), scores)  # type: ignore[arg-type]
+        trials.append(Trial(kind, found["auc"].value, found["ndcg_at_10"].value))
+    return sorted(trials, key=lambda trial: -(trial.auc + trial.ndcg_at_10))
+
+
+def fit(rows: Rows, matrix: Floats, kind: Kind, options: FitOptions) -> Fitted:
+    """Fit on all rows; calibrate by trees of the earlier ones on the later ones.
+
+    matrix: the rows', or what is to be known of them instead. Raises TrainingError where there are
+    too few clicks.
+    """
+    flat = np.repeat(is_early(rows, options.validation), rows.sizes)
+    early, late = halves(rows, options.validation)
+    first = fit_trees(early, matrix[flat], kind, options)
+    raw = np.asarray(first.predict(matrix[~flat], raw_score=True), np.float64)
+    slope, intercept = platt(raw, late.clicked)
+    return Fitted(kind, fit_trees(rows, matrix, kind, options), slope, intercept)
+
+
+def fit_trees(rows: Rows, matrix: Floats, kind: Kind, options: FitOptions) -> lightgbm.Booster:
+    """Trees on the rows, some of which have no live figures."""
+    drawn = np.random.default_rng(options.seed).random(len(rows.sizes)) < options.dropout
+    dropped = np.repeat(drawn, rows.sizes)
+    live = np.array([FEATURES[name] == "live" for name in NAMES])
+    matrix = np.where(dropped[:, None] & live, rows.fresh, matrix)
+    data = lightgbm.Dataset(
+        matrix,
+        rows.clicked.astype(np.float64),
+        group=rows.sizes if kind.objective == "lambdarank" else None,
+        feature_name=list(NAMES),
+    )
+    parameters = COMMON | {
+        "objective": kind.objective,
+        "seed": options.seed,
+        "num_threads": options.threads,
+        "monotone_constraints": [int(kind.rising and name in RISING) for name in NAMES],
+    }
+    return lightgbm.train(parameters, data, ROUNDS)
+
+
+def is_early(rows: Rows, share: float) -> Flags:
+    """All but the last `share` of the impressions: [impressions]. Impressions of one moment stay
+    together."""
+    place = min(int((1 - share) * len(rows.times)), len(rows.times) - 1)
+    early: Flags = rows.times < rows.times[place]
+    return early
+
+
+def halves(rows: Rows, share: float) -> tuple[Rows, Rows]:
+    """The earlier impressions and the last `share` of them. Raises TrainingError unless both have
+    clicks and non-clicks."""
+    early = is_early(rows, share)
+    parts = rows.take(early), rows.take(~early)
+    for part in parts:
+        if not part.clicked.any() or part.clicked.all():
+            raise TrainingError("too few impressions with clicks and non-clicks to fit a ranker on")
+    return parts
+
+
+def platt(raw: NDArray[np.float64], clicked: Flags) -> tuple[float, float]:
+    """Slope and intercept (Platt 1999), fitted without weights."""
+    regression = LogisticRegression(C=np.inf).fit(raw[:, None], clicked)
+    return max(float(regression.coef_[0, 0]), MIN_SLOPE), float(regression.intercept_[0])

@@ -1,0 +1,69 @@
+"""Scores of a log's impressions, by a language model or a tower that has not seen them."""
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from app.likeness.encoder import EncoderError, SentenceEncoder
+from app.likeness.tower import ReaderEncoder, TowerError, read_tower
+from training.data.prepared import PreparedData, to_impressions
+from training.errors import TrainingError
+from training.ranking.options import ScoreCommand
+from training.ranking.rows import write_scores
+from training.ranking.vectors import used_stories
+
+
+def score_log(options: ScoreCommand) -> int:
+    """Write the scores; returns of how many impressions. Raises TrainingError."""
+    data = PreparedData(options.data)
+    log = data.log()
+    if options.start is not None:
+        log = log.filter(pl.col("time") >= options.start)
+    if options.end is not None:
+        log = log.filter(pl.col("time") < options.end)
+    if log.is_empty():
+        raise TrainingError(f"{options.data} has no impressions from --from until --until")
+    score = score_by_tower if options.tower is not None else score_by_model
+    scores = dict(score(data, log, options))
+    write_scores(options.output, scores)
+    return len(scores)
+
+
+def score_by_model(
+    data: PreparedData, log: pl.DataFrame, options: ScoreCommand
+) -> Iterator[tuple[str, list[float]]]:
+    """Each impression's log-odds, not calibrated."""
+    from training.packed.scorer import score
+    from training.tuning.methods import best_device, load_trained
+    from training.tuning.sources import find_source
+
+    assert options.model is not None
+    source = find_source(options.model, options.base)
+    impressions = list(to_impressions(log, data.stories, data.story_ids))
+    model = load_trained(options.model, source.base, device=best_device())
+    found = score(model, source.builder(), impressions, options.batch_tokens)
+    for impression, (log_yes, log_no) in zip(impressions, found, strict=True):
+        yield impression.id, (log_yes - log_no).tolist()
+
+
+def score_by_tower(
+    data: PreparedData, log: pl.DataFrame, options: ScoreCommand
+) -> Iterator[tuple[str, list[float]]]:
+    """Each impression's scores by the tower."""
+    if options.tower is None or options.encoder is None:
+        raise TrainingError("a tower needs its sentence encoder: give --encoder")
+    try:
+        tower = read_tower(options.tower)
+        if tower is None:
+            raise TrainingError(f"{options.tower} holds no tower")
+        encoder = SentenceEncoder(options.encoder, tower.tensors)
+    except (TowerError, EncoderError) as error:
+        raise TrainingError(str(error)) from None
+    used = used_stories(log)
+    vectors = encoder.embed([data.stories[index].title for index in used])
+    place = {story: number for number, story in enumerate(used)}
+    reader = ReaderEncoder(tower.tensors)
+    for name, history, candidates in log.select("impression", "history", "candidates").iter_rows():
+        titles = vectors[[place[index] for index in history]]
+        stories = vectors[[place[index] for index in candidates]]
+        yield name, reader.scores(reader.reader(titles), stories).tolist()
