@@ -119,7 +119,7 @@ async def test_an_alias_is_kept_with_the_answer(tmp_path: Path) -> None:
 
 
 async def test_no_answers_no_figures(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/experiments")).json() == {"models": []}
+    assert (await client.get("/experiments")).json() == {"models": [], "differences": []}
 
 
 @pytest.mark.parametrize(
