@@ -68,7 +68,9 @@ class World:
     def give_feedback(self) -> None:
         """Also for answers of hours ago, and taken back."""
         some = [str(one) for one in self.random.choice(self.kept or ["unknown"], 5)]
-        items = [Feedback(one, 0, bool(self.random.random() < 0.6)) for one in some]
+        self.record([Feedback(one, 0, bool(self.random.random() < 0.6)) for one in some])
+
+    def record(self, items: list[Feedback]) -> None:
         with self.database.writing() as connection:
             record_feedback(connection, items, self.now - DAYS * 86400, self.now)
 
@@ -179,14 +181,16 @@ def test_older_sums_replace_no_newer_ones(store_url: str, monkeypatch: pytest.Mo
 
     def encode_after_another(totals: dict[Group, Totals]) -> bytes:
         monkeypatch.setattr(hours, "encode", encode)
-        world.give_feedback()
+        world.record([Feedback(name, 0, False) for name in world.kept])
         world.sum()
         return encode(totals)
 
-    world.give_feedback()
+    world.record([Feedback(name, 0, True) for name in world.kept])
     monkeypatch.setattr(hours, "encode", encode_after_another)
     world.sum()
-    world.check()
+    assert world.sums_used() > 2
+    with world.database.reading() as connection:
+        check_equal(connection, world.now - DAYS * 86400)
     world.database.close()
 
 
