@@ -139,6 +139,8 @@ def join_waiting(connection: Connection, arrived: Iterable[str], now: float) -> 
 def add_waiting(connection: Connection, now: float) -> None:
     """Count clicks whose impressions arrived at the same time through another instance."""
     arrived = connection.execute(
-        select(clicks.c.awaits).join(impressions, impressions.c.id == clicks.c.awaits)
+        select(clicks.c.awaits)
+        .join(impressions, impressions.c.id == clicks.c.awaits)
+        .where(clicks.c.awaits.is_not(None))  # or no index of few rows is used
     ).scalars()
     join_waiting(connection, {name for name in arrived if name}, now)
