@@ -51,6 +51,11 @@ class Moments:
         self.top_bottom += float(top @ bottom)
         self.bottom_bottom += float(bottom @ bottom)
 
+    def merge(self, other: "Moments") -> None:
+        """Add the sums over other answers."""
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     @property
     def value(self) -> float:
         return self.top / self.bottom

@@ -40,8 +40,8 @@ async function load() {
 
 async function loadOutcomes() {
   const days = byId("days").value;
-  const { models } = await get(`experiments${days ? `?days=${days}` : ""}`);
-  byId("figures").replaceChildren(...drawOutcomes(models));
+  const { models, differences } = await get(`experiments${days ? `?days=${days}` : ""}`);
+  byId("figures").replaceChildren(...drawOutcomes(models, differences));
 }
 
 const weightsOf = (alias) => served.aliases.find((one) => one.alias === alias)?.weights ?? {};

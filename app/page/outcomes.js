@@ -17,8 +17,11 @@ const FIGURES = [
   },
 ];
 
-/** Draws one table per alias, and last the models without one. models: as in GET /experiments. */
-export function drawOutcomes(models) {
+/**
+ * Draws one table per alias, with how its models differ, and last the models without an alias.
+ * Both arguments are as in GET /experiments.
+ */
+export function drawOutcomes(models, differences) {
   if (!models.length) {
     return [
       make(
@@ -37,14 +40,41 @@ export function drawOutcomes(models) {
   const aliases = [...new Set(models.map((one) => one.alias))].sort(
     (a, b) => (a === null) - (b === null),
   );
-  return aliases.map((alias) =>
+  return aliases.flatMap((alias) => [
     drawTable(
       alias,
       models.filter((one) => one.alias === alias),
       scales,
     ),
+    ...differences.filter((one) => one.alias === alias).map(drawDifference),
+  ]);
+}
+
+function drawDifference({ model, other, click_through: found }) {
+  return make("p", { class: "difference" }, inWords(model, other, found));
+}
+
+/** Says in one sentence what is known of the difference in click-through. */
+function inWords(model, other, found) {
+  if (!found?.anytime) return `It is too early to compare ${model} with ${other}.`;
+  const { low, high } = found.anytime;
+  const side = found.value < 0 ? "below" : "above";
+  const range = `anytime-valid range ${points(low)} to ${points(high)}`;
+  const verdict =
+    low > 0
+      ? `so ${model} gets more clicks`
+      : high < 0
+        ? `so ${other} gets more clicks`
+        : "so neither is known to get more clicks yet";
+  return (
+    `Click-through of ${model} is ${points(Math.abs(found.value))} percentage points ${side}` +
+    ` that of ${other} (${range}), ${verdict}.`
   );
 }
+
+/** 0.0042 → "0.42", in percentage points. */
+const points = (share) =>
+  (share * 100).toFixed(share !== 0 && Math.abs(share) < 0.001 ? 3 : 2).replace("-", "−");
 
 /** The end of a figure's scale, which starts at 0 and is common to all models. */
 const scaleOf = (intervals, mark = 0) =>

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import StartupError
 from app.store.database import MIGRATION_LOCK, Database, reason
+from app.store.hours import mark_hours
 from app.store.statements import CHUNK_ROWS, execute, insert
 from app.store.tables import impressions, outcomes
 
@@ -37,7 +38,7 @@ def adopt_feedback(database: Database, file: Path) -> None:
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
             if not file.exists():  # another process was faster
                 return
-            copied = copy_rows(connection, file)
+            copied = copy_rows(connection, file, database.now())
     except (sqlite3.Error, SQLAlchemyError) as error:
         raise StartupError(
             f"{file} can't be taken over into the store {database.name}: {reason(error)}; mend it"
@@ -50,7 +51,7 @@ def adopt_feedback(database: Database, file: Path) -> None:
     logger.warning("%d answers of %s were taken over into %s", copied, file, database.name)
 
 
-def copy_rows(connection: Connection, file: Path) -> int:
+def copy_rows(connection: Connection, file: Path, now: float) -> int:
     """Returns how many answers are new in the store."""
     copied = 0
     with closing(sqlite3.connect(file)) as old:
@@ -64,7 +65,7 @@ def copy_rows(connection: Connection, file: Path) -> int:
                 (rows[0][0], rows[-1][0]),
             ):
                 told[number].append((position, bool(clicked)))
-            copied += copy_chunk(connection, rows, told)
+            copied += copy_chunk(connection, rows, told, now)
     return copied
 
 
@@ -72,6 +73,7 @@ def copy_chunk(
     connection: Connection,
     rows: list[tuple[Any, ...]],
     told: dict[int, list[tuple[int, bool]]],
+    now: float,
 ) -> int:
     answers = [dict(zip(COLUMNS, row[1:], strict=True)) for row in rows]
     for answer in answers:
@@ -82,6 +84,7 @@ def copy_chunk(
         .returning(impressions.c.id, impressions.c.number)
     )
     new = {row.id: row.number for row in execute(connection, statement, answers)}
+    mark_hours(connection, (one["time"] for one in answers if one["id"] in new), now)
     learned = {answer["id"]: answer["time"] for answer in answers}
     found = [
         {"impression": new[row[1]], "position": position, "clicked": clicked}

@@ -1,9 +1,11 @@
 """Storing the events that sites send, inside the caller's transaction."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from sqlalchemy import Connection, Table, select
 
+from app.store.hours import mark_hours
 from app.store.records import Accepted, ClickEvent, ImpressionEvent, ReaderKey, to_json
 from app.store.statements import Row, among, chunks, execute, insert
 from app.store.tables import clicks, impressions
@@ -75,26 +77,45 @@ def add_clicks(
         for event in events.values()
     }
     new = insert_new(connection, clicks, rows)
-    told = {}
-    for name in new:
-        event = events[name]
-        number, ids = known.get(event.impression_id or "", (0, []))
-        if event.story in ids:
-            told[number, ids.index(event.story)] = True
-    put_outcomes(connection, told, now)
+    clicked_in = ((events[name].impression_id or "", events[name].story) for name in new)
+    put_clicked(connection, known, clicked_in, now)
     return new
 
 
-def find_shown(connection: Connection, ids: Iterable[str]) -> dict[str, tuple[int, list[str]]]:
-    """Impression's id → its number and its stories' ids, which are empty if it kept none."""
+class Shown(NamedTuple):
+    """An impression. stories: ids in the order shown, none if it kept none."""
+
+    number: int
+    time: float
+    stories: list[str]
+
+
+def find_shown(connection: Connection, ids: Iterable[str]) -> dict[str, Shown]:
+    """The stored ones among these impressions, by id."""
     found = {}
-    columns = impressions.c.id, impressions.c.number, impressions.c.story_ids
+    row = impressions.c
     for part in chunks(sorted(ids)):
-        for name, number, text in connection.execute(
-            select(*columns).where(among(impressions.c.id, part, connection.dialect))
+        for name, number, time, text in connection.execute(
+            select(row.id, row.number, row.time, row.story_ids).where(
+                among(row.id, part, connection.dialect)
+            )
         ):
-            found[name] = number, read_ids(text) if text else []
+            found[name] = Shown(number, time, read_ids(text) if text else [])
     return found
+
+
+def put_clicked(
+    connection: Connection,
+    known: dict[str, Shown],
+    clicked: Iterable[tuple[str, str]],
+    now: float,
+) -> None:
+    """Write outcomes. clicked: ids of impressions and of stories, which count if they were shown
+    there."""
+    found = [(known[name], story) for name, story in clicked if name in known]
+    told = [(shown, shown.stories.index(story)) for shown, story in found if story in shown.stories]
+    put_outcomes(connection, {(shown.number, place): True for shown, place in told}, now)
+    mark_hours(connection, (shown.time for shown, _ in told), now)
 
 
 def join_waiting(connection: Connection, arrived: Iterable[str], now: float) -> None:
@@ -108,12 +129,7 @@ def join_waiting(connection: Connection, arrived: Iterable[str], now: float) -> 
         if not waiting:
             continue
         known = find_shown(connection, {row.awaits for row in waiting})
-        told = {}
-        for row in waiting:
-            number, ids = known.get(row.awaits, (0, []))
-            if row.story in ids:
-                told[number, ids.index(row.story)] = True
-        put_outcomes(connection, told, now)
+        put_clicked(connection, known, ((row.awaits, row.story) for row in waiting), now)
         connection.execute(
             clicks.update()
             .where(among(clicks.c.id, [row.id for row in waiting], connection.dialect))
@@ -124,6 +140,8 @@ def join_waiting(connection: Connection, arrived: Iterable[str], now: float) -> 
 def add_waiting(connection: Connection, now: float) -> None:
     """Count clicks whose impressions arrived at the same time through another instance."""
     arrived = connection.execute(
-        select(clicks.c.awaits).join(impressions, impressions.c.id == clicks.c.awaits)
+        select(clicks.c.awaits)
+        .join(impressions, impressions.c.id == clicks.c.awaits)
+        .where(clicks.c.awaits.is_not(None))  # or no index of few rows is used
     ).scalars()
     join_waiting(connection, {name for name in arrived if name}, now)

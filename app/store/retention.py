@@ -6,10 +6,11 @@ a time.
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Table, delete, func, select, text
+from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, func, select, text
 
 from app.store.database import Database
 from app.store.events import add_waiting
+from app.store.hours import mark_hours
 from app.store.tables import clicks, erasures, impressions, instances, stories
 
 DAY_S = 86400.0
@@ -49,54 +50,82 @@ def trim(database: Database, retention: Retention) -> None:
     """One pass over everything. Raises SQLAlchemyError."""
     now = database.now()
     steps = [
-        (impressions, impressions.c.time < now - retention.days * DAY_S),
-        (clicks, clicks.c.time < now - retention.days * DAY_S),
-        (stories, stories.c.updated < now - retention.story_days * DAY_S),
-        (instances, instances.c.seen < now - INSTANCE_KEPT_S),
-        (erasures, erasures.c.time < now - ERASURE_KEPT_S),
+        (impressions.c.time, retention.days * DAY_S),
+        (clicks.c.time, retention.days * DAY_S),
+        (stories.c.updated, retention.story_days * DAY_S),
+        (instances.c.seen, INSTANCE_KEPT_S),
+        (erasures.c.time, ERASURE_KEPT_S),
     ]
-    for table, condition in steps:
-        while delete_some(database, table, condition):
+    for column, kept_s in steps:
+        while delete_some(database, column, column < now - kept_s):
             pass
     for table in (impressions, clicks):
-        while retention.rows and delete_surplus(database, table, retention.rows):
-            pass
+        if retention.rows:
+            delete_surplus(database, table, retention.rows)
     with database.writing() as connection:
         again = connection.execute(select(erasures.c.reader, erasures.c.time)).all()
     for reader, time in again:
         erase_reader(database, reader, time)
     with database.writing() as connection:
-        if alone(connection):
+        if alone(connection, RETENTION_LOCK):
             add_waiting(connection, now)
 
 
-def alone(connection: Connection) -> bool:
-    """Whether no other instance deletes at the moment; on SQLite the file's lock sees to that."""
+def alone(connection: Connection, lock: int) -> bool:
+    """Whether no other instance holds the lock, which is this one's until its transaction ends.
+
+    SQLite has no such locks: its file is written by one at a time.
+    """
     if connection.dialect.name == "sqlite":
         return True
-    found = connection.execute(text(f"SELECT pg_try_advisory_xact_lock({RETENTION_LOCK})"))
-    return bool(found.scalar_one())
+    return bool(connection.execute(text(f"SELECT pg_try_advisory_xact_lock({lock})")).scalar_one())
 
 
-def delete_some(database: Database, table: Table, condition: object) -> bool:
-    """Delete up to STEP_ROWS rows; returns whether there may be more."""
-    (key,) = table.primary_key.columns
+def delete_some(database: Database, column: Column[float], condition: ColumnElement[bool]) -> bool:
+    """Delete up to STEP_ROWS rows, in the column's order; returns whether there may be more."""
     with database.writing() as connection:
-        if not alone(connection):
+        if not alone(connection, RETENTION_LOCK):
             return False
-        some = select(key).where(condition).limit(STEP_ROWS)  # type: ignore[arg-type]
-        return connection.execute(delete(table).where(key.in_(some))).rowcount == STEP_ROWS
+        return delete_step(connection, column, condition, database.now()) == STEP_ROWS
 
 
-def delete_surplus(database: Database, table: Table, rows: int) -> bool:
-    """Delete the oldest of all rows but the newest `rows`, by time; returns whether there may be
-    more."""
+def delete_step(
+    connection: Connection, column: Column[float], condition: ColumnElement[bool], now: float
+) -> int:
+    """Delete up to STEP_ROWS rows, in the column's order; returns how many.
+
+    The order makes the database use the column's index. Otherwise it may read the table from its
+    beginning in each step, over all that earlier steps have deleted.
+    """
+    table = column.table
+    (key,) = table.primary_key.columns
+    some = select(key).where(condition).order_by(column).limit(STEP_ROWS)
+    gone = delete(table).where(key.in_(some))
+    if table is not impressions:
+        return connection.execute(gone).rowcount
+    times = connection.execute(gone.returning(impressions.c.time)).scalars().all()
+    mark_hours(connection, times, now)
+    return len(times)
+
+
+def delete_surplus(database: Database, table: Table, rows: int) -> None:
+    """Delete the oldest of all rows but the newest `rows`, by time.
+
+    To count that far takes seconds with millions of rows, so it is left out while the numbers given
+    since the oldest row show that there can't be too many.
+    """
     with database.reading(timeout_s=60) as connection:
+        number = table.c.number
+        ends = select(select(func.max(number)).scalar_subquery())
+        ends = ends.add_columns(select(func.min(number)).scalar_subquery())
+        last, first = connection.execute(ends).one()
+        if last is None or last - first < rows:
+            return
         times = select(table.c.time).order_by(table.c.time.desc()).offset(rows).limit(1)
         newest = connection.execute(times).scalar()
-    if newest is None:
-        return False
-    return delete_some(database, table, table.c.time <= newest)
+    if newest is not None:
+        while delete_some(database, table.c.time, table.c.time <= newest):
+            pass
 
 
 def erase_reader(database: Database, reader: bytes, before: float) -> Erased:
@@ -106,12 +135,8 @@ def erase_reader(database: Database, reader: bytes, before: float) -> Erased:
         removed = 0
         while True:
             with database.writing() as connection:
-                some = (
-                    select(table.c.number)
-                    .where(table.c.reader == reader, table.c.time <= before)
-                    .limit(STEP_ROWS)
-                )
-                step = connection.execute(delete(table).where(table.c.number.in_(some))).rowcount
+                own = and_(table.c.reader == reader, table.c.time <= before)
+                step = delete_step(connection, table.c.time, own, database.now())
             removed += step
             if step < STEP_ROWS:
                 break

@@ -71,6 +71,8 @@ class Store:
         self.reads = Reads(database, key, retention)
         self.desired = DesiredState(database)
         self._stopping = threading.Event()
+        self.chores: list[Callable[[Callable[[], bool]], None]] = []
+        """Further work after each pass that deletes, which ends early once its argument says so."""
 
     # Start and stop
 
@@ -248,5 +250,7 @@ class Store:
             try:
                 self.database.measure_clock()
                 trim(self.database, self.retention)
+                for chore in self.chores:
+                    chore(self._stopping.is_set)
             except SQLAlchemyError as error:
-                logger.error("old rows can't be deleted: %s", reason(error))
+                logger.error("the store can't be tidied: %s", reason(error))

@@ -77,7 +77,7 @@ outcomes = Table(
         comment="In the order shown, counted from 0.",
     ),
     Column("clicked", Boolean, nullable=False),
-    Column("learned", Double, nullable=False, index=True, comment="When the store learned it."),
+    Column("learned", Double, nullable=False, comment="When the store learned it."),
 )
 
 clicks = Table(
@@ -132,8 +132,14 @@ figures = Table(
     "figures",
     metadata,
     Column("hour", Integer, primary_key=True, autoincrement=False, comment="Since 1970."),
-    Column("model", Text, primary_key=True),
-    Column("alias", Text, primary_key=True, comment="Empty: none was named."),
-    Column("totals", LargeBinary, nullable=False, comment="Sums over the hour's impressions."),
-    Column("computed", Double, nullable=False),
+    Column(
+        "totals", LargeBinary, nullable=False, comment="Sums of its answers: app/feedback/hours.py."
+    ),
+)
+
+changed_hours = Table(
+    "changed_hours",
+    metadata,
+    Column("number", NUMBER, Identity(), primary_key=True),
+    Column("hour", Integer, nullable=False, comment="Its answers are to be summed anew."),
 )

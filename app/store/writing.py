@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, or_, select, update
 
 from app.errors import ClientError, InvalidValue, NotFound
+from app.store.hours import mark_hours
 from app.store.records import (
     Answer,
     Feedback,
@@ -90,8 +91,11 @@ def keep_answers(
     """Store answers with different ids. Each replaces an earlier impression of the same id."""
     dialect = connection.dialect
     ids = sorted(answer.id for answer in answers)
+    times = [answer.time for answer in answers]
     for part in chunks(ids):
-        connection.execute(delete(impressions).where(among(impressions.c.id, part, dialect)))
+        earlier = delete(impressions).where(among(impressions.c.id, part, dialect))
+        times += connection.execute(earlier.returning(impressions.c.time)).scalars()
+    mark_hours(connection, times, now)
     remembered = [answer.remembered for answer in answers if answer.remembered]
     carried = [
         story
@@ -159,6 +163,7 @@ def record_feedback(
         told[answer.number, indices.index(item.index)] = item.clicked, answer
         results.append(str(answer.model))
     put_outcomes(connection, {place: clicked for place, (clicked, _) in told.items()}, now)
+    mark_hours(connection, (answer.time for _, answer in told.values()), now)
     put_clicks_of_feedback(connection, told, now)
     return results
 

@@ -159,6 +159,9 @@ async def test_an_administrator_loads_an_adapter_and_moves_readers(
         show_outcomes(restored)
         await page.get_by_label("Answers from").select_option("the last 7 days")
         await expect(page.get_by_role("table", name="Requested as default")).to_contain_text("news")
+        await expect(page.locator(".difference")).to_have_text(
+            "It is too early to compare news with tiny-qwen3."
+        )
         await visit.look("experiments")
         await page.get_by_role("button", name="Change default").click()
         await expect(page.get_by_label("tiny-qwen3", exact=True)).to_have_value("3")

@@ -1,16 +1,21 @@
 """Errors, overload and hostile titles, on the fake engine, whose faults can be set."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 from fastapi import FastAPI
 from playwright.async_api import Browser, expect
+from sqlalchemy import insert
 
 from app.engine.fake import FakeEngine
 from app.main import create_app
 from app.settings import Limits, Settings
+from app.store.database import Database
+from app.store.tables import impressions, outcomes
 from tests.browser.conftest import Serve
 from tests.support.servers import serving
 from tests.support.visits import visiting
@@ -174,3 +179,54 @@ async def test_the_live_panel_rests_while_the_tab_is_hidden(browser: Browser, se
         )
         await asyncio.sleep(1)
         assert asked == [f"{url}/metrics"]
+
+
+async def test_how_models_differ_is_one_sentence(
+    browser: Browser, serve: Serve, tmp_path: Path
+) -> None:
+    async with serve() as url:
+        keep_clicks(
+            f"sqlite:///{tmp_path / 'state' / 'frontpage.sqlite'}", {"a": 9, "b": 12, "c": 12}
+        )
+        async with visiting(browser, url, "/page/experiments.html") as visit:
+            found = visit.page.locator(".difference")
+            await expect(found).to_have_text(
+                [
+                    re.compile(
+                        r"Click-through of a is 2\.77 percentage points above that of b \(anytime-"
+                        r"valid range [\d.]+ to [\d.]+\), so a gets more clicks\."
+                    ),
+                    re.compile(r"Click-through of a .*, so a gets more clicks\."),
+                    re.compile(
+                        r"Click-through of b is 0\.00 percentage points above that of c \(anytime-"
+                        r"valid range −[\d.]+ to [\d.]+\), so neither is known to get more clicks"
+                        r" yet\."
+                    ),
+                ]
+            )
+            await visit.look("differences")
+
+
+def keep_clicks(url: str, every: dict[str, int]) -> None:
+    """4,000 answers of one story for each model; of the first, every ninth is clicked."""
+    database = Database(url)
+    rows = [(model, number) for model in every for number in range(4000)]
+    with database.writing() as connection:
+        connection.execute(
+            insert(impressions),
+            [
+                {"number": place, "id": f"{model}{number}", "time": database.now()}
+                | {"model": model, "alias": "default", "ranked": True, "stories": 1}
+                | {"indices": bytes(2), "probabilities": bytes(4)}
+                for place, (model, number) in enumerate(rows)
+            ],
+        )
+        connection.execute(
+            insert(outcomes),
+            [
+                {"impression": place, "position": 0, "learned": 0.0}
+                | {"clicked": number % every[model] == 0}
+                for place, (model, number) in enumerate(rows)
+            ],
+        )
+    database.close()

@@ -96,12 +96,29 @@ async def test_models_and_aliases_have_figures_of_their_own(
     for number, (model, alias) in enumerate([("a", None), ("a", "x"), ("b", "x"), ("b", "x")]):
         store.keep(str(number), model, alias, [0.5])
         await click(client, str(number))
-    found = (await client.get("/experiments")).json()["models"]
-    assert [(one["model"], one["alias"], one["clicks"]) for one in found] == [
+    found = (await client.get("/experiments")).json()
+    assert [(one["model"], one["alias"], one["clicks"]) for one in found["models"]] == [
         ("a", None, 1),
         ("a", "x", 1),
         ("b", "x", 2),
     ]
+    (pair,) = found["differences"]
+    assert (pair["alias"], pair["model"], pair["other"]) == ("x", "a", "b")
+    assert pair["click_through"]["value"] == 0
+    assert pair["click_through"]["anytime"] is None
+    assert pair["auc"] is None
+
+
+async def test_answers_count_from_a_fixed_start(client: httpx.AsyncClient, app: FastAPI) -> None:
+    app.state.service.store.keep("a", "m", None, [0.5])
+    await click(client, "a")
+    for since, models in [("2026-01-02T03:04:05Z", 1), ("2999-01-01T01:00:00+01:00", 0)]:
+        found = await client.get("/experiments", params={"since": since})
+        assert len(found.json()["models"]) == models
+    for query in ({"since": "2026-01-02", "days": 1}, {"since": "2026-01-02T03:04:05Z", "days": 1}):
+        refused = await client.get("/experiments", params=query)
+        assert refused.status_code == 422
+        assert refused.json()["error"]["param"] == "since"
 
 
 async def test_an_alias_is_kept_with_the_answer(tmp_path: Path) -> None:
@@ -119,7 +136,7 @@ async def test_an_alias_is_kept_with_the_answer(tmp_path: Path) -> None:
 
 
 async def test_no_answers_no_figures(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/experiments")).json() == {"models": []}
+    assert (await client.get("/experiments")).json() == {"models": [], "differences": []}
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def former_file(folder: Path) -> Path:
 async def test_answers_and_feedback_are_taken_over(store_url: str, tmp_path: Path) -> None:
     file = former_file(tmp_path)
     with running(store_url, days=1e5, former_file=file) as store:
-        (model,) = await Reports(store).report()
+        (model,) = (await Reports(store).report()).models
         assert (model.model, model.alias) == ("news-smollm2", "default")
         assert (model.answers, model.stories, model.impressions, model.clicks) == (3, 8, 7, 2)
         assert [(at.impressions, at.clicks) for at in model.by_position[:3]] == [
@@ -39,7 +39,7 @@ async def test_answers_and_feedback_are_taken_over(store_url: str, tmp_path: Pat
     assert not file.exists()
     assert (tmp_path / "feedback.sqlite.adopted").exists()
     with running(store_url, days=1e5, former_file=file) as store:
-        (model,) = await Reports(store).report()
+        (model,) = (await Reports(store).report()).models
         assert (model.answers, model.clicks) == (3, 3)
 
 

@@ -45,7 +45,7 @@ async def test_a_sender_that_leaves_harms_nothing(tmp_path: Path) -> None:
             await asyncio.sleep(0)
         results = await asyncio.gather(*clicks, return_exceptions=True)
         assert results[50:] == ["m"] * 50
-        assert [one.clicks for one in await Reports(store).report()] == [51]
+        assert [one.clicks for one in (await Reports(store).report()).models] == [51]
 
 
 async def test_a_slow_disk_costs_answers_not_time(
@@ -77,7 +77,7 @@ async def test_a_kill_loses_no_feedback(store_url: str) -> None:
     while ours.poll():
         acknowledged.append(ours.recv())
     with running(store_url, rows=100_000) as store:
-        (found,) = await Reports(store).report()
+        (found,) = (await Reports(store).report()).models
     assert len(acknowledged) <= found.clicks <= len(acknowledged) + 1
     if store.database.is_sqlite:
         assert rows(store_url, "PRAGMA integrity_check") == [("ok",)]

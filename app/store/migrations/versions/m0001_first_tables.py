@@ -14,6 +14,14 @@ NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     op.create_table(
+        "changed_hours",
+        sa.Column("number", NUMBER, sa.Identity(), nullable=False),
+        sa.Column(
+            "hour", sa.Integer(), nullable=False, comment="Its answers are to be summed anew."
+        ),
+        sa.PrimaryKeyConstraint("number"),
+    )
+    op.create_table(
         "clicks",
         sa.Column("number", NUMBER, sa.Identity(), nullable=False),
         sa.Column("id", sa.Text(), nullable=False, comment="The event's, or one made from it."),
@@ -57,13 +65,13 @@ def upgrade() -> None:
     op.create_table(
         "figures",
         sa.Column("hour", sa.Integer(), autoincrement=False, nullable=False, comment="Since 1970."),
-        sa.Column("model", sa.Text(), nullable=False),
-        sa.Column("alias", sa.Text(), nullable=False, comment="Empty: none was named."),
         sa.Column(
-            "totals", sa.LargeBinary(), nullable=False, comment="Sums over the hour's impressions."
+            "totals",
+            sa.LargeBinary(),
+            nullable=False,
+            comment="Sums of its answers: app/feedback/hours.py.",
         ),
-        sa.Column("computed", sa.Double(), nullable=False),
-        sa.PrimaryKeyConstraint("hour", "model", "alias"),
+        sa.PrimaryKeyConstraint("hour"),
     )
     op.create_table(
         "impressions",
@@ -132,4 +140,3 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["impression"], ["impressions.number"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("impression", "position"),
     )
-    op.create_index("ix_outcomes_learned", "outcomes", ["learned"], unique=False)
