@@ -43,6 +43,9 @@ Value = TypeVar("Value")
 
 ACKNOWLEDGE_S = 10.0
 """How many seconds a request waits for its commit before it gets a 503."""
+LATE_S = (0.1, 0.4)
+"""For how many seconds feedback waits before it looks again for an answer that is not there:
+another instance may have given it a moment ago and not committed it yet."""
 ERASURE_COLUMNS = ("reader", "time")
 LEARNED_AT_ONCE = 1000
 """How many stories are noted without a pause for other requests."""
@@ -151,13 +154,18 @@ class Store:
         Raises NotFound, InvalidValue for a story that was not shown, or FeedbackUnavailable.
         """
         self.check_keeps_answers()
-        try:
-            model = str(await self._done(FeedbackTask(Feedback(answer_id, index, clicked))))
-        except StoreUnavailable:
-            raise FeedbackUnavailable("feedback can't be kept at the moment") from None
-        except NotFound:
-            metrics.FEEDBACK_UNKNOWN.inc()
-            raise
+        task = Feedback(answer_id, index, clicked)
+        for pause_s in (*LATE_S, None):
+            try:
+                model = str(await self._done(FeedbackTask(task)))
+                break
+            except StoreUnavailable:
+                raise FeedbackUnavailable("feedback can't be kept at the moment") from None
+            except NotFound:
+                if pause_s is None:
+                    metrics.FEEDBACK_UNKNOWN.inc()
+                    raise
+                await asyncio.sleep(pause_s)
         metrics.FEEDBACK.labels(model, str(clicked).lower()).inc()
         return model
 

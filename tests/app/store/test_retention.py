@@ -44,7 +44,10 @@ async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
     assert (found["answers"], found["clicks"], found["impressions"]) == (2, 2, 4)
 
 
-async def test_the_oldest_answers_go_when_there_are_too_many(store_url: str) -> None:
+async def test_the_oldest_answers_go_when_there_are_too_many(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.store.store.LATE_S", ())
     with running(store_url) as store:
         for number in range(25):
             await answer_and_click(store, str(number))
@@ -145,6 +148,15 @@ async def test_two_services_share_a_store(tmp_path: Path, store_url: str) -> Non
         await asyncio.gather(*(ask_and_click(*pair) for pair in pairs))
         assert await figures(one) == await figures(other)
         assert (await figures(one))["clicks"] == 120
+
+
+async def test_feedback_finds_an_answer_that_another_instance_has_not_committed_yet(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.store.writer.LINGER_S", 0.3)
+    with running(store_url) as one, running(store_url) as other:
+        one.keep("a", "m", None, [0.5])
+        assert await other.record("a", 0, True) == "m"
 
 
 async def test_starting_and_stopping_twice(store_url: str) -> None:
