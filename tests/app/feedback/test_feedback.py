@@ -115,7 +115,11 @@ async def test_answers_count_from_a_fixed_start(client: httpx.AsyncClient, app: 
     for since, models in [("2026-01-02T03:04:05Z", 1), ("2999-01-01T01:00:00+01:00", 0)]:
         found = await client.get("/experiments", params={"since": since})
         assert len(found.json()["models"]) == models
-    for query in ({"since": "2026-01-02", "days": 1}, {"since": "2026-01-02T03:04:05Z", "days": 1}):
+    queries: list[dict[str, str | float]] = [
+        {"since": "2026-01-02"},
+        {"since": "2026-01-02T03:04:05Z", "days": 1},
+    ]
+    for query in queries:
         refused = await client.get("/experiments", params=query)
         assert refused.status_code == 422
         assert refused.json()["error"]["param"] == "since"
