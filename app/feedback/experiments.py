@@ -105,12 +105,12 @@ class ExperimentsResponse(BaseModel):
     )
 
 
-def read_report(connection: Connection, since: float) -> ExperimentsResponse:
-    """Compute the figures of all answers since `since` (seconds since 1970).
+def read_report(connection: Connection, since: float, now: float) -> ExperimentsResponse:
+    """Compute the figures of all answers since `since`. Both times are in seconds since 1970.
 
     connection: a snapshot of the store. Raises SQLAlchemyError.
     """
-    totals = read_recent(connection, since)
+    totals = read_recent(connection, since, now)
     ordered = sorted(totals, key=lambda group: (group[0], group[1] or ""))
     return ExperimentsResponse(
         models=[figures(group, totals[group]) for group in ordered],

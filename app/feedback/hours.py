@@ -1,7 +1,10 @@
 """Sums over the answers of past hours, kept in the store, so that a report need not read them all.
 
-A report uses what is kept of whole hours that nothing has changed since, and reads the answers of
-the others, in one snapshot: it finds what it would find by reading everything.
+A report uses what is kept of whole hours, and reads the answers of the others, in one snapshot.
+Hours whose answers were deleted, or arrived late, count as not kept until they are summed anew, and
+so a report finds what it would find by reading everything. Only feedback that comes when its hour
+is long over may be missing for a while, LAG of the hour's age: otherwise a little late feedback on
+each of many hours would have all of them read or summed again each minute.
 """
 
 from collections import defaultdict
@@ -10,7 +13,7 @@ from dataclasses import astuple
 from io import BytesIO
 
 import numpy as np
-from sqlalchemy import Connection, delete, func, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select
 
 from app.feedback.intervals import Moments
 from app.feedback.totals import Group, Totals, read_totals
@@ -22,17 +25,21 @@ from app.store.tables import changed_hours, figures, impressions
 
 TIMEOUT_S = 60.0
 """How many seconds PostgreSQL may take for one statement of a report or of an hour's sums."""
+LAG = 1 / 60
+"""Late feedback leads to new sums after this share of its hour's age."""
+OVERDUE_S = 300.0
+"""If it hasn't by so much later, reports read the hour's answers."""
 HOURS_LOCK = 0x486F757273
 """PostgreSQL's advisory lock of the instance that sums hours: "Hours"."""
 
 
-def read_recent(connection: Connection, since: float) -> dict[Group, Totals]:
-    """Sum all answers since `since` (seconds since 1970). Raises SQLAlchemyError.
+def read_recent(connection: Connection, since: float, now: float) -> dict[Group, Totals]:
+    """Sum all answers since `since`. Times are in seconds since 1970. Raises SQLAlchemyError.
 
     connection: a snapshot of the store.
     """
     totals: defaultdict[Group, Totals] = defaultdict(Totals)
-    changed = select(changed_hours.c.hour)
+    changed = select(changed_hours.c.hour).where(due(now - OVERDUE_S))
     kept = connection.execution_options(yield_per=10).execute(
         select(figures.c.hour, figures.c.totals)
         .where(figures.c.hour * HOUR_S >= since, figures.c.hour.not_in(changed))
@@ -47,6 +54,12 @@ def read_recent(connection: Connection, since: float) -> dict[Group, Totals]:
     for start, end in [*unread, (read_from, None)]:
         merge(totals, read_totals(connection, start, end))
     return dict(totals)
+
+
+def due(now: float) -> ColumnElement[bool]:
+    """Whether an hour's mark asks for new sums at this time."""
+    age = now - changed_hours.c.hour * HOUR_S
+    return changed_hours.c.time <= now - LAG * age
 
 
 def merge(totals: defaultdict[Group, Totals], more: dict[Group, Totals]) -> None:
@@ -76,16 +89,17 @@ def sum_next(database: Database, oldest: float, done: set[int]) -> bool:
         first = hour_of(database.now() if eldest is None else max(oldest, eldest))
         drop_before(database, snapshot, first)
         known = set(snapshot.execute(select(figures.c.hour)).scalars())
-        marks = snapshot.execute(select(changed_hours.c.number, changed_hours.c.hour)).all()
+        changed = select(changed_hours.c.hour).where(due(database.now()))
         past = range(first + 1, hour_of(database.now() - CLOSED_AFTER_S))
-        wanted = {hour for hour in past if hour not in known} | {row.hour for row in marks}
+        wanted = {hour for hour in past if hour not in known}
+        wanted.update(snapshot.execute(changed).scalars())
         hour = max(wanted.intersection(past) - done, default=None)
         if hour is None:
             return False
         done.add(hour)
         content = encode(read_totals(snapshot, hour * HOUR_S, (hour + 1) * HOUR_S))
-        numbers = [row.number for row in marks if row.hour == hour]
-        keep(database, hour, content, numbers, hour in known)
+        marks = select(changed_hours.c.number).where(changed_hours.c.hour == hour)
+        keep(database, hour, content, snapshot.execute(marks).scalars().all(), hour in known)
     return True
 
 

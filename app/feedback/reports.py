@@ -51,4 +51,4 @@ class Reports:
 
     def _read(self, since: float) -> ExperimentsResponse:
         with self._store.database.reading(timeout_s=TIMEOUT_S) as connection:
-            return read_report(connection, since)
+            return read_report(connection, since, self._store.database.now())

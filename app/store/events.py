@@ -115,7 +115,7 @@ def put_clicked(
     found = [(known[name], story) for name, story in clicked if name in known]
     told = [(shown, shown.stories.index(story)) for shown, story in found if story in shown.stories]
     put_outcomes(connection, {(shown.number, place): True for shown, place in told}, now)
-    mark_hours(connection, (shown.time for shown, _ in told), now)
+    mark_hours(connection, (shown.time for shown, _ in told), now, void=False)
 
 
 def join_waiting(connection: Connection, arrived: Iterable[str], now: float) -> None:

@@ -23,10 +23,15 @@ def hour_of(time: float) -> int:
     return int(time // HOUR_S)
 
 
-def mark_hours(connection: Connection, times: Iterable[float], now: float) -> None:
+def mark_hours(
+    connection: Connection, times: Iterable[float], now: float, void: bool = True
+) -> None:
     """Mark the past hours of answers that this transaction writes or deletes, or whose outcomes it
-    writes. times: the answers'."""
+    writes. times: the answers'. void: the hours' sums may not be used any more; otherwise, as for
+    late feedback, they may for a while."""
     over = hour_of(now - MARKED_AFTER_S)
     hours = sorted({hour for hour in map(hour_of, times) if hour < over})
     if hours:
-        connection.execute(insert(changed_hours), [{"hour": hour} for hour in hours])
+        connection.execute(
+            insert(changed_hours), [{"hour": hour, "time": 0.0 if void else now} for hour in hours]
+        )

@@ -142,4 +142,5 @@ changed_hours = Table(
     metadata,
     Column("number", NUMBER, Identity(), primary_key=True),
     Column("hour", Integer, nullable=False, comment="Its answers are to be summed anew."),
+    Column("time", Double, nullable=False, comment="When it changed; 0: its sums are void."),
 )

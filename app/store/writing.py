@@ -163,7 +163,7 @@ def record_feedback(
         told[answer.number, indices.index(item.index)] = item.clicked, answer
         results.append(str(answer.model))
     put_outcomes(connection, {place: clicked for place, (clicked, _) in told.items()}, now)
-    mark_hours(connection, (answer.time for _, answer in told.values()), now)
+    mark_hours(connection, (answer.time for _, answer in told.values()), now, void=False)
     put_clicks_of_feedback(connection, told, now)
     return results
 

@@ -47,7 +47,7 @@ async def report(url: str, answers: list[tuple[list[float], list[int]]]) -> Mode
         ]
         connection.execute(insert(outcomes), [{**click, "learned": 0.0} for click in clicks])
     with database.reading() as connection:
-        (found,) = read_report(connection, 0).models
+        (found,) = read_report(connection, 0, database.now()).models
     database.close()
     return found
 

@@ -35,6 +35,8 @@ class World:
         self.now = START
         self.kept: list[str] = []
         monkeypatch.setattr(Database, "now", lambda _: self.now)
+        monkeypatch.setattr(hours, "LAG", 0.0)
+        monkeypatch.setattr(hours, "OVERDUE_S", 0.0)
         self.database = Database(url)
         self.database.open()
         self.rows = 10_000
@@ -111,14 +113,21 @@ class World:
         with self.database.reading() as connection:
             return connection.execute(select(func.count(figures.c.hour)).where(valid)).scalar_one()
 
+    def marks(self) -> int:
+        """How many hours are marked that a report might use."""
+        with self.database.reading() as connection:
+            hour = changed_hours.c.hour
+            marked = select(hour).where(hour.in_(select(figures.c.hour)))
+            return len(set(connection.execute(marked).scalars()))
+
     def check(self) -> None:
         back = self.random.random() * DAYS * 86400
         with self.database.reading() as connection:
-            check_equal(connection, self.now - back)
+            check_equal(connection, self.now - back, self.now)
 
 
-def check_equal(connection: Connection, since: float) -> None:
-    found, expected = read_recent(connection, since), read_totals(connection, since)
+def check_equal(connection: Connection, since: float, now: float) -> None:
+    found, expected = read_recent(connection, since, now), read_totals(connection, since)
     assert found.keys() == expected.keys()
     for group, totals in expected.items():
         assert numbers(found[group]) == pytest.approx(numbers(totals), rel=1e-9)
@@ -160,8 +169,7 @@ def test_what_commits_while_an_hour_is_summed_is_not_lost(
     monkeypatch.setattr(hours, "encode", encode_late)
     world.sum()
     world.check()
-    monkeypatch.undo()
-    monkeypatch.setattr(Database, "now", lambda _: world.now)
+    monkeypatch.setattr(hours, "encode", encode)
     assert rows(store_url, "SELECT count(*) FROM changed_hours") != [(0,)]
     world.sum()
     assert rows(store_url, "SELECT count(*) FROM changed_hours") == [(0,)]
@@ -190,7 +198,36 @@ def test_older_sums_replace_no_newer_ones(store_url: str, monkeypatch: pytest.Mo
     world.sum()
     assert world.sums_used() > 2
     with world.database.reading() as connection:
-        check_equal(connection, world.now - DAYS * 86400)
+        check_equal(connection, world.now - DAYS * 86400, world.now)
+    world.database.close()
+
+
+def test_late_feedback_waits_a_while_and_deleted_answers_do_not(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(store_url, 10, monkeypatch)
+    for _ in range(30):
+        world.answer()
+        world.now += 600
+    world.sum()
+    monkeypatch.setattr(hours, "LAG", 1 / 60)
+    monkeypatch.setattr(hours, "OVERDUE_S", 300)
+    world.record([Feedback(name, 0, True) for name in world.kept])
+    before = world.marks()
+    world.sum()
+    assert before > 2
+    assert world.marks() == before
+    world.now += 900  # the hours are at most 9 hours old, and 9 / 60 hours are 540 s
+    world.check()  # reports no longer use the sums
+    world.sum()
+    assert world.marks() == 0
+    world.check()
+    for number in range(12):
+        erase_reader(world.database, KEY.hash(f"reader {number}"), world.now)
+    assert world.marks() > 2
+    world.check()
+    world.sum()
+    assert world.marks() == 0
     world.database.close()
 
 

@@ -19,6 +19,9 @@ def upgrade() -> None:
         sa.Column(
             "hour", sa.Integer(), nullable=False, comment="Its answers are to be summed anew."
         ),
+        sa.Column(
+            "time", sa.Double(), nullable=False, comment="When it changed; 0: its sums are void."
+        ),
         sa.PrimaryKeyConstraint("number"),
     )
     op.create_table(
