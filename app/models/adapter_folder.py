@@ -7,6 +7,8 @@ from pathlib import Path
 from app.engine.lora import VOCABULARY, LoraError, check_finite, check_fit, read_lora
 from app.errors import AdapterRejected, Conflict, InvalidValue
 from app.files import read_json
+from app.likeness.tower import read_tower
+from app.ranker.ranker import load_ranker
 from app.settings import Settings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -35,7 +37,7 @@ def find_below(root: Path | None, path: str) -> Path:
 
 
 def check_adapter(folder: Path, settings: Settings, max_rank: int | None = None) -> int:
-    """Check an adapter's files, rank, base, tensor names and numbers; returns its rank.
+    """Check an adapter's files, rank, base, tensor names, numbers and ranker; returns its rank.
 
     Raises AdapterRejected.
     """
@@ -51,6 +53,8 @@ def check_adapter(folder: Path, settings: Settings, max_rank: int | None = None)
         config = read_json(settings.model / "config.json")
         if "quantization_config" not in config:  # a quantized base's tensors have other names
             check_fit(adapter, settings.model)
+        load_ranker(folder)
+        read_tower(folder)
     except (ValueError, OSError, TypeError) as error:
         raise AdapterRejected(str(error), "path") from error
     return rank

@@ -23,7 +23,10 @@ MAY_IMPORT = {
     "admission": {"errors", "observability"},
     "engine": {"admission", "errors", "files", "scoring", "settings"},
     "feedback": {"errors", "observability"},
-    "models": {"engine", "errors", "files", "observability", "scoring", "settings"},
+    "models": {
+        *("engine", "errors", "files", "likeness", "observability", "ranker", "scoring"),
+        "settings",
+    },
     "recommender": {"engine", "models", "observability", "scoring"},
     "service": {
         *("admission", "engine", "errors", "feedback", "models", "observability", "recommender"),
