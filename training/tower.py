@@ -4,7 +4,7 @@
 
 Learns from the training split of a prepared folder (prepare it with --history-samples, so that
 readers' histories are learned from as well): one clicked story against four others. Writes
-tower.safetensors, which `score --tower` uses and which travels with an adapter.
+tower.npz, which `score --tower` uses and which travels with an adapter.
 """
 
 import argparse

@@ -5,13 +5,16 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from app.scoring.profile import PROFILE_FILE
+from app.scoring.profile import PROFILE_FILE, RANKER_FILES
 
 INDEX_FILE = "model.safetensors.index.json"
 WEIGHT_ENDINGS = (".safetensors", ".safetensors.index.json", ".bin", ".gguf", ".pt", ".pth")
 FINGERPRINT_FILE = ".fingerprint.json"
 """The cache of app.engine.fingerprint."""
-OWN_FILES = ("config.json", PROFILE_FILE, "run.json", "README.md", FINGERPRINT_FILE)
+OWN_FILES = (
+    *("config.json", PROFILE_FILE, "run.json", "README.md", FINGERPRINT_FILE),
+    *RANKER_FILES,
+)
 """Files that describe one model's own weights, and must not be copied to another model."""
 
 Shape = tuple[int, ...]

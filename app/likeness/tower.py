@@ -1,6 +1,6 @@
 """The tower as the service computes it: a reader's vector from the titles they clicked, in NumPy.
 
-`tower.safetensors` holds, in half precision, low-rank additions to the sentence encoder's matrices
+`tower.npz` holds, in half precision, low-rank additions to the sentence encoder's matrices
 (`encoder.NAME.down` and `.up`) and the reader's part: self-attention over the last titles and
 attentive pooling (NRMS: Wu et al., EMNLP 2019), plus half their mean. training.ranking.tower_model
 is its PyTorch form.
@@ -9,13 +9,16 @@ is its PyTorch form.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-TOWER_FILE = "tower.safetensors"
+TOWER_FILE = "tower.npz"
+"""Not in safetensors: in a merged model's folder, vLLM would take it for weights of the model."""
+ENCODER = "encoder"
+"""The name of the array that holds the encoder's name."""
 HISTORY = 50
 """How many of the latest titles a reader's vector is made of."""
 HEADS = 12
@@ -45,7 +48,9 @@ class TowerFile:
     def write(self, folder: Path) -> None:
         """Write TOWER_FILE, whole or not at all."""
         partial = folder / f".{TOWER_FILE}.partial"
-        save_file(dict(self.tensors), partial, metadata={"encoder": self.encoder})
+        with partial.open("wb") as file:
+            arrays: dict[str, Any] = {ENCODER: np.array(self.encoder), **self.tensors}
+            np.savez(file, **arrays)
         partial.replace(folder / TOWER_FILE)
 
 
@@ -55,11 +60,11 @@ def read_tower(folder: Path) -> TowerFile | None:
     if not file.exists():
         return None
     try:
-        with safe_open(file, framework="numpy") as opened:
-            name = (opened.metadata() or {}).get("encoder", "")
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+        with np.load(file, allow_pickle=False) as opened:
+            tensors = {key: opened[key] for key in opened.files}
+    except (OSError, ValueError, BadZipFile, AttributeError) as error:
         raise TowerError(f"{file} can't be read: {error}") from None
+    name = str(tensors.pop(ENCODER, ""))
     missing = [key for key in READER_TENSORS if key not in tensors]
     if missing:
         raise TowerError(f"{file} lacks {missing[0]}")

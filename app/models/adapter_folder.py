@@ -15,7 +15,9 @@ from app.engine.lora import (
 )
 from app.errors import AdapterRejected, InvalidValue
 from app.files import read_json
-from app.scoring.profile import PROFILE_FILE
+from app.likeness.tower import read_tower
+from app.ranker.ranker import load_ranker
+from app.scoring.profile import PROFILE_FILE, RANKER_FILES
 from app.settings import Settings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -29,7 +31,7 @@ def check_name(name: str, param: str = "name") -> None:
 
 
 def check_adapter(folder: Path, settings: Settings, max_rank: int | None = None) -> int:
-    """Check an adapter's files, rank, base, tensor names and numbers; returns its rank.
+    """Check an adapter's files, rank, base, tensor names, numbers and ranker; returns its rank.
 
     Raises AdapterRejected.
     """
@@ -45,6 +47,8 @@ def check_adapter(folder: Path, settings: Settings, max_rank: int | None = None)
         config = read_json(settings.model / "config.json")
         if "quantization_config" not in config:  # a quantized base's tensors have other names
             check_fit(adapter, settings.model)
+        load_ranker(folder)
+        read_tower(folder)
     except (ValueError, OSError, TypeError) as error:
         raise AdapterRejected(str(error), "path") from error
     return rank
@@ -53,13 +57,13 @@ def check_adapter(folder: Path, settings: Settings, max_rank: int | None = None)
 def fingerprint(folder: Path) -> str:
     """SHA-256 over the files that shape an adapter's answers, in hex. Raises OSError."""
     digest = hashlib.sha256()
-    for name in (CONFIG_FILE, WEIGHTS_FILE, PROFILE_FILE):
+    for name in (CONFIG_FILE, WEIGHTS_FILE, PROFILE_FILE, *RANKER_FILES):
         file = folder / name
         if file.is_file():
             with file.open("rb") as stream:
                 content = hashlib.file_digest(stream, "sha256").hexdigest()
             digest.update(f"{name} {content}\n".encode())
-        elif name != PROFILE_FILE:
+        elif name in (CONFIG_FILE, WEIGHTS_FILE):
             raise FileNotFoundError(file)
     return digest.hexdigest()
 

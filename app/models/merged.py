@@ -16,7 +16,7 @@ from app.engine.lora import CONFIG_FILE, WEIGHTS_FILE, LoraError
 from app.engine.weights import side_files
 from app.errors import StartupError
 from app.observability.progress import step
-from app.scoring.profile import PROFILE_FILE
+from app.scoring.profile import PROFILE_FILE, RANKER_FILES
 from app.settings import Settings
 
 logger = logging.getLogger("frontpage")
@@ -59,7 +59,8 @@ def merge_key(base: Path, adapter: Path) -> str:
     """
     digest = hashlib.sha256(fingerprint(base).encode())
     files = [adapter / WEIGHTS_FILE, adapter / CONFIG_FILE, base / "config.json"]
-    files += [file for file in (adapter / PROFILE_FILE, *side_files(base)) if file.is_file()]
+    beside = [adapter / name for name in (PROFILE_FILE, *RANKER_FILES)]
+    files += [file for file in (*beside, *side_files(base)) if file.is_file()]
     for file in files:
         content = hashlib.sha256(file.read_bytes()).hexdigest()
         digest.update(f"{file.name} {content}\n".encode())

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 PROFILE_FILE = "profile.json"
+RANKER_FILES = ("ranker.json", "ranker.txt", "first_stage.txt", "tower.npz")
+"""What may lie beside a profile and travels with it; see app.ranker and app.likeness.tower."""
 NO_THINK = "<think>\n\n</think>\n\n"  # an empty thought, Qwen3's own form of not thinking
 
 

@@ -8,12 +8,13 @@ What an API key can do, which may invent readers: add at most `key_limit` impres
 story, and as many clicks, since a click counts only together with an impression.
 """
 
+import math
+from array import array
 from dataclasses import dataclass
 from enum import Enum
 
-import numpy as np
-
 HOUR_S = 3600.0
+NEVER = -math.inf
 
 
 class Counted(Enum):
@@ -47,9 +48,10 @@ class EventGate:
 
     def __init__(self, limits: GateLimits | None = None) -> None:
         self.limits = limits or GateLimits()
-        self._pairs = np.zeros(self.limits.memory, np.int64)
-        self._shown_at = np.full(self.limits.memory, -np.inf)
-        self._clicked_at = np.full(self.limits.memory, -np.inf)
+        # Of the standard library: NumPy is slow with single numbers.
+        self._pairs = array("q", bytes(8 * self.limits.memory))
+        self._shown_at = array("d", [NEVER]) * self.limits.memory
+        self._clicked_at = array("d", [NEVER]) * self.limits.memory
         self._window = 0
         self._by_key: dict[tuple[str, str], int] = {}
 
@@ -81,11 +83,11 @@ class EventGate:
         place = pair % self.limits.memory
         if self._pairs[place] != pair:
             self._pairs[place] = pair
-            self._shown_at[place] = self._clicked_at[place] = -np.inf
+            self._shown_at[place] = self._clicked_at[place] = NEVER
         return place
 
     def _is_recent(self, then: float, at: float) -> bool:
-        return bool(abs(at - then) < self.limits.window_s)
+        return abs(at - then) < self.limits.window_s
 
     def _allow(self, key: str, story: str, at: float) -> bool:
         if self.limits.key_limit is None:

@@ -35,6 +35,8 @@ POSITION_PRIOR = 1000.0
 """With how many impressions of average click-through a position's begins."""
 STORY_PRIOR, CATEGORY_PRIOR = 10.0, 100.0
 """With how many impressions of average click-through a story's or category's rate begins."""
+MAX_PENDING = 4096
+"""How many counted stories wait at most before they reach the counters."""
 KINDS = ("stories", "categories", "positions")
 
 
@@ -95,6 +97,10 @@ Changes = dict[str, Counts]
 """Counts by kind (KINDS): what instances exchange, and what a snapshot holds."""
 
 
+Sums = dict[str, dict[str, list[float]]]
+"""Clicks, exposure and impressions by kind and key, of one second."""
+
+
 class LiveFigures:
     """Counts events, and tells what is known of stories. Not for several threads at once."""
 
@@ -103,9 +109,13 @@ class LiveFigures:
         self.gate = EventGate(self.options.limits)
         self._counters = self._empty()
         self._changes = self._empty()
+        self._pending: dict[int, Sums] = {}
+        self._pending_stories = 0
+        self._weight_of: dict[str, float] = {}
 
     def __len__(self) -> int:
         """How many stories are known."""
+        self._flush()
         return len(self._counters["stories"])
 
     def shown(self, reader: str, stories: Sequence[ShownStory], at: float, key: str = "") -> int:
@@ -124,6 +134,7 @@ class LiveFigures:
         self, stories: Sequence[str], categories: Sequence[str | None], now: float
     ) -> Figures:
         """What is known at `now` of candidates, given by id and category."""
+        self._flush()
         found = self._counters["stories"].read(stories, now)
         names = list({name for name in categories if name})
         table = self._counters["categories"].read(names, now)
@@ -149,6 +160,7 @@ class LiveFigures:
 
     def take_changes(self) -> Changes:
         """What this instance has counted itself since the last call, for the others."""
+        self._flush()
         taken = {kind: counters.snapshot() for kind, counters in self._changes.items()}
         for counters in self._changes.values():
             counters.clear()
@@ -162,10 +174,13 @@ class LiveFigures:
 
     def snapshot(self) -> Changes:
         """Everything that is known, merged changes included."""
+        self._flush()
         return {kind: counters.snapshot() for kind, counters in self._counters.items()}
 
     def restore(self, snapshot: Changes) -> None:
-        """Replace everything that is known."""
+        """Replace everything that is known, but keep what was counted since the last
+        `take_changes`, which the snapshot may lack."""
+        self._flush()
         self._counters = self._empty()
         self.merge(snapshot)
 
@@ -180,36 +195,44 @@ class LiveFigures:
         kept = [(story, what) for story, what in counted if what is not Counted.NOTHING]
         if not kept:
             return 0
-        weights = self._weights([story for story, _ in kept], at)
-        sums: dict[str, dict[str, list[float]]] = {kind: {} for kind in KINDS}
-        for (story, what), weight in zip(kept, weights, strict=True):
+        sums = self._pending.setdefault(int(at), {kind: {} for kind in KINDS})
+        stories, categories, positions = (sums[kind] for kind in KINDS)
+        for story, what in kept:
             shown = float(what is not Counted.CLICK)
             click = float(what is not Counted.SHOWN)
-            _add(sums["stories"], story.story, click, shown * weight, shown)
+            weight = 1.0 if story.position is None else self._weight(_position(story.position), at)
+            _add(stories, story.story, click, shown * weight, shown)
             if story.category:
-                _add(sums["categories"], story.category, click, shown * weight, shown)
-            _add(sums["positions"], SITE, click, shown, shown)
+                _add(categories, story.category, click, shown * weight, shown)
+            _add(positions, SITE, click, shown, shown)
             if story.position is not None:
-                _add(sums["positions"], _position(story.position), click, shown, shown)
-        for kind, by_key in sums.items():
-            if by_key:
-                clicks, exposure, number = np.array(list(by_key.values())).T
-                for counters in (self._counters[kind], self._changes[kind]):
-                    counters.add(list(by_key), clicks, exposure, number, at)
+                _add(positions, _position(story.position), click, shown, shown)
+        self._pending_stories += len(kept)
+        if self._pending_stories >= MAX_PENDING:
+            self._flush()
         return len(kept)
 
-    def _weights(self, stories: Sequence[ShownStory], at: float) -> list[float]:
-        """How much an impression of each story weighs: its position's click-through, relative to
-        the site's."""
-        positions = {_position(s.position) for s in stories if s.position is not None}
-        if not positions:
-            return [1.0] * len(stories)
-        names = list(positions)
-        site = self.site_rate(at)
-        rows = self._counters["positions"].read(names, at)
-        rates = (rows[:, CLICKS] + POSITION_PRIOR * site) / (rows[:, EXPOSURE] + POSITION_PRIOR)
-        weight = dict(zip(names, (rates / site).tolist(), strict=True))
-        return [1.0 if s.position is None else weight[_position(s.position)] for s in stories]
+    def _flush(self) -> None:
+        """Bring what is pending into the counters. Gathering it first makes thousands of events a
+        second cheap; those of one second share its time."""
+        for second, sums in self._pending.items():
+            for kind, by_key in sums.items():
+                if by_key:
+                    clicks, exposure, number = np.array(list(by_key.values())).T
+                    for counters in (self._counters[kind], self._changes[kind]):
+                        counters.add(list(by_key), clicks, exposure, number, second)
+        self._pending.clear()
+        self._weight_of.clear()
+        self._pending_stories = 0
+
+    def _weight(self, position: str, at: float) -> float:
+        """How much an impression weighs: its position's click-through, relative to the site's."""
+        if position not in self._weight_of:
+            row = self._counters["positions"].read([position], at)[0]
+            site = self.site_rate(at)
+            rate = (row[CLICKS] + POSITION_PRIOR * site) / (row[EXPOSURE] + POSITION_PRIOR)
+            self._weight_of[position] = float(rate / site)
+        return self._weight_of[position]
 
 
 def _add(sums: dict[str, list[float]], key: str, *numbers: float) -> None:

@@ -24,7 +24,10 @@ MAY_IMPORT = {
     "engine": {"admission", "errors", "files", "scoring", "settings"},
     "store": {"errors", "files", "observability", "settings"},
     "feedback": {"errors", "store"},
-    "models": {"engine", "errors", "files", "observability", "scoring", "settings", "store"},
+    "models": {
+        *("engine", "errors", "files", "likeness", "observability", "ranker", "scoring"),
+        *("settings", "store"),
+    },
     "recommender": {"engine", "models", "observability", "scoring"},
     "service": {
         *("admission", "engine", "errors", "feedback", "models", "observability", "recommender"),

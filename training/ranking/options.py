@@ -11,7 +11,7 @@ from training.errors import TrainingError
 @dataclass(frozen=True)
 class TowerCommand:
     """data: a prepared folder. encoder: a sentence-transformers folder. output: the folder to write
-    tower.safetensors into."""
+    tower.npz into."""
 
     data: Path
     encoder: Path
@@ -38,8 +38,8 @@ class ScoreCommand:
 @dataclass(frozen=True)
 class RankCommand:
     """text, tower: files with scores that models gave to days they had not seen. test_from:
-    impressions from then on are only measured on. within: a prepared folder; those of its impressions
-    are also measured on by themselves. refit: fit on these too afterwards."""
+    impressions from then on are only measured on. within: a prepared folder; its impressions are
+    also measured on by themselves. refit: fit on these too afterwards."""
 
     data: Path
     encoder: Path | None

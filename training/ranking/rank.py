@@ -32,6 +32,7 @@ from training.ranking.rows import (
     place_scores,
     read_scores,
 )
+from training.ranking.score import keys_of
 from training.ranking.vectors import story_vectors, used_stories
 
 FIGURES_FILE = "ranker-figures.txt"
@@ -62,6 +63,7 @@ def rank(options: RankCommand) -> str:
             f"{line.name}: {name}": round(estimate.value, 4)
             for line in report.lines
             for name, estimate in line.figures.items()
+            if np.isfinite(estimate.value)
         }
     if options.refit:
         pair = fit_pair(rows, np.ones(len(rows.ids), np.bool_), kind, fit_options)
@@ -71,9 +73,7 @@ def rank(options: RankCommand) -> str:
     return text
 
 
-def fit_pair(
-    rows: Rows, chosen: Flags, kind: Kind, options: FitOptions
-) -> tuple[Fitted, Fitted]:
+def fit_pair(rows: Rows, chosen: Flags, kind: Kind, options: FitOptions) -> tuple[Fitted, Fitted]:
     """The ranker, on the chosen impressions that have the language model's score, and the first
     stage, on all of the chosen ones that have the tower's (all, if none has)."""
     with_text = rows.take(chosen & has_text(rows))
@@ -100,8 +100,8 @@ def judge(rows: Rows, full: Fitted, first: Fitted) -> dict[str, Floats]:
 
 
 def is_within(rows: Rows, folder: Path) -> Flags:
-    """Which impressions are in a prepared folder's log, by their names: [impressions]."""
-    names = set(PreparedData(folder).log()["impression"])
+    """Which impressions are in a prepared folder's log: [impressions]."""
+    names = set(keys_of(PreparedData(folder).log()))
     return np.array([name in names for name in rows.ids])
 
 

@@ -15,8 +15,12 @@ from training.metrics import Flags
 from training.ranking.moments import Moment
 
 TOWER = NAMES.index("tower")
-SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {"impression": pl.String, "scores": pl.List(pl.Float32)}
-"""Of files with scores: a row an impression, a score a candidate in the order shown."""
+SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "impression": pl.String,
+    "scores": pl.List(pl.Float32),
+}
+"""Of files with scores: a row an impression, by its key (training.ranking.moments.row_key); a score
+a candidate in the order shown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from app.likeness.encoder import EncoderError, SentenceEncoder
 from app.likeness.tower import ReaderEncoder, TowerError, read_tower
 from training.data.prepared import PreparedData, to_impressions
 from training.errors import TrainingError
+from training.ranking.moments import row_key
 from training.ranking.options import ScoreCommand
 from training.ranking.rows import write_scores
 from training.ranking.vectors import used_stories
@@ -29,6 +30,11 @@ def score_log(options: ScoreCommand) -> int:
     return len(scores)
 
 
+def keys_of(log: pl.DataFrame) -> list[str]:
+    """The impressions' keys."""
+    return [row_key(*row) for row in log.select("impression", "user", "time").iter_rows()]
+
+
 def score_by_model(
     data: PreparedData, log: pl.DataFrame, options: ScoreCommand
 ) -> Iterator[tuple[str, list[float]]]:
@@ -42,8 +48,8 @@ def score_by_model(
     impressions = list(to_impressions(log, data.stories, data.story_ids))
     model = load_trained(options.model, source.base, device=best_device())
     found = score(model, source.builder(), impressions, options.batch_tokens)
-    for impression, (log_yes, log_no) in zip(impressions, found, strict=True):
-        yield impression.id, (log_yes - log_no).tolist()
+    for key, (log_yes, log_no) in zip(keys_of(log), found, strict=True):
+        yield key, (log_yes - log_no).tolist()
 
 
 def score_by_tower(
@@ -63,7 +69,8 @@ def score_by_tower(
     vectors = encoder.embed([data.stories[index].title for index in used])
     place = {story: number for number, story in enumerate(used)}
     reader = ReaderEncoder(tower.tensors)
-    for name, history, candidates in log.select("impression", "history", "candidates").iter_rows():
+    rows = log.select("history", "candidates").iter_rows()
+    for key, (history, candidates) in zip(keys_of(log), rows, strict=True):
         titles = vectors[[place[index] for index in history]]
         stories = vectors[[place[index] for index in candidates]]
-        yield name, reader.scores(reader.reader(titles), stories).tolist()
+        yield key, reader.scores(reader.reader(titles), stories).tolist()

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertModel, BertTokenizer
 
 from app.likeness.cache import VectorCache, content_key
 from app.likeness.cosine import cosines
@@ -18,6 +17,7 @@ from app.likeness.tower import (
     TowerFile,
     read_tower,
 )
+from tests.support.tiny_encoder import make_tiny_encoder
 from training.ranking.tower_model import LowRank, Tower, load_encoder
 
 TITLES = ["one two three", "four", "five six seven eight nine ten", "two two"]
@@ -25,22 +25,7 @@ TITLES = ["one two three", "four", "five six seven eight nine ten", "two two"]
 
 @pytest.fixture(scope="session")
 def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny BERT with random weights and a vocabulary of numbers, in a transformers folder."""
-    folder = tmp_path_factory.mktemp("encoder")
-    words = "[PAD] [UNK] [CLS] [SEP] [MASK] one two three four five six seven eight nine ten"
-    (folder / "vocab.txt").write_text("\n".join(words.split()))
-    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=15,
-        hidden_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        initializer_range=0.3,
-    )
-    BertModel(config).save_pretrained(folder)
-    return folder
+    return make_tiny_encoder(tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import lightgbm
 import numpy as np
 import pytest
 
+from app.likeness.tower import TOWER_FILE, read_tower
 from app.ranker.features import FEATURES, NAMES, VERSION, Floats, Known, count_matches, features
 from app.ranker.ranker import (
     DESCRIPTION_FILE,
@@ -18,7 +19,9 @@ from app.ranker.ranker import (
     load_ranker,
     spreads,
 )
+from app.scoring.profile import RANKER_FILES
 from app.signals.live import Figures, LiveFigures
+from tests.support.models import ADAPTER
 
 
 def random_matrix(count: int, seed: int = 0) -> Floats:
@@ -109,6 +112,22 @@ def test_a_folder_without_a_ranker_is_served_as_before(tmp_path: Path) -> None:
     (tmp_path / RANKER_FILE).write_text("tree")
     with pytest.raises(RankerError, match=r"without its ranker\.json"):
         load_ranker(tmp_path)
+
+
+def test_the_shipped_adapter_carries_a_ranker() -> None:
+    ranker, tower = load_ranker(ADAPTER), read_tower(ADAPTER)
+    assert ranker is not None
+    assert tower is not None
+    assert ranker.description.encoder == tower.encoder == "all-minilm-l6-v2"
+    likely = features(known(2))
+    likely[:, NAMES.index("text")] = [-2, -6]
+    likely[:, NAMES.index("rate")] = [1, -1]
+    assert ranker.probability(likely)[0] > 1.5 * ranker.probability(likely)[1]
+    assert ranker.first_probability(likely)[0] > ranker.first_probability(likely)[1]
+
+
+def test_the_files_that_travel_are_the_rankers() -> None:
+    assert set(RANKER_FILES) == {DESCRIPTION_FILE, RANKER_FILE, FIRST_STAGE_FILE, TOWER_FILE}
 
 
 def test_contributions_add_up_to_the_log_odds(folder: Path) -> None:

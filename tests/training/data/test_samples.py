@@ -166,12 +166,23 @@ def earlier_plainly(row: dict[str, object], clicked: int, keep: int) -> list[int
 def test_temporal_knows_only_strictly_earlier_impressions(liked: int, disliked: int) -> None:
     longest = 0
     for split, rows in temporal(liked=liked, disliked=disliked).items():
+        if split == samples.LOG:
+            continue
         source = {r["impression"]: r for r in ALL.filter(split=split).rows(named=True)}
         for row in rows.rows(named=True):
             assert row["liked"] == earlier_plainly(source[row["impression"]], 1, liked)
             assert row["disliked"] == earlier_plainly(source[row["impression"]], 0, disliked)
             longest = max(longest, len(row["liked"]))
     assert longest >= min(liked, 6)
+
+
+def test_the_log_holds_all_impressions_as_they_were_shown_in_the_order_of_time() -> None:
+    log = temporal()[samples.LOG]
+    assert log["time"].is_sorted()
+    assert len(log) == len(ALL)
+    shown = {(r["split"], r["impression"]): r["shown"] for r in ALL.rows(named=True)}
+    sizes = sorted(len(codes) for codes in shown.values())
+    assert sorted(log["candidates"].list.len().to_list()) == sizes
 
 
 def test_impressions_of_one_moment_do_not_know_of_each_other() -> None:
