@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from app.engine.fingerprint import fingerprint, sampled_fingerprint
 from app.engine.lora import PREFIX
 from app.engine.weights import weight_files
-from app.scoring.profile import load_profile
+from app.scoring.profile import RANKER_FILES, load_profile
 from tests.support.lora_adapters import SEVEN, make_adapter
 from tests.support.models import ADAPTER, DEFAULT_MODEL, ROOT, SMOLLM2
 from tests.support.tiny_training import arguments, finetune, make_builder, make_tiny
@@ -294,6 +294,8 @@ def test_the_shipped_adapter_merges_and_says_the_same(tmp_path: Path) -> None:
     assert run(SMOLLM2, tmp_path / "merged", ADAPTER) == 0
     assert fingerprint(tmp_path / "merged") == fingerprint(DEFAULT_MODEL)  # that make made
     assert load_profile(DEFAULT_MODEL).calibration.slope != 1
+    for name in RANKER_FILES:
+        assert (tmp_path / "merged" / name).read_bytes() == (ADAPTER / name).read_bytes()
 
 
 def test_merging_unchecked_needs_only_the_services_packages(tmp_path: Path) -> None:

@@ -202,6 +202,13 @@ async def test_loading_is_off_without_a_root(tmp_path: Path) -> None:
         assert (await load(client, "news", "v1")).status_code == 409
 
 
+def test_a_ranker_that_can_not_be_used_is_refused(settings: Settings, tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "news")
+    (folder / "ranker.json").write_text("{}")
+    with pytest.raises(AdapterRejected, match=r"ranker\.json: version: Field required"):
+        check_adapter(folder, settings)
+
+
 def test_files_are_checked_against_the_base(settings: Settings, tmp_path: Path) -> None:
     assert check_adapter(write_adapter(tmp_path / "good"), settings) == 8
     cut = write_adapter(tmp_path / "cut") / "adapter_model.safetensors"

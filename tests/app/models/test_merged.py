@@ -67,6 +67,8 @@ def test_whatever_shapes_the_result_makes_another_merge(tmp_path: Path) -> None:
         (tmp_path / "other" / "adapter_model.safetensors").read_bytes()
     )
     keys.append(merge_key(base, adapter))
+    (adapter / "ranker.json").write_text("{}")  # as training rank does
+    keys.append(merge_key(base, adapter))
     assert len(set(keys)) == len(keys)
     (adapter / "trainer_log.jsonl").write_text("{}")
     assert merge_key(base, adapter) == keys[-1]
