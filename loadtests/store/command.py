@@ -18,7 +18,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx
+from sqlalchemy.exc import SQLAlchemyError
 
+from app.errors import StartupError
+from app.files import first_line
+from app.store.database import Database
 from loadtests.limit.processes import NO_LIMITS, environment
 from loadtests.services import ROOT, LoadTestError, clean_up_on_sigterm, free_port, serving
 from loadtests.store.measurements import (
@@ -77,8 +81,8 @@ def main() -> int:
     clean_up_on_sigterm()
     try:
         figures = asyncio.run(measure(options))
-    except (LoadTestError, httpx.HTTPError) as error:
-        print(f"error: {error or type(error).__name__}", file=sys.stderr)
+    except (LoadTestError, StartupError, SQLAlchemyError, httpx.HTTPError) as error:
+        print(f"error: {first_line(error)}", file=sys.stderr)
         return 2
     record = {"commit": commit(), "figures": asdict(figures), "options": vars(options)}
     write_whole(options.json, json.dumps(record, indent=1, default=str) + "\n")
@@ -88,6 +92,9 @@ def main() -> int:
 
 async def measure(options: Options) -> Figures:
     options.out.mkdir(parents=True, exist_ok=True)
+    database = Database(options.postgresql)
+    database.migrate()
+    database.close()
     site = NewsSite.read(options.mind, options.candidates)
     figures = Figures()
     with ExitStack() as stack:
