@@ -2,10 +2,11 @@
 
   python -m loadtests.store --postgresql postgresql://user@127.0.0.1/empty --json runs/store.json
 
-Three services run at once on the same model: one that keeps nothing and gets all text with each
-request, one with SQLite and one with PostgreSQL, both of which remember everything and get ids
-alone. The first two measurements take turns between them, so that a busy machine slows all alike.
-A fourth service on the same PostgreSQL then shows how soon it sees clicks that the third was told.
+Three kinds of service take turns on the same model and rank the same stories for the same readers:
+one that keeps nothing and gets all text with each request, one with SQLite and one with PostgreSQL,
+which both remember everything and get ids alone. They run one after the other, several times over,
+so that a busy machine slows all alike. Then two services on PostgreSQL run at once, for events and
+to show how soon one sees clicks that the other was told.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,9 +29,10 @@ from loadtests.services import ROOT, LoadTestError, clean_up_on_sigterm, free_po
 from loadtests.store.measurements import (
     Figures,
     NewsSite,
+    compare_ranks,
     measure_events,
-    measure_ranks,
     measure_visibility,
+    time_ranks,
 )
 from loadtests.traffic import EXAMPLE_MIND
 from training.folders import write_whole
@@ -42,14 +44,15 @@ NOTHING, SQLITE, POSTGRESQL, OTHER = "nothing kept", "SQLite", "PostgreSQL", "an
 
 @dataclass(frozen=True)
 class Options:
-    """model: the folder of the model to serve. mind: where titles come from. ranks: how many
-    rankings each service gets. candidates: per ranking. event_seconds: how long events are sent.
-    clicks: how many are looked for at another instance. json: the file to write. out: folder for
-    logs and state."""
+    """model: the folder of the model to serve. mind: where titles come from. turns: how many times
+    each kind of service is started. ranks: how many rankings it gets each time. candidates: per
+    ranking. event_seconds: how long events are sent. clicks: how many are looked for at another
+    instance. json: the file to write. out: folder for logs and state."""
 
     postgresql: str
     model: Path
     mind: Path
+    turns: int
     ranks: int
     candidates: int
     event_seconds: float
@@ -67,7 +70,8 @@ def parse_options() -> Options:
     parser.add_argument("--postgresql", required=True, help="URL of an empty database")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "news-smollm2")
     parser.add_argument("--mind", type=Path, default=EXAMPLE_MIND, help="MIND folder for titles")
-    parser.add_argument("--ranks", type=int, default=100, help="rankings per service (%(default)s)")
+    parser.add_argument("--turns", type=int, default=3, help="starts of each kind of service")
+    parser.add_argument("--ranks", type=int, default=40, help="rankings after each start")
     parser.add_argument("--candidates", type=int, default=50)
     parser.add_argument("--event-seconds", type=float, default=20.0)
     parser.add_argument("--clicks", type=int, default=100, help="clicks to look for elsewhere")
@@ -97,16 +101,18 @@ async def measure(options: Options) -> Figures:
     database.close()
     site = NewsSite.read(options.mind, options.candidates)
     figures = Figures()
-    with ExitStack() as stack:
-        urls = {
-            name: stack.enter_context(service(name, options))
-            for name in (NOTHING, SQLITE, POSTGRESQL)
-        }
-        await measure_ranks(site, urls[NOTHING], urls, options.ranks, figures)
-        for name in (SQLITE, POSTGRESQL):
-            await measure_events(site, name, urls[name], options.event_seconds, figures)
-        other = stack.enter_context(service(OTHER, options))
-        await measure_visibility(site, urls[POSTGRESQL], other, options.clicks, figures)
+    times: dict[str, list[float]] = {name: [] for name in (NOTHING, SQLITE, POSTGRESQL)}
+    for turn in range(options.turns):
+        first, last = turn * options.ranks, (turn + 1) * options.ranks
+        for name in list(times)[turn % 3 :] + list(times)[: turn % 3]:
+            with service(name, options) as url:
+                times[name] += await time_ranks(site, url, name == NOTHING, first, last)
+    compare_ranks(site, times, NOTHING, figures)
+    with service(SQLITE, options) as url:
+        await measure_events(site, SQLITE, url, options.event_seconds, figures)
+    with service(POSTGRESQL, options) as url, service(OTHER, options) as other:
+        await measure_events(site, POSTGRESQL, url, options.event_seconds, figures)
+        await measure_visibility(site, url, other, options.clicks, figures)
     return figures
 
 

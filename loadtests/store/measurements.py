@@ -18,6 +18,8 @@ HISTORY = 20
 BATCH = 1000
 SENDERS = 4
 """How many batches of events are under way at once."""
+WARM_UP = 5
+"""How many rankings come before those that are timed."""
 WAIT_S = 30.0
 POLL_S = 0.02
 
@@ -52,11 +54,12 @@ class NewsSite:
             raise LoadTestError(f"{mind}/news.tsv has {len(stories)} stories: too few")
         return cls(stories, min(candidates, len(stories)))
 
-    def visit(self) -> tuple[list[Json], list[Json]]:
-        """A reader's history and the candidates."""
+    def visit(self, number: int) -> tuple[list[Json], list[Json]]:
+        """The history and the candidates of reader `number`."""
+        random = Random(number)
         return (
-            self.random.sample(self.stories, HISTORY),
-            self.random.sample(self.stories, self.candidates),
+            random.sample(self.stories, HISTORY),
+            random.sample(self.stories, self.candidates),
         )
 
 
@@ -77,42 +80,41 @@ def clicks(reader: str, stories: Sequence[Json]) -> list[Json]:
     ]
 
 
-async def measure_ranks(
-    site: NewsSite, text_only: str, urls: Mapping[str, str], ranks: int, figures: Figures
-) -> None:
-    """/rank at each service in turn, of the same stories for the same reader. text_only: the
-    service that gets all text; the others know it by ids."""
-    times: dict[str, list[float]] = {name: [] for name in urls}
+async def time_ranks(site: NewsSite, url: str, by_text: bool, first: int, last: int) -> list[float]:
+    """Seconds of one /rank after the other, of readers number `first` to `last`.
+
+    by_text: the requests carry all text; otherwise the service knows readers and stories by ids.
+    """
+    times = []
     async with httpx.AsyncClient(timeout=600) as client:
-        for url in urls.values():
-            await post(client, f"{url}/stories", {"stories": site.stories})
-        for number in range(-5, ranks):
-            history, candidates = site.visit()
+        await post(client, f"{url}/stories", {"stories": site.stories})
+        for number in range(first - WARM_UP, last):
+            history, candidates = site.visit(number)
             reader = f"reader {number}"
-            for url in urls.values():
-                if url != text_only:
-                    await post(client, f"{url}/events", {"events": clicks(reader, history)})
-            order = list(urls.items())
-            site.random.shuffle(order)
-            for name, url in order:
-                body: Json = {"history": history, "candidates": candidates}
-                if url != text_only:
-                    known = [{"id": story["id"]} for story in candidates]
-                    body = {"reader_id": reader, "candidates": known}
-                started = time.perf_counter()
-                answer = await post(client, f"{url}/rank", body)
-                took = time.perf_counter() - started
-                if answer["results"][0]["history_used"] != HISTORY:
-                    raise LoadTestError(f"{name}: used {answer['results'][0]['history_used']}")
-                if number >= 0:  # the first ones warm up
-                    times[name].append(took)
-    base = times[next(name for name, url in urls.items() if url == text_only)]
+            body: Json = {"history": history, "candidates": candidates}
+            if not by_text:
+                await post(client, f"{url}/events", {"events": clicks(reader, history)})
+                known = [{"id": story["id"]} for story in candidates]
+                body = {"reader_id": reader, "candidates": known}
+            started = time.perf_counter()
+            answer = await post(client, f"{url}/rank", body)
+            took = time.perf_counter() - started
+            if answer["results"][0]["history_used"] != HISTORY:
+                raise LoadTestError(f"{url} used {answer['results'][0]['history_used']} stories")
+            if number >= first:
+                times.append(took)
+    return times
+
+
+def compare_ranks(
+    site: NewsSite, times: Mapping[str, list[float]], base: str, figures: Figures
+) -> None:
+    """times: of each kind of service. base: the kind that the others are compared with."""
     for name, found in times.items():
         for label, of in (("p50", statistics.median), ("p95", p95)):
-            figures.values[f"/rank of {site.candidates}, {name}, {label}, ms"] = of(found) * 1e3
-            figures.values[f"/rank of {site.candidates}, {name}, {label}, of nothing kept"] = of(
-                found
-            ) / of(base)
+            what = f"/rank of {site.candidates}, {name}, {label}"
+            figures.values[f"{what}, ms"] = of(found) * 1e3
+            figures.values[f"{what}, of {base}"] = of(found) / of(times[base])
 
 
 def p95(values: Sequence[float]) -> float:
