@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, Table, select
 
+from app.store.changes import Change, write_change
 from app.store.records import Accepted, ClickEvent, ImpressionEvent, ReaderKey, to_json
 from app.store.statements import Row, among, chunks, execute, insert
 from app.store.tables import clicks, impressions
@@ -18,27 +19,31 @@ def add_events(
     now: float,
 ) -> Accepted:
     """Store events whose ids are new, impressions before clicks."""
+    change = Change()
     new_impressions = add_impressions(connection, shown, key)
+    change.shown += new_impressions.values()
     refresh_stories(connection, {name for event in shown for name in event.stories}, now)
-    join_waiting(connection, new_impressions, now)
-    new_clicks = add_clicks(connection, clicked, key, now)
+    join_waiting(connection, new_impressions, now, change)
+    new_clicks = add_clicks(connection, clicked, key, now, change)
+    write_change(connection, change, now)
     new = len(new_impressions) + len(new_clicks)
     return Accepted(len(new_impressions), len(new_clicks), len(shown) + len(clicked) - new)
 
 
-def insert_new(connection: Connection, table: Table, rows: dict[str, Row]) -> set[str]:
-    """Insert the rows whose ids the table does not have yet. Returns these ids."""
+def insert_new(connection: Connection, table: Table, rows: dict[str, Row]) -> dict[str, int]:
+    """Insert the rows whose ids the table does not have yet. Returns their numbers by id."""
     ordered = [rows[name] for name in sorted(rows)]
     if not ordered:
-        return set()
+        return {}
     statement = insert(table, connection.dialect, [*ordered[0]])
-    new = statement.on_conflict_do_nothing().returning(table.c.id)
-    return {name for part in chunks(ordered) for name in execute(connection, new, part).scalars()}
+    new = statement.on_conflict_do_nothing().returning(table.c.id, table.c.number)
+    parts = (execute(connection, new, part) for part in chunks(ordered))
+    return {row.id: row.number for part in parts for row in part}
 
 
 def add_impressions(
     connection: Connection, shown: Sequence[ImpressionEvent], key: ReaderKey
-) -> set[str]:
+) -> dict[str, int]:
     rows: dict[str, Row] = {}
     for event in shown:
         rows.setdefault(
@@ -56,8 +61,13 @@ def add_impressions(
 
 
 def add_clicks(
-    connection: Connection, clicked: Sequence[ClickEvent], key: ReaderKey, now: float
-) -> set[str]:
+    connection: Connection,
+    clicked: Sequence[ClickEvent],
+    key: ReaderKey,
+    now: float,
+    change: Change,
+) -> dict[str, int]:
+    """change: gets what counts from now on."""
     events: dict[str, ClickEvent] = {}
     for event in clicked:
         events.setdefault(event.id, event)
@@ -76,12 +86,14 @@ def add_clicks(
     }
     new = insert_new(connection, clicks, rows)
     told = {}
-    for name in new:
+    for name, click in new.items():
         event = events[name]
         number, ids = known.get(event.impression_id or "", (0, []))
         if event.story in ids:
             told[number, ids.index(event.story)] = True
-    put_outcomes(connection, told, now)
+        elif event.impression_id is None or event.impression_id in known:
+            change.clicks.append(click)
+    put_outcomes(connection, told, now, change)
     return new
 
 
@@ -97,11 +109,13 @@ def find_shown(connection: Connection, ids: Iterable[str]) -> dict[str, tuple[in
     return found
 
 
-def join_waiting(connection: Connection, arrived: Iterable[str], now: float) -> None:
-    """Count clicks that arrived before their impressions."""
+def join_waiting(
+    connection: Connection, arrived: Iterable[str], now: float, change: Change
+) -> None:
+    """Count clicks that arrived before their impressions. change: gets what counts from now on."""
     for part in chunks(sorted(arrived)):
         waiting = connection.execute(
-            select(clicks.c.id, clicks.c.awaits, clicks.c.story).where(
+            select(clicks.c.id, clicks.c.number, clicks.c.awaits, clicks.c.story).where(
                 among(clicks.c.awaits, part, connection.dialect)
             )
         ).all()
@@ -113,7 +127,9 @@ def join_waiting(connection: Connection, arrived: Iterable[str], now: float) -> 
             number, ids = known.get(row.awaits, (0, []))
             if row.story in ids:
                 told[number, ids.index(row.story)] = True
-        put_outcomes(connection, told, now)
+            else:
+                change.clicks.append(row.number)
+        put_outcomes(connection, told, now, change)
         connection.execute(
             clicks.update()
             .where(among(clicks.c.id, [row.id for row in waiting], connection.dialect))
@@ -126,4 +142,6 @@ def add_waiting(connection: Connection, now: float) -> None:
     arrived = connection.execute(
         select(clicks.c.awaits).join(impressions, impressions.c.id == clicks.c.awaits)
     ).scalars()
-    join_waiting(connection, {name for name in arrived if name}, now)
+    change = Change()
+    join_waiting(connection, {name for name in arrived if name}, now, change)
+    write_change(connection, change, now)

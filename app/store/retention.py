@@ -8,9 +8,18 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table, delete, func, select, text
 
+from app.store.changes import CHANGES_KEPT_S
 from app.store.database import Database
 from app.store.events import add_waiting
-from app.store.tables import clicks, erasures, impressions, instances, stories
+from app.store.tables import (
+    changes,
+    clicks,
+    erasures,
+    impressions,
+    instances,
+    live_figures,
+    stories,
+)
 
 DAY_S = 86400.0
 STEP_ROWS = 5_000
@@ -48,12 +57,14 @@ class Erased:
 def trim(database: Database, retention: Retention) -> None:
     """One pass over everything. Raises SQLAlchemyError."""
     now = database.now()
+    counted = select(live_figures.c.number).scalar_subquery()
     steps = [
         (impressions, impressions.c.time < now - retention.days * DAY_S),
         (clicks, clicks.c.time < now - retention.days * DAY_S),
         (stories, stories.c.updated < now - retention.story_days * DAY_S),
         (instances, instances.c.seen < now - INSTANCE_KEPT_S),
         (erasures, erasures.c.time < now - ERASURE_KEPT_S),
+        (changes, (changes.c.time < now - CHANGES_KEPT_S) & (changes.c.number <= counted)),
     ]
     for table, condition in steps:
         while delete_some(database, table, condition):

@@ -137,3 +137,23 @@ figures = Table(
     Column("totals", LargeBinary, nullable=False, comment="Sums over the hour's impressions."),
     Column("computed", Double, nullable=False),
 )
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("number", NUMBER, Identity(), primary_key=True),
+    Column("time", Double, nullable=False, index=True),
+    Column("content", Text, nullable=False, comment="JSON: see app/store/changes.py."),
+    sqlite_autoincrement=True,  # numbers of deleted rows are not used again
+)
+
+live_figures = Table(
+    "live_figures",
+    metadata,
+    Column("key", SmallInteger, primary_key=True, autoincrement=False, comment="Always 1."),
+    Column("number", NUMBER, nullable=False, comment="The newest change that is counted."),
+    Column("gaps", Text, nullable=False, comment="JSON: earlier changes that may still come."),
+    Column("newest", Double, comment="When the newest event happened."),
+    Column("written", Double, nullable=False),
+    Column("counts", LargeBinary, nullable=False, comment="All counts, as a NumPy archive."),
+)
