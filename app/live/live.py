@@ -9,9 +9,10 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
+from zipfile import BadZipFile
 
 import numpy as np
 from cachetools import TTLCache
@@ -45,7 +46,9 @@ SNAPSHOT_READ_S = 30.0
 STOP_S = 10.0
 """How many seconds `stop` waits for the last snapshot."""
 CATEGORIES_FRESH_S = 60.0
-EVENTS_AT_ONCE = 1000
+UNREAD = "\x00"
+"""Stands for a category that was not read yet; none can be so named."""
+EVENTS_AT_ONCE = 250
 """How many events are added to the figures while nobody can read them."""
 
 
@@ -91,57 +94,71 @@ class Live:
         with self._lock:
             return self._figures.figures(stories, categories, now)
 
-    # Inside, in the thread
+    def __len__(self) -> int:
+        """How many stories have figures."""
+        return len(self._figures)
+
+    # Called by the thread alone
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            if not self._try(self._follow):
+            if not self._try(self.follow):
                 self._stopping.wait(POLL_S)
         if self._restored:
-            self._try(self._keep_snapshot)
+            self._try(self.keep_snapshot)
 
     def _try(self, work: Callable[[], bool]) -> bool:
         """Whether there is more to do at once."""
         try:
             more = work()
-        except (SQLAlchemyError, OSError, ValueError) as error:
+        except Exception as error:  # the thread must not end
             metrics.STORE_FAILURES.inc()
             if not self.failing:
-                logger.warning("live figures can't follow the store: %s", reason(error))
+                known = isinstance(error, SQLAlchemyError)
+                why = reason(error) if known else repr(error)
+                logger.warning("live figures can't follow the store: %s", why, exc_info=not known)
             self.failing = True
             return False
         self.failing = False
         return more
 
-    def _follow(self) -> bool:
+    def follow(self) -> bool:
+        """Count the next changes; returns whether there may be more. Raises SQLAlchemyError."""
         if not self._restored or time.monotonic() - self._polled > CHANGES_KEPT_S / 2:
             self._restore()
         with self._database.reading() as connection:
             now = self._database.now()
             changes, cursor = read_changes(connection, self._cursor)
             events = read_events(connection, changes, now)
-            self._read_categories(connection, events)
+            categories = self._read_categories(connection, events)
         self._cursor = cursor
-        self._count(events, now)
+        self._count(events, categories, now)
         self._polled = time.monotonic()
         if self._polled - self._snapshot_tried > SNAPSHOT_S:
             self._snapshot_tried = self._polled
-            self._keep_snapshot(at_least_s=SNAPSHOT_S / 2)
+            self.keep_snapshot(at_least_s=SNAPSHOT_S / 2)
         return bool(changes)
 
-    def _read_categories(self, connection: Connection, events: Sequence[Event]) -> None:
+    def _read_categories(
+        self, connection: Connection, events: Sequence[Event]
+    ) -> dict[str, str | None]:
+        """Of the events' stories, by id; None for one that is not stored."""
         named = {story for event in events for story, _ in event.stories}
-        missing = [story for story in named if story not in self._categories]
+        known = {story: self._categories.get(story, UNREAD) for story in named}
+        missing = [story for story, category in known.items() if category is UNREAD]
         found = read_categories(connection, missing) if missing else {}
         for story in missing:
-            self._categories[story] = found.get(story)
+            known[story] = self._categories[story] = found.get(story)
+        return known
 
-    def _count(self, events: Sequence[Event], now: float) -> None:
+    def _count(
+        self, events: Sequence[Event], categories: Mapping[str, str | None], now: float
+    ) -> None:
         for start in range(0, len(events), EVENTS_AT_ONCE):
             some = events[start : start + EVENTS_AT_ONCE]
             weights = self._figures.position_weights(now)
             added = sum_events(
-                *(some, self._figures.gate, weights, self._categories, self._options.half_lives)
+                some, self._figures.gate, weights, categories, self._options.half_lives
             )
             with self._lock:
                 self._figures.merge(added)
@@ -161,15 +178,22 @@ class Live:
         with self._database.reading(timeout_s=SNAPSHOT_READ_S) as connection:
             found = read_snapshot(connection)
         if found is not None and found.cursor.number > self._cursor.number:
-            counts = unpacked(found.counts)
-            with self._lock:
-                self._figures.restore(counts)
-            self._cursor, self.newest = found.cursor, found.newest
-            self._kept_number = found.cursor.number
-            self._tell()
+            self._begin_with(found)
         self._restored = True
 
-    def _keep_snapshot(self, at_least_s: float = 0.0) -> bool:
+    def _begin_with(self, snapshot: Snapshot) -> None:
+        try:
+            counts = unpacked(snapshot.counts)
+        except ValueError as error:  # the next snapshot replaces it
+            logger.error("the store's live figures are lost: %s", error)
+            counts = {}
+        with self._lock:
+            self._figures.restore(counts)
+        self._cursor, self.newest = snapshot.cursor, snapshot.newest
+        self._kept_number = snapshot.cursor.number
+        self._tell()
+
+    def keep_snapshot(self, at_least_s: float = 0.0) -> bool:
         """Replace the snapshot in the store if it is so old and there is something new."""
         if self._cursor.number == self._kept_number:
             return False
@@ -196,5 +220,5 @@ def unpacked(data: bytes) -> Changes:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as found:
             return {kind: Counts.from_bytes(found[kind].tobytes()) for kind in KINDS}
-    except (OSError, KeyError, EOFError) as error:
+    except (OSError, KeyError, EOFError, ValueError, BadZipFile) as error:
         raise ValueError(f"not a snapshot of live figures: {error}") from None

@@ -9,9 +9,20 @@ import httpx
 import pytest
 
 from app.live.live import Live
-from app.store.changes import Change, Cursor, read_changes, write_change
+from app.store.changes import (
+    CHANGES_KEPT_S,
+    Change,
+    Cursor,
+    Told,
+    read_changes,
+    write_change,
+)
 from app.store.database import Database
+from app.store.events import add_events
 from app.store.records import ClickEvent, ImpressionEvent
+from app.store.retention import Retention, erase_reader, trim
+from app.store.store import Store
+from app.store.tables import live_figures
 from tests.support.postgres import Postgres, migrated
 from tests.support.site_calls import Json, ask, click, impression, put, refused, send, service
 from tests.support.stores import rows, running
@@ -216,3 +227,117 @@ async def test_figures_stay_while_the_store_is_away(tmp_path: Path) -> None:
         await store.add_events([ImpressionEvent("j", NOW, None, ["a"])], [])
         await until(lambda: live.figures(["a"], [None], NOW).shown[0] == 2)
         live.stop()
+
+
+def keep(store: Store, *events: ImpressionEvent) -> None:
+    with store.database.writing() as connection:
+        add_events(connection, events, [], store.key, NOW)
+
+
+def shown_by(live: Live, story: str) -> float:
+    return float(live.figures([story], [None], NOW).shown[0])
+
+
+def test_an_instance_that_was_killed_counts_what_no_snapshot_has(store_url: str) -> None:
+    with running(store_url) as store:
+        killed, other, new = (Live(store.database, None, 1000) for _ in range(3))
+        keep(store, ImpressionEvent("i1", NOW, None, ["a", "b"]))
+        killed.follow()
+        killed.keep_snapshot()
+        keep(store, ImpressionEvent("i2", NOW, None, ["a"]))
+        killed.follow()
+        new.follow()
+        other.follow()
+        assert [shown_by(live, "a") for live in (killed, new, other)] == [2, 2, 2]
+        other.keep_snapshot()
+        killed.keep_snapshot()
+        keep(store, ImpressionEvent("i3", NOW, None, ["b"]))
+        again = Live(store.database, None, 1000)
+        again.follow()
+        assert (shown_by(again, "a"), shown_by(again, "b")) == (2, 2)
+
+
+def test_a_snapshot_never_goes_back(store_url: str) -> None:
+    with running(store_url) as store:
+        ahead, behind = Live(store.database, None, 1000), Live(store.database, None, 1000)
+        keep(store, ImpressionEvent("i1", NOW, None, ["a"]))
+        behind.follow()
+        keep(store, ImpressionEvent("i2", NOW, None, ["a"]))
+        ahead.follow()
+        ahead.keep_snapshot()
+        behind.keep_snapshot()
+        new = Live(store.database, None, 1000)
+        new.follow()
+        assert shown_by(new, "a") == 2
+
+
+def test_changes_are_deleted_once_they_are_old_and_in_the_snapshot(store_url: str) -> None:
+    with running(store_url) as store:
+        live = Live(store.database, None, 1000)
+        with store.database.writing() as connection:
+            write_change(connection, Change(clicks=[1]), NOW - CHANGES_KEPT_S - 60)
+        trim(store.database, Retention())
+        assert rows(store_url, "SELECT count(*) FROM changes") == [(1,)]
+        live.follow()
+        live.keep_snapshot()
+        keep(store, ImpressionEvent("i1", NOW, None, ["a"]))
+        trim(store.database, Retention())
+        assert rows(store_url, "SELECT number FROM changes") == [(2,)]
+        live.follow()
+        assert shown_by(live, "a") == 1
+
+
+def test_numbers_of_deleted_changes_are_not_used_again(store_url: str) -> None:
+    with running(store_url) as store:
+        live = Live(store.database, None, 1000)
+        keep(store, ImpressionEvent("i1", NOW, None, ["a"]))
+        live.follow()
+        with store.database.writing() as connection:
+            connection.exec_driver_sql("DELETE FROM changes")
+        keep(store, ImpressionEvent("i2", NOW, None, ["a"]))
+        live.follow()
+        assert shown_by(live, "a") == 2
+
+
+def test_a_click_told_by_two_instances_at_once_counts_once(store_url: str) -> None:
+    """Both find that the answer had no feedback before."""
+    with running(store_url, remember=True) as store:
+        live = Live(store.database, None, 1000)
+        keep(store, ImpressionEvent("i1", NOW, None, ["a", "b"]))
+        told = Told(1, 0, True)
+        for _ in range(2):
+            with store.database.writing() as connection:
+                write_change(connection, Change(shown=[1], told=[told]), NOW)
+        live.follow()
+        found = live.figures(["a", "b"], [None, None], NOW)
+        assert (found.shown.tolist(), found.clicks.tolist()) == ([1, 1], [1, 0])
+
+
+def test_a_reader_who_was_erased_before_it_was_counted_does_not_count(store_url: str) -> None:
+    with running(store_url) as store:
+        live = Live(store.database, None, 1000)
+        keep(store, ImpressionEvent("i1", NOW, "u", ["a"]))
+        erase_reader(store.database, store.key.hash("u"), NOW + 1)
+        live.follow()
+        assert shown_by(live, "a") == 0
+
+
+@pytest.mark.parametrize("broken", [b"PK nothing", b"PK\x03\x04", b""])
+def test_a_broken_snapshot_is_replaced(
+    store_url: str, broken: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(store_url) as store:
+        before, after = Live(store.database, None, 1000), Live(store.database, None, 1000)
+        keep(store, ImpressionEvent("i1", NOW, None, ["a"]))
+        before.follow()
+        before.keep_snapshot()
+        with store.database.writing() as connection:
+            connection.execute(live_figures.update().values(counts=broken))
+        after.follow()
+        assert "lost: not a snapshot" in caplog.text
+        keep(store, ImpressionEvent("i2", NOW, None, ["a"]))
+        after.follow()
+        after.keep_snapshot()
+        new = Live(store.database, None, 1000)
+        new.follow()
+        assert shown_by(new, "a") == 1
