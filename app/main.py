@@ -1,5 +1,6 @@
 """create_app, the only place where the parts of the service are wired together."""
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -34,6 +35,7 @@ from app.http.routes import (
     readers,
     stories,
 )
+from app.live.live import Live
 from app.models.adapters import Adapters
 from app.models.aliases import Aliases
 from app.models.desired import Desired
@@ -106,9 +108,16 @@ def make_service(settings: Settings, engine: Engine | None, store: Store | None)
         aliases=aliases,
         following=Following(settings.instance, desired, local),
         store=store,
+        live=make_live(settings, store),
         reports=Reports(store),
         recommender=Recommender(engine, models, Turns(engine, admission)),
     )
+
+
+def make_live(settings: Settings, store: Store) -> Live:
+    hours = settings.live_half_life_hours
+    half_life_s = None if hours is None or math.isinf(hours) else hours * 3600
+    return Live(store.database, half_life_s, settings.live_stories)
 
 
 def vllm_engine(settings: Settings) -> Engine:

@@ -8,6 +8,7 @@ from app.admission import Admission
 from app.engine.base import Engine
 from app.errors import EngineUnavailable, StartupError
 from app.feedback.reports import Reports
+from app.live.live import Live
 from app.models.adapters import Adapters
 from app.models.aliases import Aliases
 from app.models.desired import Desired
@@ -39,6 +40,7 @@ class Service:
     aliases: Aliases
     following: Following
     store: Store
+    live: Live
     reports: Reports
     recommender: Recommender
     has_scored: bool = False
@@ -50,6 +52,8 @@ class Service:
         async with AsyncExitStack() as stack:
             stack.callback(self.store.stop)
             self.store.start()  # first, so that a database that can't be opened fails at once
+            stack.callback(self.live.stop)
+            self.live.start()
             await self.desired.start()
             stack.push_async_callback(self.engine.stop)
             with step(f"model {self.settings.base_name} from {self.settings.model}"):

@@ -214,6 +214,17 @@ class Settings(BaseSettings):
     story_days: float = Field(
         365.0, gt=0, description="How many days a story is kept after it was last sent or shown."
     )
+    live_half_life_hours: float | None = Field(
+        None,
+        gt=0,
+        description="After how many hours a click or an impression weighs half in a story's live"
+        " figures. Default: they never lose weight.",
+    )
+    live_stories: int = Field(
+        100_000,
+        gt=0,
+        description="How many stories have live figures; the least recently shown leave.",
+    )
     default_model: str | None = Field(
         None,
         description="The model for requests that name none. Default: the base or merged model.",

@@ -8,9 +8,10 @@ from uuid import uuid4
 from app.errors import InvalidValue
 from app.http.schemas.events import Click, Impression
 from app.http.schemas.readers import KnownReader
-from app.http.schemas.stories import KeptStory, SentStory
+from app.http.schemas.stories import KeptStory, LiveFigure, SentStory
 from app.scoring.wording import one_line
 from app.settings import Limits
+from app.signals.live import Figures
 from app.store.reading import ReaderSummary
 from app.store.records import ClickEvent, ImpressionEvent, StoredStory
 
@@ -75,6 +76,18 @@ def kept_story(story: StoredStory) -> KeptStory:
     published = None if story.published is None else moment(story.published)
     return KeptStory(
         id=story.id, title=story.title, category=story.category, published_at=published
+    )
+
+
+def live_figure(found: Figures, now: float) -> LiveFigure | None:
+    """found: of one story."""
+    if not found.shown[0]:
+        return None
+    return LiveFigure(
+        impressions=round(found.shown[0]),
+        clicks=found.clicks[0],
+        expected_clicks=found.exposure[0] * found.site_rate,
+        first_shown=moment(now - found.age_s[0]),
     )
 
 

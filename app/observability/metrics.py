@@ -94,6 +94,19 @@ EVENTS = Counter(
 for _kind in ("impression", "click"):
     for _outcome in ("accepted", "duplicate"):
         EVENTS.labels(_kind, _outcome)
+LIVE_EVENTS = Counter(
+    "frontpage_live_events_total",
+    "Events of all instances that this one has read for its live figures, by type: impression,"
+    " click.",
+    ["type"],
+)
+for _kind in ("impression", "click"):
+    LIVE_EVENTS.labels(_kind)
+LIVE_STORIES = Gauge("frontpage_live_stories", "Stories that have live figures.")
+LIVE_NEWEST = Gauge(
+    "frontpage_live_newest_event_timestamp_seconds",
+    "When the newest event in the live figures happened, in seconds since 1970.",
+)
 STORE_UP = Gauge("frontpage_store_up", "1 while the store can be written, else 0.")
 STORE_UP.set(1)
 STORE_FAILURES = Counter("frontpage_store_failures_total", "Failed attempts to read or write.")

@@ -158,6 +158,13 @@ class LiveFigures:
         site = self._counters["positions"].read([SITE], now)[0]
         return float((site[CLICKS] + PRIOR_RATE * PRIOR_SHOWN) / (site[EXPOSURE] + PRIOR_SHOWN))
 
+    def position_weights(self, at: float) -> Floats:
+        """How much an impression weighs at each position, [MAX_POSITION + 1]."""
+        rows = self._counters["positions"].read([str(n) for n in range(MAX_POSITION + 1)], at)
+        site = self.site_rate(at)
+        rates = (rows[:, CLICKS] + POSITION_PRIOR * site) / (rows[:, EXPOSURE] + POSITION_PRIOR)
+        return rates / site
+
     def take_changes(self) -> Changes:
         """What this instance has counted itself since the last call, for the others."""
         self._flush()

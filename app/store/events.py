@@ -1,10 +1,11 @@
 """Storing the events that sites send, inside the caller's transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection, Table, select
 
+from app.store.changes import Change, write_change
 from app.store.hours import mark_hours
 from app.store.records import Accepted, ClickEvent, ImpressionEvent, ReaderKey, to_json
 from app.store.statements import Row, among, chunks, execute, insert
@@ -20,27 +21,31 @@ def add_events(
     now: float,
 ) -> Accepted:
     """Store events whose ids are new, impressions before clicks."""
+    change = Change()
     new_impressions = add_impressions(connection, shown, key)
+    change.shown += new_impressions.values()
     refresh_stories(connection, {name for event in shown for name in event.stories}, now)
-    join_waiting(connection, new_impressions, now)
-    new_clicks = add_clicks(connection, clicked, key, now)
+    join_waiting(connection, new_impressions, now, change)
+    new_clicks = add_clicks(connection, clicked, key, now, change)
+    write_change(connection, change, now)
     new = len(new_impressions) + len(new_clicks)
     return Accepted(len(new_impressions), len(new_clicks), len(shown) + len(clicked) - new)
 
 
-def insert_new(connection: Connection, table: Table, rows: dict[str, Row]) -> set[str]:
-    """Insert the rows whose ids the table does not have yet. Returns these ids."""
+def insert_new(connection: Connection, table: Table, rows: dict[str, Row]) -> dict[str, int]:
+    """Insert the rows whose ids the table does not have yet. Returns their numbers by id."""
     ordered = [rows[name] for name in sorted(rows)]
     if not ordered:
-        return set()
+        return {}
     statement = insert(table, connection.dialect, [*ordered[0]])
-    new = statement.on_conflict_do_nothing().returning(table.c.id)
-    return {name for part in chunks(ordered) for name in execute(connection, new, part).scalars()}
+    new = statement.on_conflict_do_nothing().returning(table.c.id, table.c.number)
+    parts = (execute(connection, new, part) for part in chunks(ordered))
+    return {row.id: row.number for part in parts for row in part}
 
 
 def add_impressions(
     connection: Connection, shown: Sequence[ImpressionEvent], key: ReaderKey
-) -> set[str]:
+) -> dict[str, int]:
     rows: dict[str, Row] = {}
     for event in shown:
         rows.setdefault(
@@ -58,8 +63,13 @@ def add_impressions(
 
 
 def add_clicks(
-    connection: Connection, clicked: Sequence[ClickEvent], key: ReaderKey, now: float
-) -> set[str]:
+    connection: Connection,
+    clicked: Sequence[ClickEvent],
+    key: ReaderKey,
+    now: float,
+    change: Change,
+) -> dict[str, int]:
+    """change: gets what counts from now on."""
     events: dict[str, ClickEvent] = {}
     for event in clicked:
         events.setdefault(event.id, event)
@@ -77,8 +87,10 @@ def add_clicks(
         for event in events.values()
     }
     new = insert_new(connection, clicks, rows)
-    clicked_in = ((events[name].impression_id or "", events[name].story) for name in new)
-    put_clicked(connection, known, clicked_in, now)
+    told = [
+        (number, events[name].impression_id, events[name].story) for name, number in new.items()
+    ]
+    put_clicked(connection, known, told, now, change)
     return new
 
 
@@ -106,30 +118,41 @@ def find_shown(connection: Connection, ids: Iterable[str]) -> dict[str, Shown]:
 
 def put_clicked(
     connection: Connection,
-    known: dict[str, Shown],
-    clicked: Iterable[tuple[str, str]],
+    known: Mapping[str, Shown],
+    clicked: Iterable[tuple[int, str | None, str]],
     now: float,
+    change: Change,
 ) -> None:
-    """Write outcomes. clicked: ids of impressions and of stories, which count if they were shown
-    there."""
-    found = [(known[name], story) for name, story in clicked if name in known]
-    told = [(shown, shown.stories.index(story)) for shown, story in found if story in shown.stories]
-    put_outcomes(connection, {(shown.number, place): True for shown, place in told}, now)
-    mark_hours(connection, (shown.time for shown, _ in told), now, void=False)
+    """Write outcomes. clicked: numbers of clicks, with the ids of their impressions and stories,
+    which are outcomes if they were shown there. change: gets what counts from now on."""
+    told: dict[tuple[int, int], bool] = {}
+    times = []
+    for number, name, story in clicked:
+        shown = known.get(name or "")
+        if shown is not None and story in shown.stories:
+            told[shown.number, shown.stories.index(story)] = True
+            times.append(shown.time)
+        elif shown is not None or name is None:
+            change.clicks.append(number)
+    put_outcomes(connection, told, now, change)
+    mark_hours(connection, times, now, void=False)
 
 
-def join_waiting(connection: Connection, arrived: Iterable[str], now: float) -> None:
-    """Count clicks that arrived before their impressions."""
+def join_waiting(
+    connection: Connection, arrived: Iterable[str], now: float, change: Change
+) -> None:
+    """Count clicks that arrived before their impressions. change: gets what counts from now on."""
     for part in chunks(sorted(arrived)):
         waiting = connection.execute(
-            select(clicks.c.id, clicks.c.awaits, clicks.c.story).where(
+            select(clicks.c.id, clicks.c.number, clicks.c.awaits, clicks.c.story).where(
                 among(clicks.c.awaits, part, connection.dialect)
             )
         ).all()
         if not waiting:
             continue
         known = find_shown(connection, {row.awaits for row in waiting})
-        put_clicked(connection, known, ((row.awaits, row.story) for row in waiting), now)
+        told = [(row.number, row.awaits, row.story) for row in waiting]
+        put_clicked(connection, known, told, now, change)
         connection.execute(
             clicks.update()
             .where(among(clicks.c.id, [row.id for row in waiting], connection.dialect))
@@ -144,4 +167,6 @@ def add_waiting(connection: Connection, now: float) -> None:
         .join(impressions, impressions.c.id == clicks.c.awaits)
         .where(clicks.c.awaits.is_not(None))  # or no index of few rows is used
     ).scalars()
-    join_waiting(connection, {name for name in arrived if name}, now)
+    change = Change()
+    join_waiting(connection, {name for name in arrived if name}, now, change)
+    write_change(connection, change, now)

@@ -8,10 +8,19 @@ from dataclasses import dataclass
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, func, select, text
 
+from app.store.changes import CHANGES_KEPT_S
 from app.store.database import Database
 from app.store.events import add_waiting
 from app.store.hours import mark_hours
-from app.store.tables import clicks, erasures, impressions, instances, stories
+from app.store.tables import (
+    changes,
+    clicks,
+    erasures,
+    impressions,
+    instances,
+    live_figures,
+    stories,
+)
 
 DAY_S = 86400.0
 STEP_ROWS = 5_000
@@ -59,6 +68,10 @@ def trim(database: Database, retention: Retention) -> None:
     for column, kept_s in steps:
         while delete_some(database, column, column < now - kept_s):
             pass
+    counted = select(live_figures.c.number).scalar_subquery()
+    old = (changes.c.time < now - CHANGES_KEPT_S) & (changes.c.number <= counted)
+    while delete_some(database, changes.c.time, old):
+        pass
     for table in (impressions, clicks):
         if retention.rows:
             delete_surplus(database, table, retention.rows)

@@ -144,3 +144,23 @@ changed_hours = Table(
     Column("hour", Integer, nullable=False, comment="Its answers are to be summed anew."),
     Column("time", Double, nullable=False, comment="When it changed; 0: its sums are void."),
 )
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("number", NUMBER, Identity(), primary_key=True),
+    Column("time", Double, nullable=False, index=True),
+    Column("content", Text, nullable=False, comment="JSON: see app/store/changes.py."),
+    sqlite_autoincrement=True,  # numbers of deleted rows are not used again
+)
+
+live_figures = Table(
+    "live_figures",
+    metadata,
+    Column("key", SmallInteger, primary_key=True, autoincrement=False, comment="Always 1."),
+    Column("number", NUMBER, nullable=False, comment="The newest change that is counted."),
+    Column("gaps", Text, nullable=False, comment="JSON: earlier changes that may still come."),
+    Column("newest", Double, comment="When the newest event happened."),
+    Column("written", Double, nullable=False),
+    Column("counts", LargeBinary, nullable=False, comment="All counts, as a NumPy archive."),
+)

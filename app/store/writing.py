@@ -6,12 +6,13 @@ wait for each other in a circle.
 
 import json
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, or_, select, update
+from sqlalchemy import Connection, delete, exists, func, or_, select, update
 
 from app.errors import ClientError, InvalidValue, NotFound
+from app.store.changes import Change, Told, write_change
 from app.store.hours import mark_hours
 from app.store.records import (
     Answer,
@@ -162,27 +163,51 @@ def record_feedback(
             continue
         told[answer.number, indices.index(item.index)] = item.clicked, answer
         results.append(str(answer.model))
-    put_outcomes(connection, {place: clicked for place, (clicked, _) in told.items()}, now)
+    change = Change()
+    put_outcomes(connection, {place: clicked for place, (clicked, _) in told.items()}, now, change)
+    write_change(connection, change, now)
     mark_hours(connection, (answer.time for _, answer in told.values()), now, void=False)
     put_clicks_of_feedback(connection, told, now)
     return results
 
 
-def put_outcomes(connection: Connection, told: dict[tuple[int, int], bool], now: float) -> None:
-    """told: (impression's number, position) → whether it was clicked."""
+def put_outcomes(
+    connection: Connection, told: Mapping[tuple[int, int], bool], now: float, change: Change
+) -> None:
+    """told: (impression's number, position) → whether it was clicked. change: gets what counts from
+    now on, with ranked answers that had no feedback before."""
     if not told:
         return
+    change.shown += first_told(connection, sorted({number for number, _ in told}))
     statement = insert(outcomes, connection.dialect, OUTCOME_COLUMNS)
     statement = statement.on_conflict_do_update(
         index_elements=[outcomes.c.impression, outcomes.c.position],
         set_={"clicked": statement.excluded.clicked, "learned": statement.excluded.learned},
         where=outcomes.c.clicked != statement.excluded.clicked,
     )
+    told_now = statement.returning(outcomes.c.impression, outcomes.c.position, outcomes.c.clicked)
     rows = [
         {"impression": number, "position": position, "clicked": clicked, "learned": now}
         for (number, position), clicked in sorted(told.items())
     ]
-    execute(connection, statement, rows)
+    for row in execute(connection, told_now, rows):
+        change.told.append(Told(row.impression, row.position, row.clicked))
+
+
+def first_told(connection: Connection, numbers: Sequence[int]) -> list[int]:
+    """Which of these impressions are ranked answers of which nothing is known yet. If two instances
+    get the first feedback at once, both find so; to count them once is the readers' task."""
+    known = exists().where(outcomes.c.impression == impressions.c.number)
+    ranked = impressions.c.model.is_not(None), impressions.c.ranked, ~known
+    return [
+        number
+        for part in chunks(numbers)
+        for number in connection.execute(
+            select(impressions.c.number)
+            .where(among(impressions.c.number, part, connection.dialect), *ranked)
+            .order_by(impressions.c.number)
+        ).scalars()
+    ]
 
 
 def put_clicks_of_feedback(

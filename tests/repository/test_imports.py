@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "admission": {"errors", "observability"},
     "engine": {"admission", "errors", "files", "scoring", "settings"},
     "store": {"errors", "files", "observability", "settings"},
+    "live": {"observability", "signals", "store"},
     "feedback": {"errors", "store"},
     "models": {
         *("engine", "errors", "files", "likeness", "observability", "ranker", "scoring"),
@@ -30,12 +31,12 @@ MAY_IMPORT = {
     },
     "recommender": {"engine", "models", "observability", "scoring"},
     "service": {
-        *("admission", "engine", "errors", "feedback", "models", "observability", "recommender"),
-        *("settings", "store"),
+        *("admission", "engine", "errors", "feedback", "live", "models", "observability"),
+        *("recommender", "settings", "store"),
     },
     "http": {
         *("admission", "engine", "errors", "feedback", "models", "observability", "recommender"),
-        *("scoring", "service", "settings", "store"),
+        *("scoring", "service", "settings", "signals", "store"),
     },
     "security": {"errors", "http", "observability", "settings"},
     "server": {"errors", "http", "observability", "service"},

@@ -7,9 +7,15 @@ from app.errors import NotFound
 from app.http.bulk import BulkRoute, convert_all
 from app.http.dependencies import BODY_ERRORS, NOT_STORED, STORE_ERRORS, ServiceDep
 from app.http.paths import STORY
-from app.http.records import kept_story, story_within
+from app.http.records import kept_story, live_figure, story_within
 from app.http.schemas.readers import ErasedStory
-from app.http.schemas.stories import Id, KeptStory, SentStory, StoriesRequest, StoriesStored
+from app.http.schemas.stories import (
+    Id,
+    SentStory,
+    StoriesRequest,
+    StoriesStored,
+    StoryWithFigure,
+)
 
 router = APIRouter(tags=["stories and readers"], responses=STORE_ERRORS, route_class=BulkRoute)
 SENT = TypeAdapter(SentStory)
@@ -28,12 +34,15 @@ async def put_stories(body: StoriesRequest, service: ServiceDep) -> StoriesStore
 
 
 @router.get(STORY, responses=NOT_STORED)
-async def get_story(story_id: Id, service: ServiceDep) -> KeptStory:
-    """A story as it is stored."""
+async def get_story(story_id: Id, service: ServiceDep) -> StoryWithFigure:
+    """A story as it is stored, and how often it was shown and clicked so far."""
     found = await service.store.reads.stories([story_id])
     if story_id not in found:
         raise NotFound(f"no story {story_id!r} is stored", "story_id")
-    return kept_story(found[story_id])
+    story = found[story_id]
+    now = service.store.database.now()
+    live = live_figure(service.live.figures([story_id], [story.category], now), now)
+    return StoryWithFigure(**kept_story(story).model_dump(), live=live)
 
 
 @router.delete(STORY, responses=NOT_STORED)

@@ -135,6 +135,18 @@ class StoriesStored(BaseModel):
     stored: int = Field(description="How many different stories the request held.")
 
 
+class LiveFigure(BaseModel):
+    """What readers made of a story, at all instances. Older clicks and impressions weigh less if
+    `live_half_life_hours` says so."""
+
+    impressions: int = Field(description="How often it was shown. Nothing loses weight here.")
+    clicks: float
+    expected_clicks: float = Field(
+        description="What the site's average story would have got in the same places."
+    )
+    first_shown: datetime
+
+
 class KeptStory(BaseModel):
     """A story as it is stored."""
 
@@ -142,3 +154,7 @@ class KeptStory(BaseModel):
     title: str
     category: str | None
     published_at: datetime | None
+
+
+class StoryWithFigure(KeptStory):
+    live: LiveFigure | None = Field(description="Null if it was not shown or has no live figures.")

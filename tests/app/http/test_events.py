@@ -243,6 +243,7 @@ async def test_stories_are_replaced_and_shown(site: httpx.AsyncClient) -> None:
         "title": "Rain at sea ",
         "category": "news ",
         "published_at": "1970-01-01T00:00:01.500000Z",
+        "live": None,
     }
     later = {"id": url, "title": "new", "published_at": "2026-03-01T08:00:00+02:00"}
     await site.put("/stories", json={"stories": [later]})

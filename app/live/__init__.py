@@ -1,0 +1,1 @@
+"""Keeping the live figures: every instance counts what any instance has learned."""
