@@ -14,6 +14,7 @@ from app.errors import FeedbackUnavailable, NotFound
 from app.feedback.reports import Reports
 from app.store import retention
 from app.store.database import Database
+from app.store.records import ImpressionEvent
 from app.store.retention import Retention, trim
 from app.store.store import Store
 from app.store.tables import impressions
@@ -31,6 +32,18 @@ def trimmed(url: str, days: float = 30, rows: int = 1000) -> None:
     database = Database(url)
     trim(database, Retention(days, rows))
     database.close()
+
+
+async def test_of_rows_with_the_same_time_no_more_go_than_are_too_many(store_url: str) -> None:
+    with running(store_url) as store:
+        now = store.database.now()
+        times = [now - 3] + [now - 2] * 12 + [now - 1] * 4
+        await store.add_events(
+            [ImpressionEvent(f"{n:02}", time, None, ["N1"]) for n, time in enumerate(times)], []
+        )
+    trimmed(store_url, rows=10)
+    kept = [name for (name,) in rows(store_url, "SELECT id FROM impressions ORDER BY id")]
+    assert kept == [f"{n:02}" for n in range(7, 17)]
 
 
 async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
