@@ -58,8 +58,8 @@ class Erased:
     stories: int = 0
 
 
-def trim(database: Database, retention: Retention) -> None:
-    """One pass over everything. Raises SQLAlchemyError."""
+def trim(database: Database, retention: Retention) -> frozenset[bytes]:
+    """One pass over everything. Returns the readers erased lately. Raises SQLAlchemyError."""
     now = database.now()
     steps = [
         (impressions.c.time, retention.days * DAY_S),
@@ -81,6 +81,7 @@ def trim(database: Database, retention: Retention) -> None:
     with database.writing() as connection:
         if alone(connection, RETENTION_LOCK):
             add_waiting(connection, now)
+    return frozenset(reader for reader, _ in again)
 
 
 def alone(connection: Connection, lock: int) -> bool:

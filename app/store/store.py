@@ -262,7 +262,7 @@ class Store:
     def _tidy(self) -> None:
         enough = time.monotonic() + CHORES_S
         self.database.measure_clock()
-        trim(self.database, self.retention)
+        self.reads.erased = trim(self.database, self.retention)
         for chore in self.chores:
             chore(lambda: self._stopping.is_set() or time.monotonic() > enough)
 

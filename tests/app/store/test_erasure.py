@@ -1,11 +1,12 @@
 """Erasing readers and stories in small steps, on both databases."""
 
 from collections.abc import Iterator
-from unittest.mock import patch
+from unittest.mock import AsyncMock, patch
 
 import pytest
 from sqlalchemy import delete
 
+from app.errors import StoreUnavailable
 from app.store.records import ClickEvent, ImpressionEvent, Remembered, StoredStory
 from app.store.retention import trim
 from app.store.store import Store
@@ -76,6 +77,19 @@ async def test_clicks_of_erased_answers_do_not_take_the_place_of_new_ones(
             connection.execute(delete(impressions))
     found = rows(store_url, "SELECT story FROM clicks ORDER BY story")
     assert found == [("of u1",), ("of u2",)]
+
+
+async def test_other_instances_forget_a_reader_with_their_next_pass(
+    store: Store, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(store_url) as other:
+        await store.put_stories([StoredStory("N1", "one")])
+        await store.add_events([], [ClickEvent("c1", store.database.now(), "u1", "N1", None)])
+        assert await other.reads.history("u1")
+        await store.erase_reader("u1")
+        other._tidy()
+        monkeypatch.setattr(other.reads, "read", AsyncMock(side_effect=StoreUnavailable("away")))
+        assert await other.reads.history("u1") == []
 
 
 async def test_events_stay_where_feedback_is_off(store_url: str) -> None:

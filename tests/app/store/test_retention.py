@@ -4,6 +4,7 @@ import asyncio
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,26 @@ async def test_of_rows_with_the_same_time_no_more_go_than_are_too_many(store_url
     trimmed(store_url, rows=10)
     kept = [name for (name,) in rows(store_url, "SELECT id FROM impressions ORDER BY id")]
     assert kept == [f"{n:02}" for n in range(7, 17)]
+
+
+async def test_neither_faults_nor_long_chores_end_the_retention(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.store.store.TRIM_S", 0.01)
+    monkeypatch.setattr("app.store.store.CHORES_S", 0.1)
+    passes: list[None] = []
+
+    def endless(stopping: Callable[[], bool]) -> None:
+        while not stopping():
+            time.sleep(0.01)
+        passes.append(None)
+        raise ValueError("a fault")
+
+    store = make_store(store_url)
+    store.chores.append(endless)
+    store.start()
+    await until(lambda: len(passes) > 2)
+    store.stop()
 
 
 async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
