@@ -44,10 +44,16 @@ def adopt_feedback(database: Database, file: Path) -> None:
             f"{file} can't be taken over into the store {database.name}: {reason(error)}; mend it"
             " or move it away"
         ) from None
-    for name in (file.name, f"{file.name}-wal", f"{file.name}-shm"):
-        old = file.with_name(name)
-        if old.exists():
-            old.rename(old.with_name(f"{name}.adopted"))
+    try:
+        for name in (file.name, f"{file.name}-wal", f"{file.name}-shm"):
+            old = file.with_name(name)
+            if old.exists():
+                old.rename(old.with_name(f"{name}.adopted"))
+    except OSError as error:
+        raise StartupError(
+            f"{file} was taken over into the store {database.name}, but can't be renamed:"
+            f" {error.strerror}; move it away"
+        ) from None
     logger.warning("%d answers of %s were taken over into %s", copied, file, database.name)
 
 

@@ -14,9 +14,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.errors import DeadlockDetected
 from sqlalchemy import Connection, Dialect, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from app.errors import StartupError
 from app.files import first_line
@@ -45,8 +46,8 @@ class Database:
 
     @property
     def name(self) -> str:
-        """The URL without its password."""
-        return self.url.render_as_string(hide_password=True)
+        """The URL without its password, and without its options, which may hold one too."""
+        return self.url.set(query={}).render_as_string(hide_password=True)
 
     def open(self) -> None:
         """Connect, and on SQLite create the file and its tables. Raises StartupError."""
@@ -232,6 +233,12 @@ def check_known(version: str | None) -> None:
             f"the store has version {version}, which a newer Frontpage made; this one knows"
             f" {head()}"
         )
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether PostgreSQL has ended a transaction for the sake of another one that waited for it."""
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    return isinstance(cause, DeadlockDetected)
 
 
 def reason(error: BaseException) -> str:

@@ -47,6 +47,9 @@ class Reads:
         self._retention = retention
         self._stories: Cache[StoredStory] = Cache(STORIES_FRESH_S)
         self._histories: Cache[list[StoredStory]] = Cache(READERS_FRESH_S)
+        self.erased: frozenset[bytes] = frozenset()
+        """Readers that any instance has erased lately. Their histories are to be forgotten; set
+        from another thread."""
         self._paused_until = 0.0
         self._threads: DaemonThreads | None = None
 
@@ -90,6 +93,9 @@ class Reads:
         While the store is away, it is what this instance knows, which may be nothing.
         """
         reader = self._key.hash(reader_id)
+        erased, self.erased = self.erased, frozenset()
+        for one in erased:
+            self._histories.drop(one)
         if not self._histories.fresh(reader):
             try:
                 found = await self.read(

@@ -7,6 +7,8 @@ from hashlib import blake2b
 from typing import Any
 
 TITLE_ID_PREFIX = "title:"
+STORY_BYTES = 250
+"""What a story takes in memory besides its title, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,16 @@ class Answer:
     indices: bytes
     probabilities: bytes
     remembered: Remembered | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes of memory its stories take, about."""
+        carried = self.remembered
+        if carried is None:
+            return 0
+        return sum(
+            STORY_BYTES + len(one.title) for one in (*carried.shown, *(carried.history or ()))
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,21 @@ Deletions take small steps, so that no lock is held for long, and of several ins
 a time.
 """
 
+import math
 from dataclasses import dataclass
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, func, select, text
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Table,
+    and_,
+    delete,
+    func,
+    or_,
+    select,
+    text,
+)
 
 from app.store.changes import CHANGES_KEPT_S
 from app.store.database import Database
@@ -55,8 +67,8 @@ class Erased:
     stories: int = 0
 
 
-def trim(database: Database, retention: Retention) -> None:
-    """One pass over everything. Raises SQLAlchemyError."""
+def trim(database: Database, retention: Retention) -> frozenset[bytes]:
+    """One pass over everything. Returns the readers erased lately. Raises SQLAlchemyError."""
     now = database.now()
     steps = [
         (impressions.c.time, retention.days * DAY_S),
@@ -82,6 +94,7 @@ def trim(database: Database, retention: Retention) -> None:
     with database.writing() as connection:
         if alone(connection, RETENTION_LOCK):
             add_waiting(connection, now)
+    return frozenset(reader for reader, _ in again)
 
 
 def alone(connection: Connection, lock: int) -> bool:
@@ -136,13 +149,22 @@ def delete_surplus(database: Database, table: Table, rows: int) -> None:
             return
         times = select(table.c.time).order_by(table.c.time.desc()).offset(rows).limit(1)
         newest = connection.execute(times).scalar()
-    if newest is not None:
-        while delete_some(database, table.c.time, table.c.time <= newest):
-            pass
+        if newest is None:
+            return
+        newer = select(func.count()).where(table.c.time > newest)
+        room = rows - connection.execute(newer).scalar_one()
+        same = select(number).where(table.c.time == newest).order_by(number.desc()).offset(room)
+        last_of_same = connection.execute(same.limit(1)).scalar_one()
+    surplus = or_(table.c.time < newest, number <= last_of_same)
+    while delete_some(database, table.c.time, and_(table.c.time <= newest, surplus)):
+        pass
 
 
-def erase_reader(database: Database, reader: bytes, before: float) -> Erased:
-    """Delete a reader's impressions, with their outcomes, and clicks. Raises SQLAlchemyError."""
+def erase_reader(database: Database, reader: bytes, before: float = math.inf) -> Erased:
+    """Delete a reader's impressions, with their outcomes, and clicks. Raises SQLAlchemyError.
+
+    before: keep what is newer. Without it, events whose time is ahead of the clock go, too.
+    """
     counts = []
     for table in (impressions, clicks):
         removed = 0

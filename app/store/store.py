@@ -6,6 +6,7 @@ Writes go through one thread (app/store/writer.py), reads through a few others (
 import asyncio
 import logging
 import threading
+import time
 from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,6 +52,8 @@ LEARNED_AT_ONCE = 1000
 """How many stories are noted without a pause for other requests."""
 TRIM_S = 60.0
 """Seconds between two passes that delete what is too old or too many."""
+CHORES_S = 60.0
+"""Further work ends so many seconds after its pass began, and goes on after the next one."""
 
 
 class Store:
@@ -172,7 +175,7 @@ class Store:
     async def put_stories(self, stories: Sequence[StoredStory]) -> int:
         """Store stories; returns how many different ones. Raises StoreUnavailable."""
         written: int = await self._work(
-            lambda connection: put_stories(connection, stories, self.database.now())
+            lambda connection: put_stories(connection, stories, self.database.now()), len(stories)
         )
         for number, story in enumerate(stories, start=1):
             self.reads.learn(story)
@@ -188,7 +191,10 @@ class Store:
         Raises StoreUnavailable.
         """
         found: Accepted = await self._work(
-            lambda connection: add_events(connection, shown, clicked, self.key, self.database.now())
+            lambda connection: add_events(
+                connection, shown, clicked, self.key, self.database.now()
+            ),
+            len(shown) + len(clicked),
         )
         for event in clicked:
             if event.reader_id is not None:
@@ -210,7 +216,7 @@ class Store:
         await self._work(
             lambda connection: execute(connection, statement, [{"reader": reader, "time": now}])
         )
-        erased = await self._erase(lambda: erase_reader(self.database, reader, now))
+        erased = await self._erase(lambda: erase_reader(self.database, reader))
         self.reads.forget_reader(reader_id)
         return erased
 
@@ -234,8 +240,8 @@ class Store:
         if not self.retention.rows:
             raise NotFound("feedback is off in this service: feedback_answers is 0")
 
-    async def _work(self, work: Callable[[Connection], Value]) -> Value:
-        return cast(Value, await self._done(Task(work)))
+    async def _work(self, work: Callable[[Connection], Value], rows: int = 1) -> Value:
+        return cast(Value, await self._done(Task(work, rows)))
 
     async def _done(self, task: Task | FeedbackTask) -> object:
         """Wait until a task is committed. Raises StoreUnavailable, and what the task raises."""
@@ -253,12 +259,18 @@ class Store:
             logger.error("the store can't erase: %s", reason(error))
             raise StoreUnavailable("the store can't be written at the moment") from None
 
+    def _tidy(self) -> None:
+        enough = time.monotonic() + CHORES_S
+        self.database.measure_clock()
+        self.reads.erased = trim(self.database, self.retention)
+        for chore in self.chores:
+            chore(lambda: self._stopping.is_set() or time.monotonic() > enough)
+
     def _trim_until_stop(self) -> None:
         while not self._stopping.wait(TRIM_S):
             try:
-                self.database.measure_clock()
-                trim(self.database, self.retention)
-                for chore in self.chores:
-                    chore(self._stopping.is_set)
+                self._tidy()
             except SQLAlchemyError as error:
                 logger.error("the store can't be tidied: %s", reason(error))
+            except Exception:  # a fault of ours must not end the retention
+                logger.exception("the store can't be tidied")

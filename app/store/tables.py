@@ -50,6 +50,7 @@ impressions = Table(
     Column("reader", LargeBinary, comment="Keyed hash of the reader's id."),
     Column("story_ids", Text, comment="JSON list, in the order shown."),
     Column("history", Text, comment="JSON list of the ids of the history sent, oldest first."),
+    sqlite_autoincrement=True,
 )
 Index(
     "ix_impressions_reader",
@@ -143,6 +144,7 @@ changed_hours = Table(
     Column("number", NUMBER, Identity(), primary_key=True),
     Column("hour", Integer, nullable=False, comment="Its answers are to be summed anew."),
     Column("time", Double, nullable=False, comment="When it changed; 0: its sums are void."),
+    sqlite_autoincrement=True,  # or SQLite would give the numbers of deleted rows again
 )
 
 changes = Table(

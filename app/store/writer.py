@@ -4,15 +4,17 @@
   with StoreUnavailable. Sending it again does no harm, because everything has an id.
 - Nobody waits for answers to be kept. While the store fails, they stay queued, up to MAX_QUEUED;
   further ones are dropped and counted.
-- If a batch fails for a reason that is not the store's, its items are written one by one, so that
-  one of them can't hold up the others.
+- If a batch fails for a reason that is not the store's, or because another instance wrote the same
+  rows in another order, its items are written one by one.
+- Tasks of many rows come after answers and feedback, and one at a time, so that feedback waits for
+  two of them at most.
 """
 
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,14 +32,20 @@ from sqlalchemy.exc import (
 
 from app.errors import StoreUnavailable
 from app.observability import metrics
-from app.store.database import Database, reason
+from app.store.database import Database, is_conflict, reason
 from app.store.records import Answer, Feedback
 
 logger = logging.getLogger("frontpage.store")
 
 MAX_QUEUED = 10_000
 """How many answers and other items may wait for the store. With 300 stories each, about 20 MB."""
+MAX_QUEUED_BYTES = 256 << 20
+"""How much memory the stories of remembered answers may take while they wait for the store."""
 MAX_BATCH = 1000
+MAX_ROWS = 1000
+"""Tasks share a transaction while they write no more rows than this together."""
+TRIES = 5
+"""How often an item is written if other instances write the same rows at the same time."""
 LINGER_S = 0.05
 """How many seconds answers are collected for one commit; what somebody waits for starts it at
 once."""
@@ -50,9 +58,10 @@ UNAVAILABLE = "the store can't be written at the moment"
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A piece of work for the writer that somebody waits for."""
+    """A piece of work for the writer that somebody waits for. rows: how many it writes, about."""
 
     work: Callable[[Connection], Any]
+    rows: int = 1
     result: Future[Any] = field(default_factory=Future)
 
 
@@ -77,8 +86,11 @@ class Writer:
         self._write_answers = write_answers
         self._write_feedback = write_feedback
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
-        self._waiting: deque[Item] = deque()
+        self._waiting: deque[Answer | FeedbackTask] = deque()
+        self._tasks: deque[Task] = deque()
         """What comes before the queue: taken from it, but not written yet."""
+        self._bytes = 0
+        self._counting = threading.Lock()
         self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
         self._failing = False
@@ -90,7 +102,8 @@ class Writer:
 
     @property
     def full(self) -> bool:
-        return self._queue.qsize() + len(self._waiting) >= MAX_QUEUED
+        queued = self._queue.qsize() + len(self._waiting) + len(self._tasks)
+        return queued >= MAX_QUEUED or self._bytes >= MAX_QUEUED_BYTES
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
@@ -111,6 +124,7 @@ class Writer:
         if self.full:
             metrics.FEEDBACK_DROPPED.inc()
         else:
+            self._count(answer.size)
             self._queue.put(answer)
 
     def submit(self, task: Task | FeedbackTask) -> Future[Any]:
@@ -120,6 +134,10 @@ class Writer:
         self._queue.put(task)
         self._hurry.set()
         return task.result
+
+    def _count(self, size: int) -> None:
+        with self._counting:
+            self._bytes += size
 
     def _run(self) -> None:
         last = False
@@ -133,44 +151,65 @@ class Writer:
     def _next_batch(self) -> tuple[list[Item], bool]:
         """The next items to write in one transaction, and whether they are the last."""
         last = False
-        if not self._waiting:
+        if not self._waiting and not self._tasks:
             item = self._queue.get()
             if item is None:
                 return [], True
-            self._waiting.append(item)
+            self._line_up(item)
             if self._queue.qsize() < MAX_BATCH:
                 self._hurry.wait(LINGER_S)
         self._hurry.clear()
         with suppress(Empty):
-            while not last and len(self._waiting) < MAX_QUEUED:
+            while not last and len(self._waiting) + len(self._tasks) < MAX_QUEUED:
                 item = self._queue.get_nowait()
                 if item is None:
                     last = True
                 else:
-                    self._waiting.append(item)
-        batch: list[Item] = []
-        while self._waiting and len(batch) < MAX_BATCH:
-            item = self._waiting.popleft()
-            # What nobody waits for any more is dropped.
-            if isinstance(item, Answer) or item.result.set_running_or_notify_cancel():
-                batch.append(item)
-        if last and self._waiting:
+                    self._line_up(item)
+        batch = [*self._next_small(), *self._next_tasks()]
+        if last and (self._waiting or self._tasks):
             self._queue.put(None)
             last = False
         return batch, last
 
-    def _write(self, batch: list[Item]) -> None:
+    def _line_up(self, item: Item) -> None:
+        if isinstance(item, Task):
+            self._tasks.append(item)
+        else:
+            self._waiting.append(item)
+
+    def _next_small(self) -> Iterator[Answer | FeedbackTask]:
+        for _ in range(min(len(self._waiting), MAX_BATCH)):
+            item = self._waiting.popleft()
+            if isinstance(item, Answer):
+                self._count(-item.size)
+                yield item
+            elif item.result.set_running_or_notify_cancel():  # else nobody waits for it any more
+                yield item
+
+    def _next_tasks(self) -> Iterator[Task]:
+        rows = 0
+        while self._tasks and (not rows or rows + self._tasks[0].rows <= MAX_ROWS):
+            task = self._tasks.popleft()
+            if task.result.set_running_or_notify_cancel():
+                rows += task.rows
+                yield task
+
+    def _write(self, batch: list[Item], tries: int = TRIES) -> None:
         started = time.perf_counter()
         self.writing = True
         try:
             with self._database.writing() as connection:
                 done = self._apply(connection, batch)
         except Exception as error:
-            if is_outage(error):
+            conflict = tries > 1 and is_conflict(error)
+            if is_outage(error) and not conflict:
                 self._postpone(batch, error)
             elif len(batch) > 1:
                 for item in batch:
                     self._write([item])
+            elif conflict:
+                self._write(batch, tries - 1)
             else:
                 self._give_up(batch[0], error)
             return
@@ -209,6 +248,7 @@ class Writer:
         metrics.STORE_FAILURES.inc()
         answers = [item for item in batch if isinstance(item, Answer)]
         self._waiting.extendleft(reversed(answers))
+        self._count(sum(answer.size for answer in answers))
         for item in batch:
             if not isinstance(item, Answer):
                 item.result.set_exception(StoreUnavailable(UNAVAILABLE))

@@ -1,5 +1,5 @@
 """Imports within training/ point one way, wherever in a file they stand, for types as well:
-commands → {evaluation, merging} → tuning → packed → data; base_models stands alone."""
+commands → {evaluation, merging, ranking} → tuning → packed → data; base_models stands alone."""
 
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -13,6 +13,7 @@ BELOW = {
     "data": set[str](),
     "packed": {"data"},
     "tuning": {"packed", "data"},
+    "ranking": {"tuning", "packed", "data"},
     "evaluation": {"tuning", "packed", "data"},
     "merging": {"tuning", "packed", "data"},
 }
@@ -25,7 +26,10 @@ OF_THE_SERVICE = (
     "app.engine.options",
     "app.engine.weights",
     "app.files",
+    "app.likeness",
+    "app.ranker",
     "app.scoring",
+    "app.signals",
 )
 
 

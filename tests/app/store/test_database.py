@@ -72,6 +72,7 @@ def test_a_newer_version_is_refused(store_url: str) -> None:
         ("no url", "not a URL of a database"),
         ("sqlite://", "a file is needed"),
         ("postgresql://u:secret@127.0.0.1:1/x", r"can't be opened: .*Connection refused"),
+        ("postgresql://u@127.0.0.1:1/x?password=secret", r"can't be opened: .*Connection refused"),
     ],
 )
 def test_what_can_not_be_opened(url: str, why: str) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from app.errors import FeedbackUnavailable, NotFound
 from app.feedback.reports import Reports
 from app.store import retention
 from app.store.database import Database
+from app.store.records import ImpressionEvent
 from app.store.retention import Retention, trim
 from app.store.store import Store
 from app.store.tables import impressions
@@ -31,6 +33,38 @@ def trimmed(url: str, days: float = 30, rows: int = 1000) -> None:
     database = Database(url)
     trim(database, Retention(days, rows))
     database.close()
+
+
+async def test_of_rows_with_the_same_time_no_more_go_than_are_too_many(store_url: str) -> None:
+    with running(store_url) as store:
+        now = store.database.now()
+        times = [now - 3] + [now - 2] * 12 + [now - 1] * 4
+        await store.add_events(
+            [ImpressionEvent(f"{n:02}", time, None, ["N1"]) for n, time in enumerate(times)], []
+        )
+    trimmed(store_url, rows=10)
+    kept = [name for (name,) in rows(store_url, "SELECT id FROM impressions ORDER BY id")]
+    assert kept == [f"{n:02}" for n in range(7, 17)]
+
+
+async def test_neither_faults_nor_long_chores_end_the_retention(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.store.store.TRIM_S", 0.01)
+    monkeypatch.setattr("app.store.store.CHORES_S", 0.1)
+    passes: list[None] = []
+
+    def endless(stopping: Callable[[], bool]) -> None:
+        while not stopping():
+            time.sleep(0.01)
+        passes.append(None)
+        raise ValueError("a fault")
+
+    store = make_store(store_url)
+    store.chores.append(endless)
+    store.start()
+    await until(lambda: len(passes) > 2)
+    store.stop()
 
 
 async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:

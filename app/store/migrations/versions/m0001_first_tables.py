@@ -23,6 +23,7 @@ def upgrade() -> None:
             "time", sa.Double(), nullable=False, comment="When it changed; 0: its sums are void."
         ),
         sa.PrimaryKeyConstraint("number"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "clicks",
@@ -98,6 +99,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("number"),
         sa.UniqueConstraint("id"),
+        sqlite_autoincrement=True,
     )
     op.create_index(
         "ix_impressions_reader",
