@@ -10,7 +10,7 @@ MODEL := models/news-smollm2
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test coverage check format load limit fuzz clients openapi lock demo packages packages-dev
+.PHONY: help serve test coverage check format load limit fuzz slow clients openapi lock demo packages packages-dev
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ limit: packages-dev $(MODEL)/config.json ## measure how close the service is to 
 
 fuzz: packages-dev $(MODEL)/config.json ## send 2,000 faulty requests to the service and look for faults of its own (5 minutes)
 	$(RUN) -m tests.fuzz
+
+slow: packages-dev $(MODEL)/config.json ## run the tests that make test leaves out because they are slow and rarely break (3 minutes)
+	$(RUN) -m pytest tests/slow
 
 clients: packages-dev $(MODEL)/config.json ## try OpenAI's clients, LangChain and LiteLLM, which are installed into .venv/share/clients
 	tests/clients/install.sh

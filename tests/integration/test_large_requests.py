@@ -66,8 +66,17 @@ async def seconds(client: httpx.AsyncClient, asked: tuple[str, dict[str, Any]]) 
     return time.perf_counter() - started
 
 
-@pytest.mark.parametrize("beside", ["predict", "rank"])
-@pytest.mark.parametrize("kind", ["rank", "batch", "reader", "chat", "answers", "completions"])
+@pytest.mark.parametrize(
+    ("kind", "beside"),
+    [
+        ("rank", "predict"),
+        ("batch", "rank"),
+        ("reader", "predict"),
+        ("chat", "rank"),
+        ("answers", "predict"),
+        ("completions", "rank"),
+    ],
+)
 async def test_small_requests_stay_fast_beside_a_large_one(
     default_service: Service, kind: str, beside: str
 ) -> None:

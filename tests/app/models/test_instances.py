@@ -1,5 +1,5 @@
 """Several instances that share a store: what one changes all of them serve. On both databases; with
-the fake engine, the real one is in tests/integration/test_instances.py."""
+the fake engine, the real one is in tests/slow/test_instances.py."""
 
 import asyncio
 import json
