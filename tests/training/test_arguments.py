@@ -15,6 +15,7 @@ from training.data.options import Original, PrepareOptions, Temporal
 from training.evaluation.options import EvaluateOptions, NamedModel, ReportOptions
 from training.merging.options import MergeOptions
 from training.prepare import read_options
+from training.ranking.options import RankCommand, ScoreCommand, TowerCommand
 from training.tuning.options import CalibrateOptions, FinetuneOptions
 
 OPTIONS: dict[str, tuple[type[Any], ...]] = {
@@ -25,6 +26,9 @@ OPTIONS: dict[str, tuple[type[Any], ...]] = {
     "merge": (MergeOptions,),
     "evaluate": (EvaluateOptions,),
     "report": (ReportOptions,),
+    "tower": (TowerCommand,),
+    "score": (ScoreCommand,),
+    "rank": (RankCommand,),
 }
 
 

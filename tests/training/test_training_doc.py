@@ -14,6 +14,7 @@ from tests.support.models import ROOT
 from tests.support.training_page import PAGE, blocks
 from training.__main__ import COMMANDS
 
+RANKER_PAGE = ROOT / "docs" / "ranker.md"
 LEFT_OUT = {
     "install": ["requirements/install.sh", "source"],
     "download": ["unzip", "unzip", "python -m training download", "python -m training download"],
@@ -45,8 +46,8 @@ def test_what_is_not_run_is_said_here() -> None:
             assert line.startswith(f"{start} "), line
 
 
-def test_every_command_is_on_the_page() -> None:
-    text = "\n".join(block.text for block in blocks())
+def test_every_command_is_on_the_page_or_that_of_the_ranker() -> None:
+    text = "\n".join(block.text for block in blocks()) + RANKER_PAGE.read_text(encoding="utf-8")
     assert {name for name in COMMANDS if f"-m training {name} " not in text} == set()
 
 
