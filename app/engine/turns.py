@@ -2,6 +2,8 @@
 all of it."""
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -11,6 +13,12 @@ from app.admission import Admission
 from app.engine.base import Engine, LabelScore
 from app.scoring.prompt import Prompt
 
+CALM_S = 5.0
+"""For how many seconds after a small request slices stay small."""
+DEEP = 4096
+"""After so many tokens of a prompt a slice is half as long, after twice as many a third: attention
+makes each token cost more (measured with the embedded default on a CPU)."""
+MIN_SLICE = 32
 MAX_CACHED_SLICES = 4
 """Where a prompt's parts turn out to be in the cache already, the next ones are longer, up to so
 many slices: else each would cost a step of the engine."""
@@ -24,6 +32,9 @@ class Turns:
     One slice is in the engine at a time. Before the next one, the small requests that have come in
     the meantime are finished, so a small request waits for one slice at most. Large requests take
     turns slice by slice. Their prefixes stay in the engine's cache between slices.
+
+    Small slices take longer in all. So slices are half an engine step long while no small request
+    has come for CALM_S.
     """
 
     def __init__(self, engine: Engine, admission: Admission) -> None:
@@ -32,6 +43,13 @@ class Turns:
         self.whole_tokens = self.slice_tokens = 0
         self._turn = asyncio.Lock()  # hands over in the order of arrival
         self._small: set[asyncio.Future[None]] = set()
+        self._small_at = -math.inf
+
+    def room(self) -> int:
+        """How many tokens the next slice may have."""
+        if self._small or time.monotonic() - self._small_at < CALM_S:
+            return self.slice_tokens
+        return max(self.slice_tokens, self.whole_tokens // 2)
 
     async def score(
         self,
@@ -54,7 +72,7 @@ class Turns:
             return read.prompt_tokens - read.cached_tokens
 
         with self.admission.large_work(tokens):
-            for part in slices(prompts, self.slice_tokens):
+            for part in slices(prompts, self.room):
                 first = part[0]
                 _, computed = await beginnings.read(first.tokens, compute, whole=False)
                 await self.take()
@@ -103,6 +121,7 @@ class Turns:
             yield
         finally:
             self._small.discard(done)
+            self._small_at = time.monotonic()
             done.set_result(None)
 
 
@@ -143,19 +162,20 @@ class Generation:
         compute: reads the prompt up to a place, and returns how many of its tokens the cache did
         not hold. Returns how many tokens are left, and how many were computed.
         """
-        step = self._turns.slice_tokens
-        if len(tokens) <= step and not whole:
+        whole_slice = self._turns.slice_tokens
+        if len(tokens) <= whole_slice and not whole:
             return len(tokens), 0
-        async with self._reading if len(tokens) > step else nullcontext():
+        async with self._reading if len(tokens) > whole_slice else nullcontext():
             last = len(tokens) if whole else len(tokens) - 1
             place = min(last, shared(tokens, self._known))
-            computed, size = 0, step
-            while place < last and (whole or len(tokens) - place > step):
-                end = min(place + size, last)
+            computed, longer = 0, 1
+            while place < last and (whole or len(tokens) - place > whole_slice):
+                step = after(place, self._turns.room())
+                end = min(place + longer * step, last)
                 async with self.part(min(end - place, step)):
                     new = await compute(end)
                 is_cached = new < (end - place) / 2  # all but the cache's last block
-                size = min(2 * size, MAX_CACHED_SLICES * step) if is_cached else step
+                longer = min(2 * longer, MAX_CACHED_SLICES) if is_cached else 1
                 keeps_nothing = place > 0 and new == end
                 place, computed = end, computed + new
                 self._known = tokens[:end]
@@ -176,7 +196,7 @@ class Generation:
         async with self._door:
             if not self._in_turn or tokens > self._room:
                 await self._turns.take()
-                self._room = self._turns.slice_tokens
+                self._room = self._turns.room()
             self._room -= tokens
             self._in_turn += 1
         try:
@@ -192,6 +212,14 @@ GENERATION: ContextVar[Generation | None] = ContextVar("GENERATION", default=Non
 engine that reads its prompts."""
 
 
+def after(place: int, tokens: int) -> int:
+    """How long a slice is that begins at a place in a prompt, in whole blocks of MIN_SLICE; where
+    the prompt begins it has `tokens`."""
+    if place < DEEP // 4:
+        return tokens
+    return max(int(tokens * DEEP / (DEEP + place)) // MIN_SLICE * MIN_SLICE, MIN_SLICE)
+
+
 def shared(tokens: Sequence[int], others: Sequence[int]) -> int:
     """How many tokens both begin with."""
     pairs = enumerate(zip(tokens, others, strict=False))
@@ -205,18 +233,20 @@ def cost(prompts: Sequence[Prompt]) -> int:
     return sum(prefixes.values()) + sum(len(prompt.tail) for prompt in prompts)
 
 
-def slices(prompts: Sequence[Prompt], tokens: int) -> Iterator[list[Prompt]]:
-    """Consecutive parts of at most `tokens` tokens to compute, or of one prompt that has more. Such
+def slices(prompts: Sequence[Prompt], room: Callable[[], int]) -> Iterator[list[Prompt]]:
+    """Consecutive parts of at most `room()` tokens to compute, or of one prompt that has more. Such
     a prompt comes first in its part. A prefix counts in the first part that needs it; later ones
-    find it in the cache."""
+    find it in the cache. room: asked when a part begins."""
     part: list[Prompt] = []
-    size, prefixes = 0, set[int]()
+    size, prefixes, tokens = 0, set[int](), 0
     for prompt in prompts:
         is_new = id(prompt.prefix) not in prefixes
         new = len(prompt.tail) + (len(prompt.prefix) if is_new else 0)
         if part and size + new > tokens:
             yield part
             part, size = [], 0
+        if not part:
+            tokens = room()
         prefixes.add(id(prompt.prefix))
         part.append(prompt)
         size += new

@@ -11,7 +11,7 @@ import pytest
 from app.admission import Admission
 from app.engine.base import LabelScore
 from app.engine.fake import FakeEngine
-from app.engine.turns import GENERATION, Turns, cost, shared, slices
+from app.engine.turns import GENERATION, Turns, after, cost, shared, slices
 from app.errors import Overloaded
 from app.scoring.prompt import Prompt
 from tests.support.waiting import until
@@ -111,6 +111,27 @@ async def test_what_one_step_computes_stays_whole(turns: Turns, engine: ByHand) 
     assert turns.admission.tokens == 240
     await engine.finish("step")
     assert engine.calls[1:] == [("more", 6)]
+
+
+async def test_slices_are_long_while_nobody_else_asks(
+    turns: Turns, engine: ByHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns.whole_tokens = 400
+    start(turns, "large", prompts(50))
+    await settle()
+    small = start(turns, "small", prompts(1, reader=1))
+    await settle()
+    await engine.finish("large")
+    await engine.finish("small")
+    await small
+    monkeypatch.setattr("app.engine.turns.CALM_S", -1.0)
+    await engine.finish("large")
+    assert [size for name, size in engine.calls if name == "large"] == [16, 10, 20]
+
+
+def test_slices_are_shorter_late_in_a_prompt() -> None:
+    assert [after(place, 256) for place in (0, 1000, 4096, 8192)] == [256, 256, 128, 64]
+    assert after(100_000, 256) == 32
 
 
 class Remembering(FakeEngine):
@@ -296,7 +317,7 @@ async def test_what_the_cache_holds_of_a_prompt_takes_few_parts(turns: Turns) ->
     await cache.chat(turns, known)
     cache.read.clear()
     (found,) = await cache.chat(turns, [*known, *range(5000, 5400)])
-    assert cache.read[:5] == [100, 300, 700, 1100, 1500]
+    assert cache.read[:4] == [100, 300, 700, 1100]
     assert all(end - start <= 400 for start, end in pairwise(cache.read))
     assert len(cache.read) <= 10
     assert found[1] < 400 + 8 * BLOCK + 400 - found[0]
@@ -386,7 +407,7 @@ async def test_a_chat_that_leaves_gives_the_turn_back(turns: Turns, engine: ByHa
 def test_slices_hold_everything_once_and_in_order() -> None:
     pairs = [*prompts(3, 1), *prompts(9, 2), *prompts(1, 3, prefix=300), *prompts(5, 1, tail=2)]
     for tokens in (1, 60, 100, 10_000):
-        parts = list(slices(pairs, tokens))
+        parts = list(slices(pairs, lambda tokens=tokens: tokens))
         assert [prompt for part in parts for prompt in part] == pairs
         assert all(parts)
         known: set[int] = set()
@@ -397,4 +418,4 @@ def test_slices_hold_everything_once_and_in_order() -> None:
             )
             assert cost(part) - cached <= tokens or len(part) == 1
             known |= {id(prompt.prefix) for prompt in part}
-    assert len(list(slices(pairs, 10_000))) == 1
+    assert len(list(slices(pairs, lambda: 10_000))) == 1
