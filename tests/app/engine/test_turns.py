@@ -407,7 +407,7 @@ async def test_a_chat_that_leaves_gives_the_turn_back(turns: Turns, engine: ByHa
 def test_slices_hold_everything_once_and_in_order() -> None:
     pairs = [*prompts(3, 1), *prompts(9, 2), *prompts(1, 3, prefix=300), *prompts(5, 1, tail=2)]
     for tokens in (1, 60, 100, 10_000):
-        parts = list(slices(pairs, lambda tokens=tokens: tokens))
+        parts = list(slices(pairs, partial(int, tokens)))
         assert [prompt for part in parts for prompt in part] == pairs
         assert all(parts)
         known: set[int] = set()
