@@ -57,7 +57,7 @@ async def serve(settings: Settings) -> int:
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         address = f"http://{host}:{settings.port}"
-        logger.info("ready: %s — open it in a browser; the README has three calls to try", address)
+        logger.info("ready: %s — open it in a browser; the README has calls to try", address)
         config = uvicorn.Config(
             app,
             host=host,

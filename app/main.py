@@ -3,7 +3,9 @@
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
+import numpy as np
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
@@ -35,6 +37,9 @@ from app.http.routes import (
     readers,
     stories,
 )
+from app.knowledge.encoders import Encoders
+from app.knowledge.gathering import Knowledge
+from app.knowledge.ranking import load_ranking
 from app.live.live import Live
 from app.models.adapters import Adapters
 from app.models.aliases import Aliases
@@ -90,13 +95,18 @@ def create_app(
 
 
 def make_service(settings: Settings, engine: Engine | None, store: Store | None) -> Service:
-    models = read_models(settings)
+    store = store or make_store(settings)
+    live = make_live(settings, store)
+    encoders = Encoders(settings.encoder, store)
+    load = partial(load_ranking, encoders=encoders, half_life_s=live.half_life_s)
+    models = read_models(settings, load)
     engine = engine or vllm_engine(settings)
     admission = Admission(settings.limits.max_pending_requests)
-    store = store or make_store(settings)
     desired = Desired(store.desired, settings)
     aliases = Aliases(settings, models, desired)
-    local = LocalAdapters(settings, models, engine, desired, aliases)
+    local = LocalAdapters(settings, models, engine, desired, aliases, load)
+    knowledge = Knowledge(live, store.database.now)
+    chance = np.random.default_rng() if settings.explore else None
     return Service(
         settings=settings,
         models=models,
@@ -108,9 +118,10 @@ def make_service(settings: Settings, engine: Engine | None, store: Store | None)
         aliases=aliases,
         following=Following(settings.instance, desired, local),
         store=store,
-        live=make_live(settings, store),
+        live=live,
+        encoders=encoders,
         reports=Reports(store),
-        recommender=Recommender(engine, models, Turns(engine, admission)),
+        recommender=Recommender(engine, models, Turns(engine, admission), knowledge, chance),
     )
 
 

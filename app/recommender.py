@@ -1,21 +1,26 @@
-"""The use case: model → profile → prompts → engine → calibrated predictions."""
+"""The use case: model → profile → prompts → engine → calibrated predictions → ranker."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
 
 from app.engine.base import Engine, LabelScore
 from app.engine.turns import Turns
+from app.knowledge.gathering import Knowledge, Pair
+from app.knowledge.judging import Judged, judge
 from app.models.registry import Choice, ModelRegistry, ServedModel
 from app.observability import metrics
 from app.observability.tracing import note, span
-from app.scoring.calibration import Prediction, predict
+from app.scoring.calibration import Prediction, label_of, predict
 from app.scoring.encoder import Tokens
 from app.scoring.prompt import Prompt, PromptTooLong
-from app.scoring.wording import Reader, Story
 
-Pair = tuple[Reader, Sequence[Story]]
-"""A reader and the stories to predict for them."""
+Value = TypeVar("Value")
 
 MAX_INLINE_TARGETS = 32
 """From so many targets on, prompts are built in a thread, so as not to block other requests."""
@@ -26,8 +31,9 @@ class Predictions:
     """One model's predictions for a request.
 
     alias: the alias that the request named, if any. items: one per target, in the request's order.
-    Targets with the same prompt share one prediction. prompt_tokens, cached_tokens: sums over all
-    targets; those of a prompt's repetitions count as cached.
+    Targets with the same prompt share the language model's answer. judged: what the ranker made of
+    it; None without one. explored: the order gives new stories a chance. prompt_tokens,
+    cached_tokens: sums over all targets; those of a prompt's repetitions count as cached.
     """
 
     model: str
@@ -35,6 +41,16 @@ class Predictions:
     items: list[Prediction]
     prompt_tokens: int
     cached_tokens: int
+    judged: Judged | None = None
+    explored: bool = False
+
+    @property
+    def order_by(self) -> Sequence[float]:
+        """What targets are to be ordered by, the highest first."""
+        if self.judged is None:
+            return [item.probability for item in self.items]
+        found: list[float] = self.judged.order_by.tolist()
+        return found
 
 
 class StoryTooLong(ValueError):
@@ -47,16 +63,41 @@ class StoryTooLong(ValueError):
 
 
 class Recommender:
-    def __init__(self, engine: Engine, models: ModelRegistry, turns: Turns) -> None:
+    """chance: draws what new stories may be worth, if they are to get a chance."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        models: ModelRegistry,
+        turns: Turns,
+        knowledge: Knowledge,
+        chance: np.random.Generator | None = None,
+    ) -> None:
         self.engine = engine
         self.models = models
         self.turns = turns
+        self.knowledge = knowledge
+        self.chance = chance
 
     async def predict(self, choice: Choice, pairs: Sequence[Pair], request_id: str) -> Predictions:
         """Predict the probability that each reader clicks each of their targets, in order.
 
         Raises StoryTooLong, Overloaded, EngineUnavailable.
         """
+        model, ranking = choice.model, choice.ranking
+        if ranking is None:
+            return observed(await self._ask(choice, pairs, request_id))
+        with self.models.at_work(model), started(self.knowledge.gather(ranking, pairs)) as known:
+            predictions = await self._ask(choice, pairs, request_id)
+            with span("ranker", model=model.name):
+                text = [item.text_probability for item in predictions.items]
+                work = partial(judge, ranking, await known, text, self.chance)
+                is_small = len(text) < MAX_INLINE_TARGETS
+                judged = work() if is_small else await asyncio.to_thread(work)
+        return observed(with_ranker(predictions, judged, choice, explored=self.chance is not None))
+
+    async def _ask(self, choice: Choice, pairs: Sequence[Pair], request_id: str) -> Predictions:
+        """What the language model predicts."""
         model = choice.model
         with self.models.at_work(model):
             with span("prompt", model=model.name):
@@ -73,7 +114,6 @@ class Recommender:
                 prompt_tokens=predictions.prompt_tokens,
                 cached_tokens=predictions.cached_tokens,
             )
-            observe(predictions)
         metrics.QUEUE.labels(model.name).observe(max(score.queue_s for score in scores))
         return predictions
 
@@ -121,7 +161,7 @@ def calibrate(
     prompt_tokens = sum(scores[place].prompt_tokens for place in places)
     computed = sum(score.prompt_tokens - score.cached_tokens for score in scores)
     return Predictions(
-        choice.model.name,
+        choice.name,
         choice.alias,
         [answers[place] for place in places],
         prompt_tokens,
@@ -129,8 +169,29 @@ def calibrate(
     )
 
 
-def observe(predictions: Predictions) -> None:
-    """Record the predictions in the metrics."""
+def with_ranker(
+    predictions: Predictions, judged: Judged, choice: Choice, *, explored: bool
+) -> Predictions:
+    profile = choice.model.prompts.profile
+    items = [
+        replace(item, probability=found, label=label_of(found, item.label_mass, profile))
+        for item, found in zip(predictions.items, judged.probability.tolist(), strict=True)
+    ]
+    return replace(predictions, items=items, judged=judged, explored=explored)
+
+
+@contextmanager
+def started(work: Coroutine[Any, Any, Value]) -> Iterator[asyncio.Task[Value]]:
+    """Let work begin; it is cancelled if nobody has awaited it in the end."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+
+
+def observed(predictions: Predictions) -> Predictions:
+    """The same, recorded in the metrics."""
     model = predictions.model
     metrics.STORIES.labels(model).inc(len(predictions.items))
     metrics.PROMPT_TOKENS.labels(model).inc(predictions.prompt_tokens)
@@ -139,3 +200,4 @@ def observe(predictions: Predictions) -> None:
     for prediction in predictions.items:
         mass.observe(prediction.label_mass)
         probability.observe(prediction.probability)
+    return predictions

@@ -8,6 +8,8 @@ from app.admission import Admission
 from app.engine.base import Engine
 from app.errors import EngineUnavailable, StartupError
 from app.feedback.reports import Reports
+from app.knowledge.encoders import Encoders
+from app.likeness.folder import EncoderError
 from app.live.live import Live
 from app.models.adapters import Adapters
 from app.models.aliases import Aliases
@@ -41,6 +43,7 @@ class Service:
     following: Following
     store: Store
     live: Live
+    encoders: Encoders
     reports: Reports
     recommender: Recommender
     has_scored: bool = False
@@ -52,6 +55,8 @@ class Service:
         async with AsyncExitStack() as stack:
             stack.callback(self.store.stop)
             self.store.start()  # first, so that a database that can't be opened fails at once
+            stack.callback(self.encoders.stop)
+            self.encoders.start()
             stack.callback(self.live.stop)
             self.live.start()
             await self.desired.start()
@@ -78,7 +83,7 @@ class Service:
                 try:
                     pairs = [(PROBE, [PROBE_TARGET])]
                     await self.recommender.predict(Choice(model, None), pairs, "start")
-                except StoryTooLong as error:
+                except (StoryTooLong, EncoderError) as error:
                     raise StartupError(f"{model.name} can't score a story: {error}") from None
         self.has_scored = True
 

@@ -214,6 +214,15 @@ class Settings(BaseSettings):
     story_days: float = Field(
         365.0, gt=0, description="How many days a story is kept after it was last sent or shown."
     )
+    encoder: Path = Field(
+        Path("models/all-minilm-l6-v2"),
+        description="Folder of the sentence encoder that rankers compare titles with.",
+    )
+    explore: bool = Field(
+        False,
+        description="Give new stories a chance: order by what their click-through may be (a"
+        " Thompson sample), not by what it is so far. Probabilities stay as they are.",
+    )
     live_half_life_hours: float | None = Field(
         None,
         gt=0,

@@ -133,7 +133,7 @@ def make_visitor(stories: Sequence[Story], random: Random, model: str | None) ->
     named = {"model": model} if model else {}
     sent = {name: [story.title for story in listed] for name, listed in lists.items()}
     chat = {**named, "temperature": 0.01, "max_tokens": 10}
-    return Visitor(json.dumps(named | sent).encode()[1:-1] + b",", chat, Reader(**lists))
+    return Visitor(json.dumps(named | sent).encode()[1:-1] + b",", chat, Reader(*lists.values()))
 
 
 def story_json(number: int, story: Story) -> bytes:

@@ -1,19 +1,23 @@
 """Conversion of requests' wire types to ours, and of predictions to wire types."""
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 from app.errors import InvalidValue
 from app.http.records import check_title, cleaned
-from app.http.schemas.predictions import Judgement, RankedStory, ReaderFields, Usage
+from app.http.schemas.predictions import MAX_EXPLAINED, Explanation, ReaderFields, Usage
 from app.http.schemas.stories import Story
 from app.recommender import Predictions
 from app.scoring.calibration import Prediction
-from app.scoring.wording import Reader
+from app.scoring.wording import Reader, one_line
 from app.scoring.wording import Story as PromptStory
 from app.service import Service
 from app.settings import Limits
+from app.store.reading import Past
 from app.store.records import Remembered, StoredStory, title_id
+
+LISTS = ("history", "liked", "disliked")
+PAST = frozenset(LISTS)
 
 
 class Conversion:
@@ -24,11 +28,11 @@ class Conversion:
         self,
         limits: Limits,
         stories: Mapping[str, StoredStory],
-        history: Sequence[StoredStory],
+        past: Past,
     ) -> None:
         self._limits = limits
         self._stories = stories
-        self._history = history
+        self._past = past
 
     @classmethod
     async def prepare(
@@ -43,15 +47,16 @@ class Conversion:
         ids = {story.id for story in sent if story.title is None and story.id}
         reads = service.store.reads
         stories = await reads.stories(ids) if ids else {}
-        without = reader_id and any("history" not in reader.model_fields_set for reader in readers)
-        history = await reads.history(reader_id) if reader_id and without else []
-        return cls(service.settings.limits, stories, history)
+        without = any(PAST - reader.model_fields_set for reader in readers)
+        past = await reads.past(reader_id) if reader_id and without else Past()
+        return cls(service.settings.limits, stories, past)
 
     def story(self, sent: Story, field: str) -> PromptStory:
         """field: the story's name in the request, for errors. Raises InvalidValue."""
         if sent.title is not None:
             check_title(sent.title, self._limits, field)
-            return PromptStory(sent.title, sent.category)
+            name = sent.id or title_id(one_line(sent.title))
+            return PromptStory(sent.title, sent.category, name)
         if not sent.id:
             name = f"{field}.title"
             raise InvalidValue(f"{name}: needed, or the id of a stored story", name)
@@ -59,17 +64,22 @@ class Conversion:
         if found is None:
             name = f"{field}.id"
             raise InvalidValue(f"{name}: no story {sent.id!r} is stored; send its title", name)
-        return PromptStory(found.title, sent.category or found.category)
+        return PromptStory(found.title, sent.category or found.category, found.id)
 
     def reader(self, sent: ReaderFields, prefix: str = "") -> Reader:
         """prefix: of the fields' names in errors. Raises InvalidValue."""
-        history = self._list(sent.history, f"{prefix}history")
-        if "history" not in sent.model_fields_set:
-            history = [PromptStory(story.title, story.category) for story in self._history]
+        history, liked, disliked = (
+            self._list(getattr(sent, name), f"{prefix}{name}") for name in LISTS
+        )
+        given, past = sent.model_fields_set, self._past
+        if "history" not in given:
+            history = [PromptStory(one.title, one.category, one.id) for one in past.history]
         return Reader(
             history,
-            self._list(sent.liked, f"{prefix}liked"),
-            self._list(sent.disliked, f"{prefix}disliked"),
+            liked,
+            disliked,
+            passed=[story.id for story in disliked] if "disliked" in given else past.passed,
+            clicked=[story.id for story in liked] if "liked" in given else past.clicked,
         )
 
     def _list(self, sent: list[Story], name: str) -> list[PromptStory]:
@@ -109,31 +119,30 @@ def remembered(
 
 def stored_story(one: Sent) -> StoredStory:
     """A story without an id gets one that its title determines."""
-    sent, meant = one
-    title, category = cleaned(meant.title, meant.category)
-    return StoredStory(sent.id or title_id(title), title, category)
+    _, meant = one
+    return StoredStory(meant.id, *cleaned(meant.title, meant.category))
 
 
-def judgement(prediction: Prediction) -> Judgement:
-    return Judgement(
-        probability=prediction.probability,
-        label=prediction.label,
-        label_mass=prediction.label_mass,
-        history_used=prediction.history_used,
-    )
+def judged(prediction: Prediction) -> dict[str, Any]:
+    """The fields of a Judgement that every prediction has."""
+    return {
+        "probability": prediction.probability,
+        "text_probability": prediction.text_probability,
+        "label": prediction.label,
+        "label_mass": prediction.label_mass,
+        "history_used": prediction.history_used,
+    }
 
 
-def ranked_story(prediction: Prediction, sent: Story, index: int, rank: int) -> RankedStory:
-    """index: the story's place in the request, from 0. rank: its place in the answer, from 1."""
-    return RankedStory(
-        id=sent.id,
-        index=index,
-        rank=rank,
-        probability=prediction.probability,
-        label=prediction.label,
-        label_mass=prediction.label_mass,
-        history_used=prediction.history_used,
-    )
+def explanations(predictions: Predictions, targets: Sequence[int]) -> dict[int, Explanation]:
+    """Of the first MAX_EXPLAINED of these targets, by index; none without a ranker."""
+    if predictions.judged is None:
+        return {}
+    chosen = targets[:MAX_EXPLAINED]
+    return {
+        index: Explanation(baseline=found.baseline, **found.groups)
+        for index, found in zip(chosen, predictions.judged.explain(chosen), strict=True)
+    }
 
 
 def usage(predictions: Predictions) -> Usage:

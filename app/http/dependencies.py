@@ -67,13 +67,23 @@ CHANGE_ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def choose(request: Request, service: Service, name: str | None, reader_id: str | None) -> Choice:
-    """Choose the model that answers this request, and note it for the metrics.
+def choose(
+    request: Request,
+    service: Service,
+    name: str | None,
+    reader_id: str | None,
+    *,
+    ranker: bool = True,
+) -> Choice:
+    """Choose the model that answers this request, and note it for the metrics. ranker: whether the
+    model's ranker may be used.
 
     Raises ModelNotFound.
     """
     choice = service.models.choose(name, reader_id or request.state.request_id)
-    request.state.model = choice.model.name
+    if not ranker:
+        choice = choice.without_ranker()
+    request.state.model = choice.name
     return choice
 
 

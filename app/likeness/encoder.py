@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging
 
+from app.likeness.folder import EncoderError, check_encoder
 from app.likeness.tower import Tensors, encoder_additions
 
 MAX_TOKENS = 48
@@ -17,26 +20,23 @@ BATCH = 64
 Vectors = NDArray[np.float32]
 
 
-class EncoderError(ValueError):
-    """A folder that holds no usable sentence encoder; the message names it."""
-
-
 class SentenceEncoder:
     """Mean-pooled vectors of unit length (Reimers and Gurevych 2019), with or without a tower's
     additions to the encoder's matrices."""
 
     def __init__(self, folder: Path, tower: Tensors | None = None) -> None:
         """folder: a transformers encoder with its tokenizer. Raises EncoderError."""
-        if not (folder / "config.json").is_file():
-            raise EncoderError(f"{folder} holds no config.json: not a sentence encoder's folder")
+        check_encoder(folder)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder)
+            logging.disable_progress_bar()
             model = AutoModel.from_pretrained(folder, dtype=torch.float32)
         except (OSError, ValueError) as error:
             raise EncoderError(f"{folder}: can't load the sentence encoder: {error}") from None
         if tower is not None:
             add(model, encoder_additions(tower))
         self._model = model.eval()
+        self._tokenizing = Lock()  # the tokenizer is not for several threads at once
         self.width: int = model.config.hidden_size
 
     @torch.inference_mode()
@@ -46,13 +46,14 @@ class SentenceEncoder:
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
         for start in range(0, len(order), BATCH):
             places = order[start : start + BATCH]
-            given = self._tokenizer(
-                [texts[place] for place in places],
-                padding=True,
-                truncation=True,
-                max_length=MAX_TOKENS,
-                return_tensors="pt",
-            )
+            with self._tokenizing:
+                given = self._tokenizer(
+                    [texts[place] for place in places],
+                    padding=True,
+                    truncation=True,
+                    max_length=MAX_TOKENS,
+                    return_tensors="pt",
+                )
             states = self._model(**given).last_hidden_state
             mask = given["attention_mask"][..., None]
             mean = (states * mask).sum(1) / mask.sum(1).clamp(min=1)

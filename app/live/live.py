@@ -57,6 +57,7 @@ class Live:
 
     def __init__(self, database: Database, half_life_s: float | None, max_stories: int) -> None:
         self._database = database
+        self.half_life_s = half_life_s
         self._options = SignalOptions(
             HalfLives(slow_s=half_life_s), max_stories, GateLimits(key_limit=None)
         )

@@ -9,7 +9,7 @@ from app.models.desired import Desired
 from app.models.kept import KeptAdapter, KeptModels
 from app.models.loading import to_its_end
 from app.models.local import LocalAdapters, fingerprint_of
-from app.models.registry import ModelRegistry, ServedModel
+from app.models.registry import ModelRegistry, ServedModel, model_of
 from app.observability import metrics
 from app.settings import Settings
 
@@ -120,6 +120,6 @@ def check_unused(settings: Settings, content: KeptModels, name: str) -> None:
     if name not in content.adapters:
         raise Conflict(f"{name} is set by the service's settings: change those", "name")
     aliases = {**settings.aliases, **content.aliases}
-    users = [alias for alias, weights in aliases.items() if name in weights]
+    users = [alias for alias, weights in aliases.items() if name in map(model_of, weights)]
     if users:
         raise Conflict(f"{name} is in use by {', '.join(users)}: move it first", "name")

@@ -6,7 +6,7 @@ from app.errors import Conflict, InvalidValue, ModelNotFound, StartupError
 from app.models.adapter_folder import check_name
 from app.models.desired import Desired
 from app.models.kept import KeptModels, Weights
-from app.models.registry import ModelRegistry
+from app.models.registry import ModelRegistry, model_of
 from app.settings import Settings
 
 
@@ -51,7 +51,7 @@ class Aliases:
         """The models of aliases that could not be made what they should be yet."""
         wanted = self._wanted()
         return {
-            name
+            model_of(name)
             for alias, weights in self.models.aliases.items()
             if weights != wanted.get(alias)
             for name in weights
@@ -95,7 +95,7 @@ def check_alias(settings: Settings, content: KeptModels, alias: str, weights: We
     if alias in models:
         raise Conflict(f"{alias} is a model's name", "alias")
     for name in weights:
-        if name not in models:
+        if model_of(name) not in models:
             known = ", ".join(sorted(models))
             raise ModelNotFound(f"no model {name!r}; there are {known}", f"weights.{name}")
     if not any(weight > 0 for weight in weights.values()):

@@ -1,17 +1,21 @@
 """Reading models from their folders, before an engine runs them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from app.errors import AdapterRejected, InvalidValue, StartupError
+from app.knowledge.ranking import Ranking
 from app.models.adapter_folder import check_adapter, check_name
-from app.models.registry import ModelRegistry, ServedModel
+from app.models.registry import ModelRegistry, ServedModel, model_of
 from app.scoring.encoder import Encoder
 from app.scoring.profile import load_profile
 from app.scoring.prompt import PromptBuilder
 from app.settings import Settings
 
+LoadRanking = Callable[[Path], Ranking | None]
 
-def read_models(settings: Settings) -> ModelRegistry:
+
+def read_models(settings: Settings, load_ranking: LoadRanking) -> ModelRegistry:
     """Check the settings' models and return a registry with the base or merged model; no weights
     are loaded.
 
@@ -23,17 +27,19 @@ def read_models(settings: Settings) -> ModelRegistry:
     encoder = read_encoder(settings.model)
     try:
         prompts = read_prompts(encoder, settings.model)
+        ranking = read_ranking(load_ranking, settings.model)
         for adapter, folder in settings.adapters.items():
             check_name(adapter)
             check_adapter(folder, settings)
             read_prompts(encoder, folder)
+            read_ranking(load_ranking, folder)
     except (AdapterRejected, InvalidValue) as error:
         raise StartupError(str(error)) from error
     default = settings.default_model or name
     known = {name, *settings.adapters, *settings.aliases}
-    if default not in known:
+    if default not in known and model_of(default) not in known:
         raise StartupError(f"default_model {default!r} is not among {', '.join(sorted(known))}")
-    base = ServedModel(name, 0, settings.model, prompts, str(settings.model))
+    base = ServedModel(name, 0, settings.model, prompts, str(settings.model), ranking)
     return ModelRegistry(base, default, settings.aliases)
 
 
@@ -52,5 +58,13 @@ def read_encoder(model: Path) -> Encoder:
 def read_prompts(encoder: Encoder, folder: Path) -> PromptBuilder:
     try:
         return PromptBuilder(encoder, load_profile(folder))
+    except ValueError as error:
+        raise AdapterRejected(str(error), "path") from error
+
+
+def read_ranking(load: LoadRanking, folder: Path) -> Ranking | None:
+    """Raises AdapterRejected."""
+    try:
+        return load(folder)
     except ValueError as error:
         raise AdapterRejected(str(error), "path") from error

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from app.errors import EngineUnavailable, StoreUnavailable
 from app.models.desired import Desired
 from app.models.local import LocalAdapters
+from app.models.registry import model_of
 
 logger = logging.getLogger("frontpage")
 
@@ -77,7 +78,7 @@ class Following:
     async def catch_up(self, names: Iterable[str]) -> None:
         """Bring adapters here that another instance may have loaded a moment ago. Raises
         StoreUnavailable."""
-        missing = {name for name in names if name not in self._local.models}
+        missing = {model_of(name) for name in names if name not in self._local.models}
         if missing:
             await self._desired.refresh()
             if missing & self._desired.content.adapters.keys():

@@ -11,6 +11,8 @@ from contextlib import suppress
 
 from app.engine.base import Engine
 from app.errors import AdapterRejected, EngineUnavailable
+from app.knowledge.ranking import Ranking
+from app.likeness.folder import EncoderError
 from app.models.registry import ModelRegistry, ServedModel
 from app.observability import metrics
 from app.scoring.wording import Reader, Story
@@ -46,6 +48,8 @@ class Loader:
         try:
             await self.engine.load_adapter(adapter, model.folder)
             await check_effect(self.engine, model)
+            if model.ranking is not None:
+                await prove_ranking(model.ranking)
         except BaseException:
             await to_its_end(self.engine.unload_adapter(adapter))
             raise
@@ -107,6 +111,14 @@ async def to_its_end(work: Awaitable[object]) -> None:
         await asyncio.wait({task})
         task.cancelled() or task.exception()  # what it raised counts for nothing now
         raise
+
+
+async def prove_ranking(ranking: Ranking) -> None:
+    """Raises AdapterRejected if its encoders can't be loaded."""
+    try:
+        await ranking.prove()
+    except EncoderError as error:
+        raise AdapterRejected(str(error), "path") from error
 
 
 async def check_effect(engine: Engine, model: ServedModel) -> None:

@@ -15,7 +15,7 @@ from app.models.adapter_folder import check_adapter, fingerprint, own_copy
 from app.models.adapter_source import AdapterRoot
 from app.models.aliases import Aliases
 from app.models.desired import Desired
-from app.models.folders import read_prompts
+from app.models.folders import LoadRanking, read_prompts, read_ranking
 from app.models.kept import KeptAdapter, KeptModels
 from app.models.loading import Loader, to_its_end
 from app.models.registry import ModelRegistry, ServedModel
@@ -65,6 +65,7 @@ class LocalAdapters:
         engine: Engine,
         desired: Desired,
         aliases: Aliases,
+        load_ranking: LoadRanking,
     ) -> None:
         self.settings = settings
         self.models = models
@@ -74,6 +75,7 @@ class LocalAdapters:
         self._aliases = aliases
         self.loader = Loader(models, engine)
         self._encoder = models.base.prompts.encoder
+        self._load_ranking = load_ranking
 
     async def start(self) -> None:
         """Load the adapters in the settings, then the desired ones.
@@ -85,7 +87,8 @@ class LocalAdapters:
             try:
                 with step(f"adapter {name} from {folder}"):
                     prompts = read_prompts(self._encoder, folder)
-                    model = ServedModel(name, 1, folder, prompts, str(folder))
+                    ranking = read_ranking(self._load_ranking, folder)
+                    model = ServedModel(name, 1, folder, prompts, str(folder), ranking)
                     await self.loader.prove(model)
                     self.loader.publish(model)
             except AdapterRejected as error:
@@ -202,7 +205,8 @@ class LocalAdapters:
         await to_its_end(asyncio.to_thread(check_adapter, folder, self.settings, rank))
         source = self.root.describe(kept.source)
         prompts = read_prompts(self._encoder, folder)
-        return ServedModel(name, kept.version, folder, prompts, source)
+        ranking = await asyncio.to_thread(read_ranking, self._load_ranking, folder)
+        return ServedModel(name, kept.version, folder, prompts, source, ranking)
 
     async def make_room(self, name: str) -> None:
         """Raises Conflict. The engine has room for one more than may be served, in which the next

@@ -9,12 +9,15 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.errors import ModelNotFound
+from app.knowledge.ranking import Ranking
 from app.scoring.prompt import PromptBuilder
 
+TEXT_ALONE = ":text"
+"""What a model's name ends with where the language model is to judge without the ranker."""
 DEFAULT_ALIAS = "default"
 """If an alias has this name, it answers requests that name no model."""
 
@@ -29,6 +32,7 @@ class ServedModel:
     prompts: PromptBuilder
     source: str
     """The folder or URL it was loaded from, of which `folder` may be a copy."""
+    ranking: Ranking | None = None
 
     @property
     def adapter(self) -> str | None:
@@ -43,10 +47,27 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The model that answers a request, and the alias that the request named, if any."""
+    """The model that answers a request, and the alias that the request named, if any.
+
+    text_alone: the language model is to judge without the ranker.
+    """
 
     model: ServedModel
     alias: str | None
+    text_alone: bool = False
+
+    @property
+    def ranking(self) -> Ranking | None:
+        return None if self.text_alone else self.model.ranking
+
+    @property
+    def name(self) -> str:
+        """What answers are reported under."""
+        without = self.text_alone and self.model.ranking is not None
+        return self.model.name + (TEXT_ALONE if without else "")
+
+    def without_ranker(self) -> "Choice":
+        return replace(self, text_alone=True)
 
 
 class ModelRegistry:
@@ -67,14 +88,16 @@ class ModelRegistry:
         return iter(self._models.values())
 
     def __contains__(self, name: str) -> bool:
-        return name in self._models
+        """name: may end with TEXT_ALONE."""
+        return model_of(name) in self._models
 
     def get(self, name: str, param: str = "model") -> ServedModel:
         """The model of this name; aliases don't count. Raises ModelNotFound."""
-        if name not in self._models:
+        model = self._models.get(model_of(name))
+        if model is None:
             names = ", ".join([*self._models, *self.aliases])
             raise ModelNotFound(f"no model {name!r}; there are {names}", param)
-        return self._models[name]
+        return model
 
     def put(self, model: ServedModel) -> None:
         self._models = {**self._models, model.name: model}
@@ -91,11 +114,12 @@ class ModelRegistry:
             name = DEFAULT_ALIAS if DEFAULT_ALIAS in self.aliases else self.default
         weights = self.aliases.get(name)
         if weights is None:
-            return Choice(self.get(name), None)
-        served = {model: weight for model, weight in weights.items() if model in self._models}
+            return Choice(self.get(name), None, name.endswith(TEXT_ALONE))
+        served = {model: weight for model, weight in weights.items() if model in self}
         if not served:
             raise ModelNotFound(f"no model of alias {name!r} is served", "model")
-        return Choice(self._models[assign(name, served, reader_id)], name)
+        chosen = assign(name, served, reader_id)
+        return Choice(self.get(chosen), name, chosen.endswith(TEXT_ALONE))
 
     @contextmanager
     def at_work(self, model: ServedModel) -> Iterator[None]:
@@ -116,6 +140,11 @@ class ModelRegistry:
             self._idle[model.adapter] = asyncio.Event()
             await self._idle[model.adapter].wait()
             del self._idle[model.adapter]
+
+
+def model_of(name: str) -> str:
+    """A model's name without TEXT_ALONE."""
+    return name.removesuffix(TEXT_ALONE)
 
 
 def assign(alias: str, weights: Mapping[str, float], reader_id: str) -> str:

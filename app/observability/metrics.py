@@ -114,6 +114,11 @@ STORE_READS_MISSED = Counter(
     "frontpage_store_reads_missed_total",
     "Requests answered without the reader's current history because the store was away.",
 )
+TITLES = Counter(
+    "frontpage_titles_total",
+    "Titles whose vectors requests needed: known, stored or computed for them.",
+    ["source"],
+)
 STORE_WRITE = Histogram(
     "frontpage_store_write_seconds", "Seconds for one batch of writes.", buckets=SECONDS
 )

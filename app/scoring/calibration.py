@@ -17,31 +17,35 @@ UNKNOWN: Label = "Unknown"
 class Prediction:
     """What is predicted for one reader and one story.
 
-    probability: of a click, in [0, 1], calibrated. label_mass: the total probability of the two
+    probability: of a click, in [0, 1], calibrated, by all that is known. text_probability: the
+    same by the language model alone. label_mass: the total probability of the two
     labels as the next token, in [0, 1]; a low value means that the model wanted to answer something
     else. history_used: how many stories of the reader's history the prompt held.
     """
 
     probability: float
+    text_probability: float
     label: Label
     label_mass: float
     history_used: int
 
 
 def predict(log_yes: float, log_no: float, profile: Profile, history_used: int = 0) -> Prediction:
-    """Compute a calibrated prediction.
+    """Compute a calibrated prediction by the language model alone.
 
     log_yes, log_no: natural log-probabilities of the two labels over the whole vocabulary.
     """
     calibration = profile.calibration
     probability = sigmoid(calibration.slope * (log_yes - log_no) + calibration.intercept)
     mass = min(math.exp(log_yes) + math.exp(log_no), 1.0)
-    label: Label
-    if mass < profile.min_label_mass:
-        label = UNKNOWN
-    else:
-        label = YES if probability >= profile.threshold else NO
-    return Prediction(probability, label, mass, history_used)
+    label = label_of(probability, mass, profile)
+    return Prediction(probability, probability, label, mass, history_used)
+
+
+def label_of(probability: float, label_mass: float, profile: Profile) -> Label:
+    if label_mass < profile.min_label_mass:
+        return UNKNOWN
+    return YES if probability >= profile.threshold else NO
 
 
 def sigmoid(x: float) -> float:

@@ -1,7 +1,7 @@
 """Reader and stories → prompts as token ids: a prefix that candidates share, and a tail each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.scoring.encoder import Encoder, Tokens
 from app.scoring.profile import NO_THINK, Profile
@@ -128,9 +128,10 @@ class PromptBuilder:
 
 def leave_out(reader: Reader, count: int) -> Reader:
     """The reader without its `count` least useful stories."""
-    lists = []
-    for stories in (reader.history, reader.liked, reader.disliked):
+    kept = {}
+    for name in ("history", "liked", "disliked"):
+        stories = getattr(reader, name)
         cut = min(count, len(stories))
         count -= cut
-        lists.append(stories[cut:])
-    return Reader(*lists)
+        kept[name] = stories[cut:]
+    return replace(reader, **kept)

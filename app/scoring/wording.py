@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.scoring.profile import Layout, Profile, Section
 
@@ -14,19 +14,26 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What a prompt says about a news story."""
+    """What a prompt says about a news story. id: names it to the ranker."""
 
     title: str
     category: str | None = None
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What is known about a reader. Each list starts with the oldest story."""
+    """What is known about a reader. Each list starts with the oldest story.
+
+    passed, clicked: the ids of stories that were shown to the reader lately and not clicked, or
+    clicked, for the ranker; a story may be there several times.
+    """
 
     history: Sequence[Story] = ()
     liked: Sequence[Story] = ()
     disliked: Sequence[Story] = ()
+    passed: Sequence[str] = field(default=(), kw_only=True)
+    clicked: Sequence[str] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Reading stories and readers from the store's tables."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
@@ -9,8 +10,26 @@ from app.store.records import StoredStory
 from app.store.statements import among, chunks
 from app.store.tables import clicks, impressions, stories
 
+IMPRESSIONS_READ = 5
+"""In how many of a reader's latest impressions the stories passed over are looked for."""
+EARLIER_READ = 20
+"""How many stories passed over, and how many clicked, are read, as in training (`prepare`)."""
 CLICKS_READ = 2
 """How many clicks are read for each story wanted, since a reader may click a story twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a reader did lately.
+
+    history: the stories clicked, oldest first, each once. clicked: the ids of the latest clicks.
+    passed: the ids of stories that were shown lately and not clicked since. The two may name a
+    story several times.
+    """
+
+    history: Sequence[StoredStory] = ()
+    clicked: Sequence[str] = ()
+    passed: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +77,29 @@ def read_history(
     for row in rows:
         newest.setdefault(row.story, StoredStory(*row))
     return list(newest.values())[:limit][::-1]
+
+
+def read_past(connection: Connection, reader: bytes, limit: int, oldest: float) -> Past:
+    """limit: of stories in the history. Nothing before `oldest` counts."""
+    clicked = connection.scalars(
+        select(clicks.c.story)
+        .where(clicks.c.reader == reader, clicks.c.time >= oldest)
+        .order_by(clicks.c.time.desc(), clicks.c.number.desc())
+        .limit(limit)
+    ).all()
+    lists = connection.scalars(
+        select(impressions.c.story_ids)
+        .where(impressions.c.reader == reader, impressions.c.time >= oldest)
+        .order_by(impressions.c.time.desc(), impressions.c.number.desc())
+        .limit(IMPRESSIONS_READ)
+    ).all()
+    ever = set(clicked)
+    shown = [story for found in lists for story in json.loads(found or "[]")]
+    return Past(
+        read_history(connection, reader, limit, oldest),
+        clicked[:EARLIER_READ],
+        [story for story in shown if story not in ever][:EARLIER_READ],
+    )
 
 
 def read_reader(connection: Connection, reader: bytes, limit: int, oldest: float) -> ReaderSummary:

@@ -18,7 +18,7 @@ from app.errors import NotFound, StoreUnavailable
 from app.observability import metrics
 from app.store.cache import Cache
 from app.store.database import Database, reason
-from app.store.reading import ReaderSummary, read_history, read_reader, read_stories
+from app.store.reading import Past, ReaderSummary, read_past, read_reader, read_stories
 from app.store.records import ReaderKey, StoredStory
 from app.store.retention import Retention
 from app.store.threads import DaemonThreads
@@ -46,9 +46,9 @@ class Reads:
         self._key = key
         self._retention = retention
         self._stories: Cache[StoredStory] = Cache(STORIES_FRESH_S)
-        self._histories: Cache[list[StoredStory]] = Cache(READERS_FRESH_S)
+        self._pasts: Cache[Past] = Cache(READERS_FRESH_S)
         self.erased: frozenset[bytes] = frozenset()
-        """Readers that any instance has erased lately. Their histories are to be forgotten; set
+        """Readers that any instance has erased lately. Their pasts are to be forgotten; set
         from another thread."""
         self._paused_until = 0.0
         self._threads: DaemonThreads | None = None
@@ -87,26 +87,24 @@ class Reads:
         known = {name: self._stories.get(name) for name in wanted}
         return {name: story for name, story in known.items() if story is not None}
 
-    async def history(self, reader_id: str) -> list[StoredStory]:
-        """The last stories that the reader clicked, oldest first, at most HISTORY_STORIES.
+    async def past(self, reader_id: str) -> Past:
+        """What the reader did lately, with at most HISTORY_STORIES in the history.
 
         While the store is away, it is what this instance knows, which may be nothing.
         """
         reader = self._key.hash(reader_id)
         erased, self.erased = self.erased, frozenset()
         for one in erased:
-            self._histories.drop(one)
-        if not self._histories.fresh(reader):
+            self._pasts.drop(one)
+        if not self._pasts.fresh(reader):
             try:
                 found = await self.read(
-                    lambda connection: read_history(
-                        connection, reader, HISTORY_STORIES, self.oldest()
-                    )
+                    lambda connection: read_past(connection, reader, HISTORY_STORIES, self.oldest())
                 )
-                self._histories.put(reader, found)
+                self._pasts.put(reader, found)
             except StoreUnavailable:
                 metrics.STORE_READS_MISSED.inc()
-        return self._histories.get(reader) or []
+        return self._pasts.get(reader) or Past()
 
     async def reader(self, reader_id: str) -> ReaderSummary:
         """Raises NotFound if nothing is known, or StoreUnavailable."""
@@ -126,11 +124,11 @@ class Reads:
         self._stories.drop(story)
 
     def forget_reader(self, reader_id: str) -> None:
-        self._histories.drop(self._key.hash(reader_id))
+        self._pasts.drop(self._key.hash(reader_id))
 
     def outdate_reader(self, reader_id: str) -> None:
         """Have the reader's history read again with the next request."""
-        self._histories.outdate(self._key.hash(reader_id))
+        self._pasts.outdate(self._key.hash(reader_id))
 
     async def read(
         self, work: Callable[[Connection], Value], deadline_s: float = DEADLINE_S

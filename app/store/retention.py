@@ -32,6 +32,7 @@ from app.store.tables import (
     instances,
     live_figures,
     stories,
+    vectors,
 )
 
 DAY_S = 86400.0
@@ -74,6 +75,7 @@ def trim(database: Database, retention: Retention) -> frozenset[bytes]:
         (impressions.c.time, retention.days * DAY_S),
         (clicks.c.time, retention.days * DAY_S),
         (stories.c.updated, retention.story_days * DAY_S),
+        (vectors.c.written, retention.story_days * DAY_S),
         (instances.c.seen, INSTANCE_KEPT_S),
         (erasures.c.time, ERASURE_KEPT_S),
     ]

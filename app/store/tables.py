@@ -166,3 +166,16 @@ live_figures = Table(
     Column("written", Double, nullable=False),
     Column("counts", LargeBinary, nullable=False, comment="All counts, as a NumPy archive."),
 )
+
+vectors = Table(
+    "vectors",
+    metadata,
+    Column(
+        "key",
+        LargeBinary,
+        primary_key=True,
+        comment="Of the text and of what made the vector: app/likeness/cache.py.",
+    ),
+    Column("vector", LargeBinary, nullable=False, comment="float16 each."),
+    Column("written", Double, nullable=False, index=True),
+)

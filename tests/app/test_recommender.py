@@ -17,4 +17,4 @@ def test_equal_prompts_are_asked_once_and_equal_prefixes_count_once() -> None:
     assert [asked[place] for place in places] == prompts
     assert places == [0, 1, 2, 0, 3, 2]
     assert cost(asked) == 2 * 200 + 4 * 10
-    assert [len(part) for part in slices(asked, 220)] == [1, 2, 1]
+    assert [len(part) for part in slices(asked, lambda: 220)] == [1, 2, 1]

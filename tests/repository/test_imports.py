@@ -24,15 +24,18 @@ MAY_IMPORT = {
     "engine": {"admission", "errors", "files", "scoring", "settings"},
     "store": {"errors", "files", "observability", "settings"},
     "live": {"observability", "signals", "store"},
+    "knowledge": {
+        *("errors", "likeness", "live", "observability", "ranker", "scoring", "store"),
+    },
     "feedback": {"errors", "store"},
     "models": {
-        *("engine", "errors", "files", "likeness", "observability", "ranker", "scoring"),
-        *("settings", "store"),
+        *("engine", "errors", "files", "knowledge", "likeness", "observability", "ranker"),
+        *("scoring", "settings", "store"),
     },
-    "recommender": {"engine", "models", "observability", "scoring"},
+    "recommender": {"engine", "knowledge", "models", "observability", "scoring"},
     "service": {
-        *("admission", "engine", "errors", "feedback", "live", "models", "observability"),
-        *("recommender", "settings", "store"),
+        *("admission", "engine", "errors", "feedback", "knowledge", "likeness", "live", "models"),
+        *("observability", "recommender", "settings", "store"),
     },
     "http": {
         *("admission", "engine", "errors", "feedback", "models", "observability", "recommender"),

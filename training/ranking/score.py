@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from app.likeness.encoder import EncoderError, SentenceEncoder
+from app.likeness.encoder import SentenceEncoder
+from app.likeness.folder import EncoderError
 from app.likeness.tower import ReaderEncoder, TowerError, read_tower
 from training.data.prepared import PreparedData, to_impressions
 from training.errors import TrainingError

@@ -5,11 +5,20 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request
 
 from app.errors import InvalidValue
-from app.http.conversion import Conversion, Sent, judgement, remembered, sent_history, usage
+from app.http.conversion import (
+    Conversion,
+    Sent,
+    explanations,
+    judged,
+    remembered,
+    sent_history,
+    usage,
+)
 from app.http.dependencies import ERRORS, ServiceDep, choose, latency_ms
 from app.http.schemas.predictions import (
     BatchRequest,
     BatchResponse,
+    Judgement,
     PredictRequest,
     PredictResponse,
 )
@@ -42,7 +51,7 @@ async def predict(body: PredictRequest, request: Request, service: ServiceDep) -
     request_id = request.state.request_id
     conversion = await Conversion.prepare(service, body.reader_id, [body], [body.target])
     reader, target = conversion.reader(body), conversion.story(body.target, "target")
-    choice = choose(request, service, body.model, body.reader_id)
+    choice = choose(request, service, body.model, body.reader_id, ranker=body.ranker)
     try:
         predictions = await service.recommender.predict(choice, [(reader, [target])], request_id)
     except StoryTooLong as error:
@@ -55,10 +64,9 @@ async def predict(body: PredictRequest, request: Request, service: ServiceDep) -
         model=predictions.model,
         usage=usage(predictions),
         latency_ms=latency_ms(request),
-        probability=prediction.probability,
-        label=prediction.label,
-        label_mass=prediction.label_mass,
-        history_used=prediction.history_used,
+        ranker=predictions.judged is not None,
+        explanation=explanations(predictions, [0] if body.explain else ()).get(0),
+        **judged(prediction),
     )
 
 
@@ -77,17 +85,22 @@ async def predict_batch(body: BatchRequest, request: Request, service: ServiceDe
     readers = [conversion.reader(pair, f"pairs.{n}.") for n, pair in enumerate(body.pairs)]
     targets = [conversion.story(one, f"pairs.{n}.target") for n, one in enumerate(sent)]
     pairs = [(reader, [target]) for reader, target in zip(readers, targets, strict=True)]
-    choice = choose(request, service, body.model, body.reader_id)
+    choice = choose(request, service, body.model, body.reader_id, ranker=body.ranker)
     try:
         predictions = await service.recommender.predict(choice, pairs, request_id)
     except StoryTooLong as error:
         raise InvalidValue(str(error), f"pairs.{error.pair}.target") from None
     shown = list(zip(sent, targets, strict=True))
     keep(service, request_id, predictions, body.reader_id, shown, history=None)
+    explained = explanations(predictions, range(len(pairs)) if body.explain else ())
     return BatchResponse(
         id=request_id,
         model=predictions.model,
-        results=[judgement(prediction) for prediction in predictions.items],
+        results=[
+            Judgement(explanation=explained.get(index), **judged(prediction))
+            for index, prediction in enumerate(predictions.items)
+        ],
+        ranker=predictions.judged is not None,
         usage=usage(predictions),
         latency_ms=latency_ms(request),
     )

@@ -3,9 +3,16 @@
 from fastapi import APIRouter, Request
 
 from app.errors import InvalidValue
-from app.http.conversion import Conversion, ranked_story, remembered, sent_history, usage
+from app.http.conversion import (
+    Conversion,
+    explanations,
+    judged,
+    remembered,
+    sent_history,
+    usage,
+)
 from app.http.dependencies import ERRORS, ServiceDep, choose, latency_ms
-from app.http.schemas.predictions import RankRequest, RankResponse
+from app.http.schemas.predictions import RankedStory, RankRequest, RankResponse
 from app.observability import metrics
 from app.recommender import StoryTooLong
 from app.scoring.ranking import order
@@ -15,21 +22,26 @@ router = APIRouter(tags=["predictions"], responses=ERRORS)
 
 @router.post("/rank")
 async def rank(body: RankRequest, request: Request, service: ServiceDep) -> RankResponse:
-    """Rank candidates for one reader, the most probable click first. Ties keep their order."""
+    """Rank candidates for one reader, the most probable click first. Ties keep their order.
+
+    If the model has a ranker, the order and `probability` come from all that is known: live
+    figures, likeness to what the reader clicked, and the language model's `text_probability`.
+    """
     limits, request_id = service.settings.limits, request.state.request_id
     if len(body.candidates) > limits.max_candidates:
         raise InvalidValue(f"candidates: at most {limits.max_candidates} here", "candidates")
     conversion = await Conversion.prepare(service, body.reader_id, [body], body.candidates)
     targets = [conversion.story(one, f"candidates.{n}") for n, one in enumerate(body.candidates)]
     reader = conversion.reader(body)
-    choice = choose(request, service, body.model, body.reader_id)
+    choice = choose(request, service, body.model, body.reader_id, ranker=body.ranker)
     try:
         predictions = await service.recommender.predict(choice, [(reader, targets)], request_id)
     except StoryTooLong as error:
         raise InvalidValue(str(error), f"candidates.{error.target}") from None
     metrics.CANDIDATES.labels(predictions.model).observe(len(targets))
     probabilities = [prediction.probability for prediction in predictions.items]
-    ranked = order(probabilities, body.top_k)
+    ranked = order(predictions.order_by, body.top_k)
+    explained = explanations(predictions, ranked if body.explain else ())
     carried = None
     if service.store.remember:
         shown = [(body.candidates[index], targets[index]) for index in ranked]
@@ -41,9 +53,17 @@ async def rank(body: RankRequest, request: Request, service: ServiceDep) -> Rank
         id=request_id,
         model=predictions.model,
         results=[
-            ranked_story(predictions.items[index], body.candidates[index], index, place)
+            RankedStory(
+                id=body.candidates[index].id,
+                index=index,
+                rank=place,
+                explanation=explained.get(index),
+                **judged(predictions.items[index]),
+            )
             for place, index in enumerate(ranked, start=1)
         ],
+        ranker=predictions.judged is not None,
+        explored=predictions.explored,
         usage=usage(predictions),
         latency_ms=latency_ms(request),
     )

@@ -30,7 +30,9 @@ async def put_stories(body: StoriesRequest, service: ServiceDep) -> StoriesStore
     """
     story = story_within(service.settings.limits)
     stories = await convert_all(body.stories, SENT, "stories", story)
-    return StoriesStored(stored=await service.store.put_stories(stories))
+    stored = await service.store.put_stories(stories)
+    service.encoders.announce([story.title for story in stories])
+    return StoriesStored(stored=stored)
 
 
 @router.get(STORY, responses=NOT_STORED)

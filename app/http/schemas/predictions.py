@@ -50,6 +50,23 @@ ReaderId = Annotated[
 ]
 
 
+MAX_EXPLAINED = 50
+UseRanker = Annotated[
+    bool,
+    Field(
+        description="False: the language model judges alone, even if the model has a ranker. The"
+        " same is asked for by `:text` after a model's name, in `model` or in an alias's weights."
+    ),
+]
+Explain = Annotated[
+    bool,
+    Field(
+        description=f"Say what adds to each probability, for the first {MAX_EXPLAINED} stories of"
+        " the answer."
+    ),
+]
+
+
 class PredictRequest(ReaderFields):
     model_config = ConfigDict(
         json_schema_extra={"examples": [{**EXAMPLE_READER, "target": EXAMPLE_TARGET}]}
@@ -58,6 +75,8 @@ class PredictRequest(ReaderFields):
     model: ModelName = None
     reader_id: ReaderId = None
     target: AnyStory
+    ranker: UseRanker = True
+    explain: Explain = False
 
 
 class RankRequest(ReaderFields):
@@ -79,6 +98,8 @@ class RankRequest(ReaderFields):
     top_k: int | None = Field(
         None, ge=1, description="Return only the `top_k` highest-ranked stories."
     )
+    ranker: UseRanker = True
+    explain: Explain = False
 
 
 class Pair(ReaderFields):
@@ -95,6 +116,8 @@ class BatchRequest(Wire):
         ReaderId, Field(description="As for /predict; it is the reader of all pairs.")
     ] = None
     pairs: list[Pair] = Field(min_length=1, max_length=MAX_PAIRS)
+    ranker: UseRanker = True
+    explain: Explain = False
 
 
 class Usage(BaseModel):
@@ -114,12 +137,29 @@ class Envelope(BaseModel):
     model: str
     usage: Usage
     latency_ms: float
+    ranker: bool = Field(
+        description="Whether a ranker made the probabilities, of all that is known. If not, they"
+        " are the language model's alone."
+    )
+
+
+class Explanation(BaseModel):
+    """What makes a probability, in log-odds: the sum of all is ln(p / (1 − p)). Each group's
+    features are listed in docs/ranker.md."""
+
+    baseline: float = Field(description="Of the average story, before anything is known.")
+    live: float = Field(description="What readers make of the story right now.")
+    likeness: float = Field(description="How much it is like what the reader has clicked.")
+    category: float = Field(description="How often the reader clicks its category.")
+    reader: float = Field(description="What is known of the reader, and the hour.")
+    text: float = Field(description="The language model's judgement.")
 
 
 class Judgement(BaseModel):
     """The prediction for one story."""
 
     probability: float = Field(ge=0, le=1, description="Calibrated probability of a click.")
+    text_probability: float = Field(ge=0, le=1, description="The same by the language model alone.")
     label: Literal["Yes.", "No.", "Unknown"]
     label_mass: float = Field(
         ge=0,
@@ -128,6 +168,9 @@ class Judgement(BaseModel):
         " answer something else.",
     )
     history_used: int = Field(description="How many stories of the history the prompt holds.")
+    explanation: Explanation | None = Field(
+        None, description="With `explain`, if a ranker made the probability."
+    )
 
 
 class Place(BaseModel):
@@ -146,6 +189,10 @@ class RankedStory(Judgement, Place):
 
 
 class RankResponse(Envelope):
+    explored: bool = Field(
+        description="The order gives new stories a chance (setting `explore`), so it is not that of"
+        " the probabilities."
+    )
     results: list[RankedStory]
 
 

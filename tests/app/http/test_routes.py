@@ -33,11 +33,16 @@ async def test_predict_answers_with_all_fields(client: httpx.AsyncClient, reader
         "model",
         "usage",
         "latency_ms",
+        "ranker",
         "probability",
+        "text_probability",
         "label",
         "label_mass",
         "history_used",
+        "explanation",
     ]
+    assert (body["ranker"], body["explanation"]) == (False, None)
+    assert body["text_probability"] == body["probability"]
     assert body["id"] == response.headers["x-request-id"]
     assert body["model"] == "smollm2-135m-instruct"
     assert body["label"] == ("Yes." if body["probability"] >= 0.5 else "No.")

@@ -1,6 +1,5 @@
 """Cosines, the cache of vectors, and the tower in NumPy against the one that PyTorch trains."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,8 @@ import torch
 
 from app.likeness.cache import VectorCache, content_key
 from app.likeness.cosine import cosines
-from app.likeness.encoder import EncoderError, SentenceEncoder
+from app.likeness.encoder import SentenceEncoder
+from app.likeness.folder import EncoderError
 from app.likeness.tower import (
     TOWER_FILE,
     ReaderEncoder,
@@ -111,19 +111,17 @@ def test_cosines_are_those_of_a_plain_computation() -> None:
     assert cosines(history[:2], candidates)[:, 2] == pytest.approx(each[:, :2].mean(1), abs=1e-6)
 
 
-def test_a_text_is_embedded_once() -> None:
-    asked: list[str] = []
-
-    def embed(texts: Sequence[str]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        asked.extend(texts)
-        return np.array([[len(text), 1] for text in texts], np.float32)
-
-    cache = VectorCache(embed, limit=2)
-    assert cache.vectors(["a", "bb", "a"]).tolist() == [[1, 1], [2, 1], [1, 1]]
-    cache.vectors(["bb", "a"])
-    assert asked == ["a", "bb"]
-    cache.put({content_key("cccc"): np.array([4, 1], np.float16)})
+def test_the_least_recently_used_vectors_leave() -> None:
+    cache = VectorCache(limit=2)
+    a, b, c = (content_key(text) for text in "abc")
+    vectors = {key: np.array([number], np.float16) for number, key in enumerate((a, b, c))}
+    cache.put({a: vectors[a], b: vectors[b]})
+    assert cache.known([a]) == {a: vectors[a]}
+    cache.put({c: vectors[c]})
     assert len(cache) == 2
-    assert cache.vectors(["cccc"]).tolist() == [[4, 1]]
-    assert asked == ["a", "bb"]
-    assert cache.vectors([]).shape == (0, 0)
+    assert cache.known([a, b, c]) == {a: vectors[a], c: vectors[c]}
+
+
+def test_a_vectors_key_tells_text_and_encoder() -> None:
+    keys = {content_key("a"), content_key("b"), content_key("a", b"x"), content_key("a", b"y")}
+    assert len(keys) == 4

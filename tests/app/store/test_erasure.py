@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import delete
 
 from app.errors import StoreUnavailable
+from app.store.reading import Past
 from app.store.records import ClickEvent, ImpressionEvent, Remembered, StoredStory
 from app.store.retention import trim
 from app.store.store import Store
@@ -85,11 +86,11 @@ async def test_other_instances_forget_a_reader_with_their_next_pass(
     with running(store_url) as other:
         await store.put_stories([StoredStory("N1", "one")])
         await store.add_events([], [ClickEvent("c1", store.database.now(), "u1", "N1", None)])
-        assert await other.reads.history("u1")
+        assert (await other.reads.past("u1")).history
         await store.erase_reader("u1")
         other._tidy()
         monkeypatch.setattr(other.reads, "read", AsyncMock(side_effect=StoreUnavailable("away")))
-        assert await other.reads.history("u1") == []
+        assert await other.reads.past("u1") == Past()
 
 
 async def test_events_stay_where_feedback_is_off(store_url: str) -> None:

@@ -22,6 +22,7 @@ from app.feedback.reports import Reports
 from app.settings import Settings
 from app.store import writer
 from app.store.database import LOCK_TIMEOUT_S
+from app.store.reading import Past
 from app.store.records import ClickEvent, StoredStory
 from app.store.store import Store
 from tests.support.feedback_calls import click, count, figures, locked, rank
@@ -209,7 +210,7 @@ async def test_postgresql_that_hangs() -> None:
                 assert await store.reads.stories(["known"]) == {
                     "known": StoredStory("known", "A title")
                 }
-                assert await store.reads.history("reader") == []
+                assert await store.reads.past("reader") == Past()
             finally:
                 server.resume()
             await until(lambda: rows(url, "SELECT id FROM impressions") == [("a",)])

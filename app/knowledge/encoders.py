@@ -1,0 +1,64 @@
+"""The sentence encoders of the models that are served."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from app.knowledge.titles import Embeds, Threads, TitleVectors
+from app.likeness.folder import fingerprint
+from app.likeness.tower import TowerFile
+from app.store.store import Store
+
+
+class Encoders:
+    """The sentence encoder as it is, and as each tower has tuned it."""
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        self.folder = folder
+        self._work = Threads(store)
+        self._known: WeakValueDictionary[bytes, TitleVectors] = WeakValueDictionary()
+        self._fingerprint: bytes | None = None
+
+    def vectors(self, tower: TowerFile | None = None) -> TitleVectors:
+        """The vectors of the encoder, or of a tower's. Equal towers share theirs. Raises
+        EncoderError for a folder without an encoder."""
+        maker = self._own() if tower is None else tuned(self._own(), tower)
+        found = self._known.get(maker)
+        if found is None:
+            load = partial(load_encoder, self.folder, tower)
+            found = self._known[maker] = TitleVectors(maker, load, self._work)
+        return found
+
+    def announce(self, titles: Sequence[str]) -> None:
+        """Have titles embedded for all models when there is time."""
+        for vectors in list(self._known.values()):
+            vectors.announce(titles)
+
+    def start(self) -> None:
+        """Start the threads. The store must be open before anything is embedded."""
+        self._work.start()
+
+    def stop(self) -> None:
+        self._work.stop()
+
+    def _own(self) -> bytes:
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self.folder)
+        return self._fingerprint
+
+
+def load_encoder(folder: Path, tower: TowerFile | None) -> Embeds:
+    """Raises EncoderError."""
+    from app.likeness.encoder import SentenceEncoder  # PyTorch takes seconds
+
+    return SentenceEncoder(folder, None if tower is None else tower.tensors)
+
+
+def tuned(encoder: bytes, tower: TowerFile) -> bytes:
+    """The fingerprint of an encoder as a tower has tuned it."""
+    found = hashlib.blake2b(encoder, digest_size=16)
+    for name, tensor in sorted(tower.tensors.items()):
+        found.update(name.encode() + tensor.tobytes())
+    return found.digest()
