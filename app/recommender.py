@@ -79,15 +79,21 @@ class Recommender:
         self.knowledge = knowledge
         self.chance = chance
 
-    async def predict(self, choice: Choice, pairs: Sequence[Pair], request_id: str) -> Predictions:
+    async def predict(
+        self, choice: Choice, pairs: Sequence[Pair], request_id: str, at: float | None = None
+    ) -> Predictions:
         """Predict the probability that each reader clicks each of their targets, in order.
 
-        Raises StoryTooLong, Overloaded, EngineUnavailable.
+        at: the moment to judge for, in Unix seconds; now, if there is none. Raises StoryTooLong,
+        Overloaded, EngineUnavailable.
         """
         model, ranking = choice.model, choice.ranking
         if ranking is None:
             return observed(await self._ask(choice, pairs, request_id))
-        with self.models.at_work(model), started(self.knowledge.gather(ranking, pairs)) as known:
+        with (
+            self.models.at_work(model),
+            started(self.knowledge.gather(ranking, pairs, at)) as known,
+        ):
             predictions = await self._ask(choice, pairs, request_id)
             with span("ranker", model=model.name):
                 text = [item.text_probability for item in predictions.items]

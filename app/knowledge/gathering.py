@@ -28,11 +28,14 @@ class Knowledge:
         self._live = live
         self._now = now
 
-    async def gather(self, ranking: Ranking, pairs: Sequence[Pair]) -> list[Known]:
-        """What is known of each pair, without the language model's score. Raises EncoderError."""
+    async def gather(
+        self, ranking: Ranking, pairs: Sequence[Pair], at: float | None = None
+    ) -> list[Known]:
+        """What is known of each pair, without the language model's score. at: the moment, in Unix
+        seconds; now, if there is none. Raises EncoderError."""
         plain = await vectors_of(ranking.titles, pairs)
         tuned = await vectors_of(ranking.tower_titles, pairs)
-        now = self._now()
+        now = self._now() if at is None else at
         return [
             self._know(ranking, pair, plain[number], tuned[number], now)
             for number, pair in enumerate(pairs)

@@ -53,7 +53,9 @@ async def predict(body: PredictRequest, request: Request, service: ServiceDep) -
     reader, target = conversion.reader(body), conversion.story(body.target, "target")
     choice = choose(request, service, body.model, body.reader_id, ranker=body.ranker)
     try:
-        predictions = await service.recommender.predict(choice, [(reader, [target])], request_id)
+        predictions = await service.recommender.predict(
+            choice, [(reader, [target])], request_id, body.time
+        )
     except StoryTooLong as error:
         raise InvalidValue(str(error), "target") from None
     history = sent_history(body, reader)
@@ -87,7 +89,7 @@ async def predict_batch(body: BatchRequest, request: Request, service: ServiceDe
     pairs = [(reader, [target]) for reader, target in zip(readers, targets, strict=True)]
     choice = choose(request, service, body.model, body.reader_id, ranker=body.ranker)
     try:
-        predictions = await service.recommender.predict(choice, pairs, request_id)
+        predictions = await service.recommender.predict(choice, pairs, request_id, body.time)
     except StoryTooLong as error:
         raise InvalidValue(str(error), f"pairs.{error.pair}.target") from None
     shown = list(zip(sent, targets, strict=True))

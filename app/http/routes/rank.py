@@ -35,7 +35,9 @@ async def rank(body: RankRequest, request: Request, service: ServiceDep) -> Rank
     reader = conversion.reader(body)
     choice = choose(request, service, body.model, body.reader_id, ranker=body.ranker)
     try:
-        predictions = await service.recommender.predict(choice, [(reader, targets)], request_id)
+        predictions = await service.recommender.predict(
+            choice, [(reader, targets)], request_id, body.time
+        )
     except StoryTooLong as error:
         raise InvalidValue(str(error), f"candidates.{error.target}") from None
     metrics.CANDIDATES.labels(predictions.model).observe(len(targets))

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.http.schemas.base import Wire
-from app.http.schemas.stories import AnyStory, Stories
+from app.http.schemas.stories import AnyStory, Stories, Time
 from app.settings import MAX_CANDIDATES, MAX_PAIRS
 
 EXAMPLE_READER: dict[str, JsonValue] = {
@@ -58,6 +58,13 @@ UseRanker = Annotated[
         " same is asked for by `:text` after a model's name, in `model` or in an alias's weights."
     ),
 ]
+AskedTime = Annotated[
+    Time | None,
+    Field(
+        description="The moment to judge for: ISO 8601 with a time zone, or seconds since 1970. For"
+        " replays of past traffic; live figures count all that is known by now. Default: now."
+    ),
+]
 Explain = Annotated[
     bool,
     Field(
@@ -77,6 +84,7 @@ class PredictRequest(ReaderFields):
     target: AnyStory
     ranker: UseRanker = True
     explain: Explain = False
+    time: AskedTime = None
 
 
 class RankRequest(ReaderFields):
@@ -100,6 +108,7 @@ class RankRequest(ReaderFields):
     )
     ranker: UseRanker = True
     explain: Explain = False
+    time: AskedTime = None
 
 
 class Pair(ReaderFields):
@@ -118,6 +127,7 @@ class BatchRequest(Wire):
     pairs: list[Pair] = Field(min_length=1, max_length=MAX_PAIRS)
     ranker: UseRanker = True
     explain: Explain = False
+    time: AskedTime = None
 
 
 class Usage(BaseModel):
