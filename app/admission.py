@@ -32,13 +32,14 @@ class Admission:
         metrics.MAX_PENDING_TOKENS.set(max_tokens)
 
     @contextmanager
-    def request(self) -> Iterator[None]:
-        """Count a request in progress; enter it before reading the body. Raises Overloaded."""
-        if self.draining.is_set():
-            refuse("draining", "the service is stopping; try another instance")
+    def request(self, *, can_degrade: bool = False) -> Iterator[None]:
+        """Count a request in progress; enter it before reading the body. can_degrade: it can be
+        answered without the engine. Raises Overloaded."""
         if self.requests >= self.max_requests:
             refuse("requests", f"{self.requests} requests are in progress")
-        self._check_tokens()
+        if not can_degrade:
+            self.check_draining()
+            self._check_tokens()
         self.requests += 1
         self.idle.clear()
         metrics.PENDING_REQUESTS.set(self.requests)
@@ -90,6 +91,21 @@ class Admission:
             self.large_tokens -= tokens
             self._show_tokens()
 
+    def check_draining(self) -> None:
+        """Raises Overloaded once the service is stopping."""
+        if self.draining.is_set():
+            refuse("draining", "the service is stopping; try another instance")
+
+    @property
+    def in_progress(self) -> int:
+        """The tokens of all requests."""
+        return self.tokens + self.large_tokens
+
+    @property
+    def load(self) -> float:
+        """The tokens in progress, as a share of those that are allowed."""
+        return self.in_progress / max(self.max_tokens, 1)
+
     def _show_tokens(self) -> None:
         metrics.PENDING_TOKENS.set(self.tokens + self.large_tokens)
 
@@ -99,5 +115,4 @@ class Admission:
 
 
 def refuse(reason: str, message: str) -> None:
-    metrics.REFUSED.labels(reason).inc()
-    raise Overloaded(f"overloaded: {message}")
+    raise Overloaded(f"overloaded: {message}", reason)

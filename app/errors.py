@@ -57,10 +57,15 @@ class Conflict(ClientError):
 
 
 class Overloaded(ServiceError):
-    """Refused before any work started, so that requests already accepted stay fast."""
+    """Refused before any work started, so that requests already accepted stay fast. reason: what
+    there is too much of: requests or tokens; or draining, or engine."""
 
     code = "overloaded"
     retry_after_s = 1
+
+    def __init__(self, message: str, reason: str = "engine") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class DeadlineExceeded(ServiceError):

@@ -40,6 +40,7 @@ from app.http.routes import (
 from app.knowledge.encoders import Encoders
 from app.knowledge.gathering import Knowledge
 from app.knowledge.ranking import load_ranking
+from app.knowledge.shortlists import Shortlists
 from app.live.live import Live
 from app.models.adapters import Adapters
 from app.models.aliases import Aliases
@@ -83,7 +84,7 @@ def create_app(
     app.add_middleware(HeadAsGet)
     app.add_middleware(CancelOnDisconnect)
     app.add_middleware(Deadline, default_ms=settings.limits.timeout_ms)
-    app.add_middleware(Admit, admission=service.admission)
+    app.add_middleware(Admit, admission=service.admission, degrades=settings.degraded)
     limits = settings.limits
     app.add_middleware(BodyLimit, usual=limits.max_body_bytes, bulk=limits.max_bulk_bytes)
     app.add_middleware(Security, keys=settings.api_keys)
@@ -107,6 +108,7 @@ def make_service(settings: Settings, engine: Engine | None, store: Store | None)
     local = LocalAdapters(settings, models, engine, desired, aliases, load)
     knowledge = Knowledge(live, store.database.now)
     chance = np.random.default_rng() if settings.explore else None
+    shortlists, turns = Shortlists(settings, admission), Turns(engine, admission)
     return Service(
         settings=settings,
         models=models,
@@ -121,7 +123,7 @@ def make_service(settings: Settings, engine: Engine | None, store: Store | None)
         live=live,
         encoders=encoders,
         reports=Reports(store),
-        recommender=Recommender(engine, models, Turns(engine, admission), knowledge, chance),
+        recommender=Recommender(engine, models, turns, knowledge, shortlists, chance),
     )
 
 

@@ -1,7 +1,8 @@
 """The use case: model → profile → prompts → engine → calibrated predictions → ranker."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,16 +12,25 @@ import numpy as np
 
 from app.engine.base import Engine, LabelScore
 from app.engine.turns import Turns
+from app.errors import EngineUnavailable, Overloaded
 from app.knowledge.gathering import Knowledge, Pair
-from app.knowledge.judging import Judged, judge
+from app.knowledge.judging import Judged, judge, shortlist
+from app.knowledge.ranking import Ranking
+from app.knowledge.shortlists import LAST_S, Shortlists
+from app.knowledge.terms import Terms
 from app.models.registry import Choice, ModelRegistry, ServedModel
 from app.observability import metrics
 from app.observability.tracing import note, span
-from app.scoring.calibration import Prediction, label_of, predict
+from app.ranker.features import Known
+from app.scoring.calibration import NO, Prediction, label_of, predict
 from app.scoring.encoder import Tokens
 from app.scoring.prompt import Prompt, PromptTooLong
+from app.scoring.ranking import order
 
 Value = TypeVar("Value")
+
+USUAL = Terms()
+REASONS: dict[type[Exception], str] = {EngineUnavailable: "engine", TimeoutError: "deadline"}
 
 MAX_INLINE_TARGETS = 32
 """From so many targets on, prompts are built in a thread, so as not to block other requests."""
@@ -32,8 +42,9 @@ class Predictions:
 
     alias: the alias that the request named, if any. items: one per target, in the request's order.
     Targets with the same prompt share the language model's answer. judged: what the ranker made of
-    it; None without one. explored: the order gives new stories a chance. prompt_tokens,
-    cached_tokens: sums over all targets; those of a prompt's repetitions count as cached.
+    it; None without one. explored: the order gives new stories a chance. degraded: why the language
+    model was not asked, if it should have been. prompt_tokens, cached_tokens: sums over all targets
+    it was asked about; those of a prompt's repetitions count as cached.
     """
 
     model: str
@@ -43,14 +54,14 @@ class Predictions:
     cached_tokens: int
     judged: Judged | None = None
     explored: bool = False
+    degraded: str | None = None
 
     @property
-    def order_by(self) -> Sequence[float]:
-        """What targets are to be ordered by, the highest first."""
+    def order(self) -> list[int]:
+        """The targets' indices, the best first. Ties keep their order."""
         if self.judged is None:
-            return [item.probability for item in self.items]
-        found: list[float] = self.judged.order_by.tolist()
-        return found
+            return order([item.probability for item in self.items])
+        return self.judged.order
 
 
 class StoryTooLong(ValueError):
@@ -71,48 +82,136 @@ class Recommender:
         models: ModelRegistry,
         turns: Turns,
         knowledge: Knowledge,
+        shortlists: Shortlists,
         chance: np.random.Generator | None = None,
     ) -> None:
         self.engine = engine
         self.models = models
         self.turns = turns
         self.knowledge = knowledge
+        self.shortlists = shortlists
         self.chance = chance
 
     async def predict(
-        self, choice: Choice, pairs: Sequence[Pair], request_id: str, at: float | None = None
+        self, choice: Choice, pairs: Sequence[Pair], request_id: str, terms: Terms = USUAL
     ) -> Predictions:
         """Predict the probability that each reader clicks each of their targets, in order.
 
-        at: the moment to judge for, in Unix seconds; now, if there is none. Raises StoryTooLong,
-        Overloaded, EngineUnavailable.
+        With a ranker, the language model may be asked about a shortlist only, if there is one pair.
+        Raises StoryTooLong; and Overloaded or EngineUnavailable, unless the terms let the first
+        stage answer then.
         """
-        model, ranking = choice.model, choice.ranking
+        if terms.draining and (choice.ranking is None or not terms.may_degrade):
+            self.turns.admission.check_draining()
+        ranking = choice.ranking
         if ranking is None:
             return observed(await self._ask(choice, pairs, request_id))
         with (
-            self.models.at_work(model),
-            started(self.knowledge.gather(ranking, pairs, at)) as known,
+            self.models.at_work(choice.model),
+            started(self._gather(ranking, pairs, terms)) as known,
         ):
-            predictions = await self._ask(choice, pairs, request_id)
-            with span("ranker", model=model.name):
-                text = [item.text_probability for item in predictions.items]
-                work = partial(judge, ranking, await known, text, self.chance)
-                is_small = len(text) < MAX_INLINE_TARGETS
-                judged = work() if is_small else await asyncio.to_thread(work)
-        return observed(with_ranker(predictions, judged, choice, explored=self.chance is not None))
+            chosen = await self._choose(choice, pairs, known, terms)
+            text, degraded = await self._ask_or_degrade(choice, pairs, chosen, request_id, terms)
+            with span("ranker", model=choice.name):
+                places = range(count_targets(pairs)) if chosen is None else chosen
+                found = np.full(count_targets(pairs), np.nan)
+                if text is not None:
+                    found[list(places)] = [item.text_probability for item in text.items]
+                judged = await self._off_the_loop(
+                    partial(judge, ranking, await known, found, self.chance), len(found)
+                )
+        whole = put_together(choice, text, places, judged)
+        return observed(replace(whole, degraded=degraded, explored=self.chance is not None))
+
+    async def _gather(self, ranking: Ranking, pairs: Sequence[Pair], terms: Terms) -> list[Known]:
+        """What is known of each pair; without vectors of titles if those take too long."""
+        end = terms.deadline - 2 * LAST_S if terms.may_degrade and terms.deadline else None
+        try:
+            async with asyncio.timeout_at(end):
+                return await self.knowledge.gather(ranking, pairs, terms.at)
+        except TimeoutError:
+            metrics.TITLES.labels("late").inc()
+            return await self.knowledge.gather(ranking.without_titles(), pairs, terms.at)
+
+    async def _choose(
+        self,
+        choice: Choice,
+        pairs: Sequence[Pair],
+        known: asyncio.Task[list[Known]],
+        terms: Terms,
+    ) -> list[int] | None:
+        """The indices of the targets that the language model judges; None for all."""
+        count = count_targets(pairs)
+        if terms.judge_all or len(pairs) != 1:
+            return None
+        wanted = terms.shortlist or self.shortlists.usual(choice.model.prompts.profile.shortlist)
+        length, limit = self.shortlists.length(min(wanted, count), terms.deadline)
+        if length >= count or choice.ranking is None:
+            return None
+        [(_, stories)] = pairs
+        names = [(story.title, story.category) for story in stories]
+        [found] = await known
+        work = partial(shortlist, choice.ranking, found, names, length, self.chance)
+        chosen = await self._off_the_loop(work, count)
+        metrics.SKIPPED.labels(choice.name, limit).inc(count - len(chosen))
+        return chosen
+
+    async def _ask_or_degrade(
+        self,
+        choice: Choice,
+        pairs: Sequence[Pair],
+        chosen: list[int] | None,
+        request_id: str,
+        terms: Terms,
+    ) -> tuple[Predictions | None, str | None]:
+        """What the language model predicts, or why it can't. Raises as `predict`."""
+        asked = pairs
+        if chosen is not None:
+            [(reader, stories)] = pairs
+            asked = [(reader, [stories[index] for index in chosen])]
+        if not terms.may_degrade:
+            return await self._ask_about(choice, asked, chosen, request_id), None
+        end = None if terms.deadline is None else terms.deadline - LAST_S
+        try:
+            if terms.draining:
+                self.turns.admission.check_draining()
+            async with asyncio.timeout_at(end):
+                return await self._ask_about(choice, asked, chosen, request_id), None
+        except (Overloaded, EngineUnavailable, TimeoutError) as error:
+            reason = REASONS.get(type(error)) or getattr(error, "reason", "engine")
+        metrics.DEGRADED.labels(choice.name, reason).inc()
+        metrics.SKIPPED.labels(choice.name, "degraded").inc(count_targets(asked))
+        return None, reason
+
+    async def _ask_about(
+        self,
+        choice: Choice,
+        asked: Sequence[Pair],
+        chosen: list[int] | None,
+        request_id: str,
+    ) -> Predictions:
+        try:
+            return await self._ask(choice, asked, request_id)
+        except StoryTooLong as error:
+            if chosen is None:
+                raise
+            raise StoryTooLong(str(error), error.pair, chosen[error.target]) from None
+
+    async def _off_the_loop(self, work: Callable[[], Value], targets: int) -> Value:
+        """In a thread, unless there is little to do."""
+        return work() if targets < MAX_INLINE_TARGETS else await asyncio.to_thread(work)
 
     async def _ask(self, choice: Choice, pairs: Sequence[Pair], request_id: str) -> Predictions:
         """What the language model predicts."""
         model = choice.model
         with self.models.at_work(model):
             with span("prompt", model=model.name):
-                if sum(len(targets) for _, targets in pairs) < MAX_INLINE_TARGETS:
-                    asked, places = self._prompts(model, pairs)
-                else:
-                    asked, places = await asyncio.to_thread(self._prompts, model, pairs)
+                work = partial(self._prompts, model, pairs)
+                asked, places = await self._off_the_loop(work, count_targets(pairs))
             with span("engine", model=model.name, candidates=len(places)):
+                waiting, began = self.turns.admission.in_progress, time.monotonic()
                 scores = await self.turns.score(asked, model.labels, model.adapter, request_id)
+                took = time.monotonic() - began
         with span("answer", model=model.name) as answering:
             predictions = calibrate(choice, asked, scores, places)
             note(
@@ -120,6 +219,8 @@ class Recommender:
                 prompt_tokens=predictions.prompt_tokens,
                 cached_tokens=predictions.cached_tokens,
             )
+        computed = predictions.prompt_tokens - predictions.cached_tokens
+        self.shortlists.pace.observe(computed, len(places), waiting + computed, took)
         metrics.QUEUE.labels(model.name).observe(max(score.queue_s for score in scores))
         return predictions
 
@@ -175,15 +276,24 @@ def calibrate(
     )
 
 
-def with_ranker(
-    predictions: Predictions, judged: Judged, choice: Choice, *, explored: bool
+def put_together(
+    choice: Choice, text: Predictions | None, places: Sequence[int], judged: Judged
 ) -> Predictions:
+    """text: what the language model predicts for the targets at `places`, if it was asked."""
     profile = choice.model.prompts.profile
-    items = [
-        replace(item, probability=found, label=label_of(found, item.label_mass, profile))
-        for item, found in zip(predictions.items, judged.probability.tolist(), strict=True)
-    ]
-    return replace(predictions, items=items, judged=judged, explored=explored)
+    asked = dict(zip(places, text.items, strict=True)) if text is not None else {}
+    unasked = Prediction(0.0, None, NO, None, 0)
+    items = []
+    for index, probability in enumerate(judged.probability.tolist()):
+        item = asked.get(index, unasked)
+        label = label_of(probability, item.label_mass, profile)
+        items.append(replace(item, probability=probability, label=label))
+    found = text or Predictions(choice.name, choice.alias, [], 0, 0)
+    return replace(found, items=items, judged=judged)
+
+
+def count_targets(pairs: Sequence[Pair]) -> int:
+    return sum(len(targets) for _, targets in pairs)
 
 
 @contextmanager
@@ -199,11 +309,13 @@ def started(work: Coroutine[Any, Any, Value]) -> Iterator[asyncio.Task[Value]]:
 def observed(predictions: Predictions) -> Predictions:
     """The same, recorded in the metrics."""
     model = predictions.model
-    metrics.STORIES.labels(model).inc(len(predictions.items))
+    asked = [item for item in predictions.items if item.label_mass is not None]
+    metrics.STORIES.labels(model).inc(len(asked))
     metrics.PROMPT_TOKENS.labels(model).inc(predictions.prompt_tokens)
     metrics.CACHED_TOKENS.labels(model).inc(predictions.cached_tokens)
     mass, probability = metrics.LABEL_MASS.labels(model), metrics.PROBABILITY.labels(model)
     for prediction in predictions.items:
-        mass.observe(prediction.label_mass)
+        if prediction.label_mass is not None:
+            mass.observe(prediction.label_mass)
         probability.observe(prediction.probability)
     return predictions

@@ -218,6 +218,25 @@ class Settings(BaseSettings):
         Path("models/all-minilm-l6-v2"),
         description="Folder of the sentence encoder that rankers compare titles with.",
     )
+    shortlist: int | None = Field(
+        None,
+        gt=0,
+        description="How many candidates of a /rank the language model judges at most: those that"
+        " the ranker's first stage likes best. The others follow them in its order. Default: what"
+        " the model's profile says, or else 20. A request may ask for more or fewer.",
+    )
+    shortlist_least: int | None = Field(
+        None,
+        gt=0,
+        description="Down to how many candidates the shortlist shrinks while the engine is busy or"
+        " the deadline is near. Default: it does not shrink.",
+    )
+    degraded: bool = Field(
+        True,
+        description="Answer /rank and /predict from the ranker's first stage, marked `degraded`,"
+        " while the language model can't: it is overloaded, too slow for the deadline, or away. If"
+        " false, the answer is 503 or 504 then.",
+    )
     explore: bool = Field(
         False,
         description="Give new stories a chance: order by what their click-through may be (a"

@@ -128,6 +128,7 @@ def judged(prediction: Prediction) -> dict[str, Any]:
     return {
         "probability": prediction.probability,
         "text_probability": prediction.text_probability,
+        "stage": "signals" if prediction.text_probability is None else "text",
         "label": prediction.label,
         "label_mass": prediction.label_mass,
         "history_used": prediction.history_used,

@@ -1,11 +1,13 @@
 """What handlers read from the application and from a request."""
 
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Request
 
 from app.http.schemas.base import ErrorResponse
+from app.http.schemas.predictions import JudgingFields
+from app.knowledge.terms import Terms
 from app.models.registry import Choice
 from app.service import Service
 
@@ -85,6 +87,23 @@ def choose(
         choice = choice.without_ranker()
     request.state.model = choice.name
     return choice
+
+
+def terms_of(
+    request: Request,
+    service: Service,
+    body: JudgingFields,
+    shortlist: int | Literal["all"] | None = "all",
+) -> Terms:
+    """shortlist: how many candidates the language model judges; None for the usual number."""
+    return Terms(
+        at=body.time,
+        judge_all=shortlist == "all",
+        shortlist=None if shortlist == "all" else shortlist,
+        deadline=request.state.deadline,
+        may_degrade=service.settings.degraded and body.degraded == "allow",
+        draining=service.admission.draining.is_set(),
+    )
 
 
 def latency_ms(request: Request) -> float:

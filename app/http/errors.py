@@ -23,6 +23,7 @@ from app.errors import (
     StoreUnavailable,
     from_validation,
 )
+from app.observability import metrics
 
 
 class BodyTooLarge(ClientError):
@@ -92,6 +93,8 @@ def answer_of(error: ServiceError) -> Answer:
 
 
 def respond(error: ServiceError, request_id: str) -> JSONResponse:
+    if isinstance(error, Overloaded):
+        metrics.REFUSED.labels(error.reason).inc()
     status, kind = answer_of(error)
     body = error_body(error.message, kind, request_id, error.param, error.code)
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}

@@ -19,12 +19,14 @@ class Policy:
 
     scope: the scope that a key must have, or None if no key is needed. work: a POST makes the
     engine compute, so it is limited by admission, has a deadline, and counts in the page's live
-    figures. rate_limited: requests count against the key's limit per minute. bulk: a body may hold
-    thousands of stories or events. traced: requests get a span.
+    figures. degrades: it can be answered without the engine. rate_limited: requests count against
+    the key's limit per minute. bulk: a body may hold thousands of stories or events. traced:
+    requests get a span.
     """
 
     scope: KeyScope | None
     work: bool = False
+    degrades: bool = False
     rate_limited: bool = False
     bulk: bool = False
     traced: bool = True
@@ -34,13 +36,14 @@ NO_KEY = Policy(None)
 PREDICT = Policy("predict")
 ADMIN = Policy("admin")
 WORK = Policy("predict", work=True, rate_limited=True)
+JUDGING = Policy("predict", work=True, degrades=True, rate_limited=True)
 EVENTS = Policy("events", rate_limited=True)
 BULK = Policy("events", rate_limited=True, bulk=True)
 
 POLICIES = {
-    "/predict": WORK,
-    "/predict/batch": WORK,
-    "/rank": WORK,
+    "/predict": JUDGING,
+    "/predict/batch": JUDGING,
+    "/rank": JUDGING,
     "/v1/chat/completions": WORK,
     "/v1/completions": WORK,
     "/v1/models": Policy("predict", rate_limited=True),

@@ -1,14 +1,16 @@
-"""The ranker's judgement of a request's targets, once the language model has answered."""
+"""The ranker's judgement of a request's targets, with and without the language model's."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.knowledge.ranking import Ranking
 from app.ranker.features import Floats, Group, Known, features
-from app.ranker.ranker import Trees, probability
+from app.ranker.ranker import Ranker, probability
 
+Flags = NDArray[np.bool_]
 LEAST = 1e-12
 
 
@@ -22,47 +24,85 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """probability: calibrated, [targets]. order_by: what the targets are to be ordered by,
-    [targets]; other than the probability where new stories get a chance. matrix: [targets,
-    features]."""
+    """probability: calibrated, [targets]. by_text: whether the language model's judgement is part
+    of it, [targets]; if not, it is the first stage's. order: indices, the best first, those with
+    the language model's judgement before all others. matrix: [targets, features]."""
 
     probability: Floats
-    order_by: Floats
+    by_text: Flags
+    order: list[int]
     matrix: Floats
-    trees: Trees
+    ranker: Ranker
 
     def explain(self, targets: Sequence[int]) -> list[Explanation]:
         """Why the targets of these indices have their probabilities."""
-        if not targets:
-            return []
-        groups, baseline = self.trees.contributions(self.matrix[list(targets)])
-        return [
-            Explanation(baseline, {group: float(each[n]) for group, each in groups.items()})
-            for n in range(len(targets))
-        ]
+        found: dict[int, Explanation] = {}
+        for with_text, trees in ((True, self.ranker.full), (False, self.ranker.first_stage)):
+            chosen = [target for target in targets if self.by_text[target] == with_text]
+            if chosen:
+                groups, baseline = trees.contributions(self.matrix[chosen])
+                for number, target in enumerate(chosen):
+                    parts = {group: float(each[number]) for group, each in groups.items()}
+                    found[target] = Explanation(baseline, parts)
+        return [found[target] for target in targets]
 
 
 def judge(
     ranking: Ranking,
     known: Sequence[Known],
-    text: Sequence[float],
+    text: Floats,
     chance: np.random.Generator | None = None,
 ) -> Judged:
-    """known: of each pair. text: the language model's probability for each target, pair by pair.
-    chance: if given, the order is by rates drawn from what they may be."""
-    log_odds = logit(np.array(text))
-    ends = np.cumsum([len(one.figures.clicks) for one in known])
-    whole = [
-        replace(one, text=part)
-        for one, part in zip(known, np.split(log_odds, ends[:-1]), strict=True)
-    ]
-    trees = ranking.ranker.full
+    """known: of each pair. text: the language model's probability for each target, pair by pair;
+    NaN where it was not asked. chance: if given, the order is by rates drawn from what they may
+    be."""
+    whole = with_text(known, logit(text))
+    by_text: Flags = ~np.isnan(text)
     matrix = np.concatenate([features(one) for one in whole])
-    found = order_by = probability(trees.log_odds(matrix))
+    log_odds = score(ranking.ranker, matrix, by_text)
+    drawn = log_odds
     if chance is not None:
-        drawn = [replace(one, figures=one.figures.sampled(chance)) for one in whole]
-        order_by = trees.log_odds(np.concatenate([features(one) for one in drawn]))
-    return Judged(found, order_by, matrix, trees)
+        drawn = score(ranking.ranker, matrix_of(whole, chance), by_text)
+    order = np.lexsort((-drawn, ~by_text))  # stable: ties keep their order
+    return Judged(probability(log_odds), by_text, order.tolist(), matrix, ranking.ranker)
+
+
+def shortlist(
+    ranking: Ranking,
+    known: Known,
+    names: Sequence[Hashable],
+    count: int,
+    chance: np.random.Generator | None = None,
+) -> list[int]:
+    """The indices of the `count` candidates that the first stage likes best, in the request's
+    order. names: equal ones are one candidate, so that equal stories get equal probabilities."""
+    log_odds = ranking.ranker.first_stage.log_odds(matrix_of([known], chance))
+    chosen: set[Hashable] = set()
+    for index in np.argsort(-log_odds, kind="stable"):
+        if len(chosen) == count:
+            break
+        chosen.add(names[index])
+    return [index for index, name in enumerate(names) if name in chosen]
+
+
+def matrix_of(known: Sequence[Known], chance: np.random.Generator | None) -> Floats:
+    if chance is not None:
+        known = [replace(one, figures=one.figures.sampled(chance)) for one in known]
+    return np.concatenate([features(one) for one in known])
+
+
+def with_text(known: Sequence[Known], log_odds: Floats) -> list[Known]:
+    ends = np.cumsum([len(one.figures.clicks) for one in known])
+    parts = np.split(log_odds, ends[:-1])
+    return [replace(one, text=part) for one, part in zip(known, parts, strict=True)]
+
+
+def score(ranker: Ranker, matrix: Floats, by_text: Flags) -> Floats:
+    """Calibrated log-odds, [targets]."""
+    found = np.empty(len(matrix))
+    found[by_text] = ranker.full.log_odds(matrix[by_text])
+    found[~by_text] = ranker.first_stage.log_odds(matrix[~by_text])
+    return found
 
 
 def logit(values: Floats) -> Floats:

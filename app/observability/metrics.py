@@ -60,9 +60,21 @@ MAX_PENDING_TOKENS = Gauge(
 )
 REFUSED = Counter(
     "frontpage_refused_total",
-    "Requests refused before any work, by reason: requests, tokens, draining, rate_limit,"
+    "Requests refused before any work, by reason: requests, tokens, draining, engine, rate_limit,"
     " authentication, scope, host.",
     ["reason"],
+)
+DEGRADED = Counter(
+    "frontpage_degraded_total",
+    "Requests answered without the language model, by reason: requests, tokens, draining, engine,"
+    " deadline.",
+    ["model", "reason"],
+)
+SKIPPED = Counter(
+    "frontpage_stories_skipped_total",
+    "Stories that the language model was not asked about, by reason: shortlist, load, deadline, or"
+    " degraded.",
+    ["model", "reason"],
 )
 DEADLINES = Counter("frontpage_deadline_exceeded_total", "Requests that exceeded their deadline.")
 ADAPTERS = Gauge(
@@ -75,7 +87,10 @@ ADAPTER_LOADS = Counter(
 )
 for _outcome in ("loaded", "rejected"):  # start at zero, so that the first one is an increase
     ADAPTER_LOADS.labels(_outcome)
-for _reason in ("requests", "tokens", "draining", "rate_limit", "authentication", "scope", "host"):
+for _reason in (
+    *("requests", "tokens", "draining", "engine"),
+    *("rate_limit", "authentication", "scope", "host"),
+):
     REFUSED.labels(_reason)
 FEEDBACK = Counter(
     "frontpage_feedback_total", "Feedback recorded, by model and outcome.", ["model", "clicked"]
@@ -116,7 +131,8 @@ STORE_READS_MISSED = Counter(
 )
 TITLES = Counter(
     "frontpage_titles_total",
-    "Titles whose vectors requests needed: known, stored or computed for them.",
+    "Titles whose vectors requests needed: known, stored or computed for them; late: requests that"
+    " went on without.",
     ["source"],
 )
 STORE_WRITE = Histogram(

@@ -20,13 +20,14 @@ class Prediction:
     probability: of a click, in [0, 1], calibrated, by all that is known. text_probability: the
     same by the language model alone. label_mass: the total probability of the two
     labels as the next token, in [0, 1]; a low value means that the model wanted to answer something
-    else. history_used: how many stories of the reader's history the prompt held.
+    else. Both are None where the language model was not asked. history_used: how many stories of
+    the reader's history the prompt held.
     """
 
     probability: float
-    text_probability: float
+    text_probability: float | None
     label: Label
-    label_mass: float
+    label_mass: float | None
     history_used: int
 
 
@@ -42,8 +43,9 @@ def predict(log_yes: float, log_no: float, profile: Profile, history_used: int =
     return Prediction(probability, probability, label, mass, history_used)
 
 
-def label_of(probability: float, label_mass: float, profile: Profile) -> Label:
-    if label_mass < profile.min_label_mass:
+def label_of(probability: float, label_mass: float | None, profile: Profile) -> Label:
+    """label_mass: None where the language model was not asked."""
+    if label_mass is not None and label_mass < profile.min_label_mass:
         return UNKNOWN
     return YES if probability >= profile.threshold else NO
 

@@ -166,6 +166,9 @@ class Profile(Frozen):
         le=1,
         description="The label is Unknown if the labels' total probability is below this.",
     )
+    shortlist: int | None = Field(
+        None, gt=0, description="How many candidates of a /rank the language model judges at most."
+    )
     base_model: str | None = None
     data_hash: str | None = None
 

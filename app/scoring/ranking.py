@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 
-def order(probabilities: Sequence[float], top_k: int | None = None) -> list[int]:
+def order(probabilities: Sequence[float]) -> list[int]:
     """Indices from the most to the least probable; ties keep their order."""
-    ranked = sorted(range(len(probabilities)), key=lambda index: -probabilities[index])
-    return ranked[:top_k]
+    return sorted(range(len(probabilities)), key=lambda index: -probabilities[index])

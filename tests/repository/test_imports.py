@@ -25,21 +25,24 @@ MAY_IMPORT = {
     "store": {"errors", "files", "observability", "settings"},
     "live": {"observability", "signals", "store"},
     "knowledge": {
-        *("errors", "likeness", "live", "observability", "ranker", "scoring", "store"),
+        *("admission", "errors", "likeness", "live", "observability", "ranker", "scoring"),
+        *("settings", "store"),
     },
     "feedback": {"errors", "store"},
     "models": {
         *("engine", "errors", "files", "knowledge", "likeness", "observability", "ranker"),
         *("scoring", "settings", "store"),
     },
-    "recommender": {"engine", "knowledge", "models", "observability", "scoring"},
+    "recommender": {
+        *("engine", "errors", "knowledge", "models", "observability", "ranker", "scoring"),
+    },
     "service": {
         *("admission", "engine", "errors", "feedback", "knowledge", "likeness", "live", "models"),
         *("observability", "recommender", "settings", "store"),
     },
     "http": {
-        *("admission", "engine", "errors", "feedback", "models", "observability", "recommender"),
-        *("scoring", "service", "settings", "signals", "store"),
+        *("admission", "engine", "errors", "feedback", "knowledge", "models", "observability"),
+        *("recommender", "scoring", "service", "settings", "signals", "store"),
     },
     "security": {"errors", "http", "observability", "settings"},
     "server": {"errors", "http", "observability", "service"},

@@ -35,6 +35,7 @@ class Deadline:
         milliseconds = int(asked or self.default_ms)
         try:
             async with asyncio.timeout(milliseconds / 1e3) as timeout:
+                scope["state"]["deadline"] = timeout.when()
                 await self.app(scope, receive, send)
         except TimeoutError:
             if not timeout.expired():

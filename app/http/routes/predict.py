@@ -14,7 +14,7 @@ from app.http.conversion import (
     sent_history,
     usage,
 )
-from app.http.dependencies import ERRORS, ServiceDep, choose, latency_ms
+from app.http.dependencies import ERRORS, ServiceDep, choose, latency_ms, terms_of
 from app.http.schemas.predictions import (
     BatchRequest,
     BatchResponse,
@@ -52,9 +52,10 @@ async def predict(body: PredictRequest, request: Request, service: ServiceDep) -
     conversion = await Conversion.prepare(service, body.reader_id, [body], [body.target])
     reader, target = conversion.reader(body), conversion.story(body.target, "target")
     choice = choose(request, service, body.model, body.reader_id, ranker=body.ranker)
+    terms = terms_of(request, service, body)
     try:
         predictions = await service.recommender.predict(
-            choice, [(reader, [target])], request_id, body.time
+            choice, [(reader, [target])], request_id, terms
         )
     except StoryTooLong as error:
         raise InvalidValue(str(error), "target") from None
@@ -67,6 +68,7 @@ async def predict(body: PredictRequest, request: Request, service: ServiceDep) -
         usage=usage(predictions),
         latency_ms=latency_ms(request),
         ranker=predictions.judged is not None,
+        degraded=predictions.degraded is not None,
         explanation=explanations(predictions, [0] if body.explain else ()).get(0),
         **judged(prediction),
     )
@@ -88,8 +90,9 @@ async def predict_batch(body: BatchRequest, request: Request, service: ServiceDe
     targets = [conversion.story(one, f"pairs.{n}.target") for n, one in enumerate(sent)]
     pairs = [(reader, [target]) for reader, target in zip(readers, targets, strict=True)]
     choice = choose(request, service, body.model, body.reader_id, ranker=body.ranker)
+    terms = terms_of(request, service, body)
     try:
-        predictions = await service.recommender.predict(choice, pairs, request_id, body.time)
+        predictions = await service.recommender.predict(choice, pairs, request_id, terms)
     except StoryTooLong as error:
         raise InvalidValue(str(error), f"pairs.{error.pair}.target") from None
     shown = list(zip(sent, targets, strict=True))
@@ -103,6 +106,7 @@ async def predict_batch(body: BatchRequest, request: Request, service: ServiceDe
             for index, prediction in enumerate(predictions.items)
         ],
         ranker=predictions.judged is not None,
+        degraded=predictions.degraded is not None,
         usage=usage(predictions),
         latency_ms=latency_ms(request),
     )

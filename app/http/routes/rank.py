@@ -11,11 +11,10 @@ from app.http.conversion import (
     sent_history,
     usage,
 )
-from app.http.dependencies import ERRORS, ServiceDep, choose, latency_ms
+from app.http.dependencies import ERRORS, ServiceDep, choose, latency_ms, terms_of
 from app.http.schemas.predictions import RankedStory, RankRequest, RankResponse
 from app.observability import metrics
 from app.recommender import StoryTooLong
-from app.scoring.ranking import order
 
 router = APIRouter(tags=["predictions"], responses=ERRORS)
 
@@ -25,7 +24,9 @@ async def rank(body: RankRequest, request: Request, service: ServiceDep) -> Rank
     """Rank candidates for one reader, the most probable click first. Ties keep their order.
 
     If the model has a ranker, the order and `probability` come from all that is known: live
-    figures, likeness to what the reader clicked, and the language model's `text_probability`.
+    figures, likeness to what the reader clicked, and the language model's `text_probability`. Of
+    many candidates the language model judges a `shortlist`; the others follow them, and their
+    `stage` is `signals`.
     """
     limits, request_id = service.settings.limits, request.state.request_id
     if len(body.candidates) > limits.max_candidates:
@@ -36,13 +37,16 @@ async def rank(body: RankRequest, request: Request, service: ServiceDep) -> Rank
     choice = choose(request, service, body.model, body.reader_id, ranker=body.ranker)
     try:
         predictions = await service.recommender.predict(
-            choice, [(reader, targets)], request_id, body.time
+            choice,
+            [(reader, targets)],
+            request_id,
+            terms_of(request, service, body, body.shortlist),
         )
     except StoryTooLong as error:
         raise InvalidValue(str(error), f"candidates.{error.target}") from None
     metrics.CANDIDATES.labels(predictions.model).observe(len(targets))
     probabilities = [prediction.probability for prediction in predictions.items]
-    ranked = order(predictions.order_by, body.top_k)
+    ranked = predictions.order[: body.top_k]
     explained = explanations(predictions, ranked if body.explain else ())
     carried = None
     if service.store.remember:
@@ -65,6 +69,7 @@ async def rank(body: RankRequest, request: Request, service: ServiceDep) -> Rank
             for place, index in enumerate(ranked, start=1)
         ],
         ranker=predictions.judged is not None,
+        degraded=predictions.degraded is not None,
         explored=predictions.explored,
         usage=usage(predictions),
         latency_ms=latency_ms(request),

@@ -51,30 +51,34 @@ ReaderId = Annotated[
 
 
 MAX_EXPLAINED = 50
-UseRanker = Annotated[
-    bool,
-    Field(
+
+
+class JudgingFields(Wire):
+    """How the stories of a request are judged."""
+
+    ranker: bool = Field(
+        True,
         description="False: the language model judges alone, even if the model has a ranker. The"
-        " same is asked for by `:text` after a model's name, in `model` or in an alias's weights."
-    ),
-]
-AskedTime = Annotated[
-    Time | None,
-    Field(
-        description="The moment to judge for: ISO 8601 with a time zone, or seconds since 1970. For"
-        " replays of past traffic; live figures count all that is known by now. Default: now."
-    ),
-]
-Explain = Annotated[
-    bool,
-    Field(
+        " same is asked for by `:text` after a model's name, in `model` or in an alias's weights.",
+    )
+    explain: bool = Field(
+        False,
         description=f"Say what adds to each probability, for the first {MAX_EXPLAINED} stories of"
-        " the answer."
-    ),
-]
+        " the answer.",
+    )
+    degraded: Literal["allow", "refuse"] = Field(
+        "allow",
+        description="Whether signals alone may answer while the language model can't, where the"
+        " setting `degraded` allows it. With `refuse` the answer is 503 or 504 then.",
+    )
+    time: Time | None = Field(
+        None,
+        description="The moment to judge for: ISO 8601 with a time zone, or seconds since 1970. For"
+        " replays of past traffic; live figures count all that is known by now. Default: now.",
+    )
 
 
-class PredictRequest(ReaderFields):
+class PredictRequest(JudgingFields, ReaderFields):
     model_config = ConfigDict(
         json_schema_extra={"examples": [{**EXAMPLE_READER, "target": EXAMPLE_TARGET}]}
     )
@@ -82,12 +86,9 @@ class PredictRequest(ReaderFields):
     model: ModelName = None
     reader_id: ReaderId = None
     target: AnyStory
-    ranker: UseRanker = True
-    explain: Explain = False
-    time: AskedTime = None
 
 
-class RankRequest(ReaderFields):
+class RankRequest(JudgingFields, ReaderFields):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
@@ -106,16 +107,18 @@ class RankRequest(ReaderFields):
     top_k: int | None = Field(
         None, ge=1, description="Return only the `top_k` highest-ranked stories."
     )
-    ranker: UseRanker = True
-    explain: Explain = False
-    time: AskedTime = None
+    shortlist: Annotated[int, Field(ge=1)] | Literal["all"] | None = Field(
+        None,
+        description="How many candidates the language model judges: those that the ranker's first"
+        " stage likes best. The others follow them. Default: the setting `shortlist`.",
+    )
 
 
 class Pair(ReaderFields):
     target: AnyStory
 
 
-class BatchRequest(Wire):
+class BatchRequest(JudgingFields):
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"pairs": [{**EXAMPLE_READER, "target": EXAMPLE_TARGET}]}]}
     )
@@ -125,9 +128,6 @@ class BatchRequest(Wire):
         ReaderId, Field(description="As for /predict; it is the reader of all pairs.")
     ] = None
     pairs: list[Pair] = Field(min_length=1, max_length=MAX_PAIRS)
-    ranker: UseRanker = True
-    explain: Explain = False
-    time: AskedTime = None
 
 
 class Usage(BaseModel):
@@ -151,6 +151,9 @@ class Envelope(BaseModel):
         description="Whether a ranker made the probabilities, of all that is known. If not, they"
         " are the language model's alone."
     )
+    degraded: bool = Field(
+        description="The language model could not be asked, so that signals alone made this answer."
+    )
 
 
 class Explanation(BaseModel):
@@ -169,13 +172,19 @@ class Judgement(BaseModel):
     """The prediction for one story."""
 
     probability: float = Field(ge=0, le=1, description="Calibrated probability of a click.")
-    text_probability: float = Field(ge=0, le=1, description="The same by the language model alone.")
+    text_probability: float | None = Field(
+        ge=0, le=1, description="The same by the language model alone; null if it was not asked."
+    )
+    stage: Literal["text", "signals"] = Field(
+        description="`text`: the language model's judgement is part of the probability. `signals`:"
+        " it was not asked about this story; in a ranking, all of these follow the others."
+    )
     label: Literal["Yes.", "No.", "Unknown"]
-    label_mass: float = Field(
+    label_mass: float | None = Field(
         ge=0,
         le=1,
         description="Total probability of the two labels. A low value means the model wanted to"
-        " answer something else.",
+        " answer something else. Null if it was not asked.",
     )
     history_used: int = Field(description="How many stories of the history the prompt holds.")
     explanation: Explanation | None = Field(
