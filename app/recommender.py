@@ -298,12 +298,14 @@ def count_targets(pairs: Sequence[Pair]) -> int:
 
 @contextmanager
 def started(work: Coroutine[Any, Any, Value]) -> Iterator[asyncio.Task[Value]]:
-    """Let work begin; it is cancelled if nobody has awaited it in the end."""
+    """Let work begin; it is cancelled if nobody has awaited it in the end, and what it raised then
+    counts for nothing."""
     task = asyncio.create_task(work)
     try:
         yield task
     finally:
-        task.cancel()
+        if not task.cancel() and not task.cancelled():
+            task.exception()
 
 
 def observed(predictions: Predictions) -> Predictions:

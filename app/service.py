@@ -20,7 +20,7 @@ from app.models.local import LocalAdapters
 from app.models.registry import Choice, ModelRegistry
 from app.observability.progress import step
 from app.observability.tracing import exporting
-from app.recommender import Recommender, StoryTooLong
+from app.recommender import Recommender, StoryTooLong, started
 from app.settings import Settings
 from app.store.store import Store
 
@@ -61,8 +61,10 @@ class Service:
             self.live.start()
             await self.desired.start()
             stack.push_async_callback(self.engine.stop)
-            with step(f"model {self.settings.base_name} from {self.settings.model}"):
-                await self.engine.start()
+            with started(self._load_encoders()) as encoders:
+                with step(f"model {self.settings.base_name} from {self.settings.model}"):
+                    await self.engine.start()
+                await encoders
             limits = self.settings.limits
             self.admission.allow_tokens(limits.max_pending_tokens or 2 * self.engine.step_tokens)
             turns, engine = self.recommender.turns, self.engine
@@ -76,6 +78,16 @@ class Service:
             await self.following.start()
             with exporting(self.settings.trace_endpoint):
                 yield
+
+    async def _load_encoders(self) -> None:
+        """Those of the base model, in another thread while the engine starts. Raises
+        StartupError."""
+        ranking = self.models.base.ranking
+        if ranking is not None:
+            try:
+                await ranking.prove()
+            except EncoderError as error:
+                raise StartupError(f"{self.models.base.name}: {error}") from None
 
     async def _score_once(self) -> None:
         for model in self.models:

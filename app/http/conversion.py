@@ -9,7 +9,7 @@ from app.http.schemas.predictions import MAX_EXPLAINED, Explanation, ReaderField
 from app.http.schemas.stories import Story
 from app.recommender import Predictions
 from app.scoring.calibration import Prediction
-from app.scoring.wording import Reader, one_line
+from app.scoring.wording import Reader
 from app.scoring.wording import Story as PromptStory
 from app.service import Service
 from app.settings import Limits
@@ -55,8 +55,8 @@ class Conversion:
         """field: the story's name in the request, for errors. Raises InvalidValue."""
         if sent.title is not None:
             check_title(sent.title, self._limits, field)
-            name = sent.id or title_id(one_line(sent.title))
-            return PromptStory(sent.title, sent.category, name)
+            title, category = cleaned(sent.title, sent.category)
+            return PromptStory(title, category, sent.id or title_id(title))
         if not sent.id:
             name = f"{field}.title"
             raise InvalidValue(f"{name}: needed, or the id of a stored story", name)

@@ -1,13 +1,15 @@
 """The sentence encoders of the models that are served."""
 
 import hashlib
+import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from app.knowledge.titles import Embeds, Threads, TitleVectors
-from app.likeness.folder import fingerprint
+from app.knowledge.threads import Threads
+from app.knowledge.titles import Embeds, TitleVectors
+from app.likeness.folder import fingerprint, vector_width
 from app.likeness.tower import TowerFile
 from app.store.store import Store
 
@@ -19,21 +21,28 @@ class Encoders:
         self.folder = folder
         self._work = Threads(store)
         self._known: WeakValueDictionary[bytes, TitleVectors] = WeakValueDictionary()
+        self._looking = threading.Lock()
         self._fingerprint: bytes | None = None
 
     def vectors(self, tower: TowerFile | None = None) -> TitleVectors:
         """The vectors of the encoder, or of a tower's. Equal towers share theirs. Raises
         EncoderError for a folder without an encoder."""
-        maker = self._own() if tower is None else tuned(self._own(), tower)
-        found = self._known.get(maker)
-        if found is None:
-            load = partial(load_encoder, self.folder, tower)
-            found = self._known[maker] = TitleVectors(maker, load, self._work)
-        return found
+        with self._looking:
+            if self._fingerprint is None:
+                self._fingerprint = fingerprint(self.folder)
+            maker = self._fingerprint if tower is None else tuned(self._fingerprint, tower)
+            found = self._known.get(maker)
+            if found is None:
+                load = partial(load_encoder, self.folder, tower)
+                width = vector_width(self.folder)
+                found = self._known[maker] = TitleVectors(maker, width, load, self._work)
+            return found
 
     def announce(self, titles: Sequence[str]) -> None:
         """Have titles embedded for all models when there is time."""
-        for vectors in list(self._known.values()):
+        with self._looking:  # an adapter may be loaded in another thread
+            known = list(self._known.values())
+        for vectors in known:
             vectors.announce(titles)
 
     def start(self) -> None:
@@ -42,11 +51,6 @@ class Encoders:
 
     def stop(self) -> None:
         self._work.stop()
-
-    def _own(self) -> bytes:
-        if self._fingerprint is None:
-            self._fingerprint = fingerprint(self.folder)
-        return self._fingerprint
 
 
 def load_encoder(folder: Path, tower: TowerFile | None) -> Embeds:

@@ -1,13 +1,15 @@
 """Gathering what is known of a request's readers and candidates."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.knowledge.ranking import Ranking
-from app.knowledge.titles import TitleVectors
+from app.knowledge.titles import MAX_INLINE, Found, TitleVectors
 from app.likeness.cosine import cosines
 from app.live.live import Live
 from app.ranker.features import Known, count_matches
@@ -35,19 +37,22 @@ class Knowledge:
         seconds; now, if there is none. Raises EncoderError."""
         plain = await vectors_of(ranking.titles, pairs)
         tuned = await vectors_of(ranking.tower_titles, pairs)
-        now = self._now() if at is None else at
-        return [
-            self._know(ranking, pair, plain[number], tuned[number], now)
-            for number, pair in enumerate(pairs)
-        ]
+        know = partial(self._know_all, ranking, pairs, plain, tuned, at)
+        return know() if size(pairs) < MAX_INLINE else await asyncio.to_thread(know)
 
-    def _know(
+    def _know_all(
         self,
         ranking: Ranking,
-        pair: Pair,
-        plain: tuple[Vectors, Vectors] | None,
-        tuned: tuple[Vectors, Vectors] | None,
-        now: float,
+        pairs: Sequence[Pair],
+        plain: Found | None,
+        tuned: Found | None,
+        at: float | None,
+    ) -> list[Known]:
+        now = self._now() if at is None else at
+        return [self._know(ranking, pair, plain, tuned, now) for pair in pairs]
+
+    def _know(
+        self, ranking: Ranking, pair: Pair, plain: Found | None, tuned: Found | None, now: float
     ) -> Known:
         reader, stories = pair
         ids = [story.id for story in stories]
@@ -56,10 +61,13 @@ class Knowledge:
         time = datetime.fromtimestamp(now, UTC)
         tower = None
         if ranking.tower is not None and tuned is not None:
-            tower = ranking.tower.scores(ranking.tower.reader(tuned[0]), tuned[1])
+            vector = ranking.tower.reader(rows_of(tuned, history))
+            tower = ranking.tower.scores(vector, rows_of(tuned, stories))
         return Known(
             figures=self._live.figures(ids, categories, now),
-            cosines=None if plain is None else cosines(*plain),
+            cosines=None
+            if plain is None
+            else cosines(rows_of(plain, history), rows_of(plain, stories)),
             tower=tower,
             category_count=count_matches(categories, [story.category for story in history]),
             history_length=len(history),
@@ -69,16 +77,30 @@ class Knowledge:
         )
 
 
-async def vectors_of(
-    titles: TitleVectors | None, pairs: Sequence[Pair]
-) -> list[tuple[Vectors, Vectors] | None]:
-    """Of each pair's history [stories, width] and candidates [candidates, width]."""
+async def vectors_of(titles: TitleVectors | None, pairs: Sequence[Pair]) -> Found | None:
+    """Of all titles of the pairs."""
     if titles is None:
-        return [None] * len(pairs)
-    parts = [part for reader, stories in pairs for part in (history_of(reader), stories)]
-    rows = await titles.of([story.title for part in parts for story in part])
-    split = np.split(rows, np.cumsum([len(part) for part in parts])[:-1])
-    return list(zip(split[::2], split[1::2], strict=True))
+        return None
+    return await titles.of(
+        [
+            story.title
+            for reader, stories in pairs
+            for part in (history_of(reader), stories)
+            for story in part
+        ]
+    )
+
+
+def rows_of(found: Found, stories: Sequence[Story]) -> Vectors:
+    """[stories, width]"""
+    if not stories:
+        return np.zeros((0, 0), np.float32)
+    return np.stack([found[story.title] for story in stories]).astype(np.float32)
+
+
+def size(pairs: Sequence[Pair]) -> int:
+    """How many titles there are."""
+    return sum(len(history_of(reader)) + len(stories) for reader, stories in pairs)
 
 
 def history_of(reader: Reader) -> Sequence[Story]:

@@ -4,11 +4,15 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from app.knowledge.encoders import Encoders
 from app.knowledge.titles import TitleVectors
 from app.likeness.folder import EncoderError
-from app.likeness.tower import ReaderEncoder, read_tower
+from app.likeness.tower import TOWER_FILE, ReaderEncoder, read_tower
 from app.ranker.ranker import DESCRIPTION_FILE, Ranker, RankerError, load_ranker
+
+PROBE_TITLE = "Microsoft builds a wind farm"
 
 logger = logging.getLogger("frontpage.knowledge")
 
@@ -31,7 +35,9 @@ class Ranking:
         """Load the encoders, and embed a title. Raises EncoderError."""
         for vectors in (self.titles, self.tower_titles):
             if vectors is not None:
-                await vectors.of(["Microsoft builds a wind farm"])
+                found = await vectors.of([PROBE_TITLE])
+                if not np.isfinite(found[PROBE_TITLE]).all():
+                    raise EncoderError("the sentence encoder's vectors are not finite")
 
 
 def load_ranking(folder: Path, encoders: Encoders, half_life_s: float | None) -> Ranking | None:
@@ -54,12 +60,18 @@ def load_ranking(folder: Path, encoders: Encoders, half_life_s: float | None) ->
         raise RankerError(f"{folder / DESCRIPTION_FILE}: it needs a tower, but there is none")
     for name in {description.encoder, tower.encoder if tower else None} - {None}:
         check_name(str(name), encoders)
-    return Ranking(
+    found = Ranking(
         ranker,
         encoders.vectors() if description.encoder else None,
         ReaderEncoder(tower.tensors) if tower else None,
         encoders.vectors(tower) if tower else None,
     )
+    if found.tower and found.tower_titles and found.tower.width != found.tower_titles.width:
+        raise EncoderError(
+            f"{folder / TOWER_FILE}: its vectors have {found.tower.width} numbers, those of"
+            f" {encoders.folder} {found.tower_titles.width}: it was tuned on another encoder"
+        )
+    return found
 
 
 def check_name(name: str, encoders: Encoders) -> None:

@@ -6,32 +6,37 @@ thread of low priority, so that requests need not wait for them later.
 
 import asyncio
 import logging
-import os
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import StoreUnavailable
+from app.knowledge.threads import Threads
 from app.likeness.cache import Vector, VectorCache, content_key
 from app.observability import metrics
 from app.store.database import reason
-from app.store.store import Store
-from app.store.threads import DaemonThreads
 from app.store.vectors import read_vectors, write_vectors
 
 logger = logging.getLogger("frontpage.knowledge")
 
-AT_ONCE = 32
-"""How many announced titles are embedded before the store is told."""
-MAX_ANNOUNCED = 50_000
-"""How many announced titles wait at most; requests have further ones computed when they come."""
-NICENESS = 10
-"""Of the thread that embeds announced titles."""
+AT_ONCE = 64
+"""How many titles are embedded at once; between such parts, other requests have their turn."""
+READ_AT_ONCE = 1000
+"""How many vectors one read asks the store for."""
+MAX_INLINE = 500
+"""From so many titles on, work on them is done in a thread, so as not to block other requests."""
+UNIT_TOLERANCE = 0.01
+"""How much a stored vector's length may differ from 1; half precision rounds by far less."""
+
+Keys = Mapping[str, bytes]
+"""Of vectors, by title."""
+Found = dict[str, Vector]
+"""Vectors by title."""
 
 
 class Embeds(Protocol):
@@ -43,77 +48,106 @@ class Embeds(Protocol):
 class TitleVectors:
     """One sentence encoder's vectors. The encoder is loaded with the first title."""
 
-    def __init__(self, maker: bytes, load: Callable[[], Embeds], work: "Threads") -> None:
-        """maker: tells the encoder from all others, at most 64 bytes."""
+    def __init__(self, maker: bytes, width: int, load: Callable[[], Embeds], work: Threads) -> None:
+        """maker: tells the encoder from all others, at most 64 bytes. width: of its vectors."""
+        self.width = width
         self._maker = maker
         self._load = load
         self._work = work
         self._encoder: Embeds | None = None
-        self._loading = threading.Lock()
         self._cache = VectorCache()
 
-    async def of(self, titles: Sequence[str]) -> NDArray[np.float32]:
-        """[titles, width], of unit length. Raises EncoderError."""
-        keys = [content_key(title, self._maker) for title in titles]
-        if not keys:
-            return np.zeros((0, 0), np.float32)
-        found = self._cache.known(keys)
-        missing = {key: title for key, title in zip(keys, titles, strict=True) if key not in found}
+    async def of(self, titles: Sequence[str]) -> Found:
+        """The vectors [width], of unit length, by title. Raises EncoderError."""
+        look_up = partial(self._look_up, titles)
+        is_small = len(titles) < MAX_INLINE
+        found, missing = look_up() if is_small else await asyncio.to_thread(look_up)
+        metrics.TITLES.labels("known").inc(len(found))
         if missing:
-            found |= await self._get(missing)
-        metrics.TITLES.labels("known").inc(len(keys) - len(missing))
-        return np.stack([found[key] for key in keys]).astype(np.float32)
+            stored = await self._read(missing)
+            metrics.TITLES.labels("stored").inc(len(stored))
+            left = {title: key for title, key in missing.items() if title not in stored}
+            found |= stored | await self._compute(left)
+        return found
 
     def announce(self, titles: Sequence[str]) -> None:
         """Have titles embedded when there is time."""
         for start in range(0, len(titles), AT_ONCE):
-            self._work.announce(partial(self._prepare, titles[start : start + AT_ONCE]))
+            part = titles[start : start + AT_ONCE]
+            self._work.later.announce(partial(self._prepare, part), len(part))
 
-    async def _get(self, missing: Mapping[bytes, str]) -> dict[bytes, Vector]:
-        try:
-            rows = await self._work.store.reads.read(
-                lambda connection: read_vectors(connection, list(missing))
-            )
-        except StoreUnavailable:
-            rows = {}
-        found = from_rows(rows)
-        metrics.TITLES.labels("stored").inc(len(found))
-        left = {key: title for key, title in missing.items() if key not in found}
-        if left:
-            embedding = self._work.requests.submit(lambda: self._embed(left))
-            made = await asyncio.wrap_future(embedding)
-            self._work.later.submit(lambda: self._keep(made))
-            metrics.TITLES.labels("computed").inc(len(made))
-            found |= made
-        self._cache.put(found)
+    def _look_up(self, titles: Iterable[str]) -> tuple[Found, Keys]:
+        """What is in memory, and the keys of the others."""
+        keys = {title: content_key(title, self._maker) for title in dict.fromkeys(titles)}
+        known = self._cache.known(keys.values())
+        found = {title: known[key] for title, key in keys.items() if key in known}
+        return found, {title: key for title, key in keys.items() if title not in found}
+
+    async def _read(self, missing: Keys) -> Found:
+        """What the store has; nothing while it is away."""
+        found: Found = {}
+        titles = list(missing)
+        for start in range(0, len(titles), READ_AT_ONCE):
+            part = {title: missing[title] for title in titles[start : start + READ_AT_ONCE]}
+            try:
+                found |= await self._work.store.reads.read(partial(self._stored, part))
+            except StoreUnavailable:
+                break
         return found
 
-    def _embed(self, titles: Mapping[bytes, str]) -> dict[bytes, Vector]:
-        """Called by the threads. Raises EncoderError."""
-        with self._loading:
+    async def _compute(self, left: Keys) -> Found:
+        """Raises EncoderError."""
+        found: Found = {}
+        titles = sorted(left, key=len)  # those of similar length are computed together
+        for start in range(0, len(titles), AT_ONCE):
+            part = {title: left[title] for title in titles[start : start + AT_ONCE]}
+            work = self._work.requests.submit(partial(self._embed, part))
+            vectors, made = await asyncio.wrap_future(work)
+            metrics.TITLES.labels("computed").inc(len(made))
+            metrics.TITLES.labels("known").inc(len(vectors) - len(made))
+            self._work.later.keep(partial(self._keep, made), len(made))
+            found |= vectors
+        return found
+
+    def _stored(self, keys: Keys, connection: Connection) -> Found:
+        """Called by threads. A row that holds no vector of this encoder counts as missing."""
+        rows = read_vectors(connection, list(keys.values()))
+        found = {
+            title: vector
+            for title, key in keys.items()
+            if key in rows and (vector := parsed(rows[key], self.width)) is not None
+        }
+        self._cache.put({keys[title]: vector for title, vector in found.items()})
+        return found
+
+    def _embed(self, keys: Keys) -> tuple[Found, dict[bytes, Vector]]:
+        """Called by threads: the vectors, and those among them that nobody had computed in the
+        meantime, by key. Raises EncoderError."""
+        with self._work.loading:
             if self._encoder is None:
                 self._encoder = self._load()
-        vectors = self._encoder.embed(list(titles.values())).astype(np.float16)
-        return dict(zip(titles, vectors, strict=True))
+        found, left = self._look_up(keys)
+        if not left:
+            return found, {}
+        vectors = self._encoder.embed(list(left)).astype(np.float16)
+        made = {title: vector.copy() for title, vector in zip(left, vectors, strict=True)}
+        by_key = {left[title]: vector for title, vector in made.items()}
+        self._cache.put(by_key)
+        return found | made, by_key
 
     def _prepare(self, titles: Sequence[str]) -> None:
         """Compute what is neither in memory nor in the store."""
-        keyed = {content_key(title, self._maker): title for title in titles}
-        known = self._cache.known(keyed)
-        missing = {key: title for key, title in keyed.items() if key not in known}
-        if not missing:
+        _, left = self._look_up(titles)
+        if not left:
             return
         try:
             with self._work.store.database.reading() as connection:
-                found = from_rows(read_vectors(connection, list(missing)))
+                self._stored(left, connection)
         except SQLAlchemyError:
-            found = {}
-        left = {key: title for key, title in missing.items() if key not in found}
-        if left:
-            made = self._embed(left)
+            pass  # what it has is computed again
+        _, made = self._embed(left)
+        if made:
             self._keep(made)
-            found |= made
-        self._cache.put(found)
 
     def _keep(self, made: Mapping[bytes, Vector]) -> None:
         database = self._work.store.database
@@ -126,47 +160,10 @@ class TitleVectors:
             logger.warning("vectors of titles can't be stored: %s", reason(error))
 
 
-def from_rows(rows: Mapping[bytes, bytes]) -> dict[bytes, Vector]:
-    return {key: np.frombuffer(row, np.float16) for key, row in rows.items()}
-
-
-class Threads:
-    """The threads that embed, for all encoders."""
-
-    requests: DaemonThreads
-    later: DaemonThreads
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self._announced = 0
-
-    def start(self) -> None:
-        self.requests = DaemonThreads(1, "embed")
-        self.later = DaemonThreads(1, "embed-later")
-        self.later.submit(lower_priority)
-        self._announced = 0
-
-    def announce(self, work: Callable[[], None]) -> None:
-        """Do this when there is time, unless too much is waiting."""
-        if self._announced * AT_ONCE >= MAX_ANNOUNCED:
-            return
-        self._announced += 1
-
-        def do() -> None:
-            try:
-                work()
-            except Exception:
-                logger.exception("announced titles can't be embedded")
-            finally:
-                self._announced -= 1
-
-        self.later.submit(do)
-
-    def stop(self) -> None:
-        self.requests.stop()
-        self.later.stop()
-
-
-def lower_priority() -> None:
-    """Of the thread that calls this; a process's threads have their own on Linux."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+def parsed(row: bytes, width: int) -> Vector | None:
+    """A vector as the store has it; None if that is none."""
+    if len(row) != width * np.dtype(np.float16).itemsize:
+        return None
+    vector = np.frombuffer(row, np.float16)
+    length = float(np.linalg.norm(vector.astype(np.float32)))
+    return vector if abs(length - 1) < UNIT_TOLERANCE else None  # NaN is not

@@ -7,6 +7,7 @@ from threading import Lock
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
@@ -31,7 +32,7 @@ class SentenceEncoder:
             self._tokenizer = AutoTokenizer.from_pretrained(folder)
             logging.disable_progress_bar()
             model = AutoModel.from_pretrained(folder, dtype=torch.float32)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise EncoderError(f"{folder}: can't load the sentence encoder: {error}") from None
         if tower is not None:
             add(model, encoder_additions(tower))

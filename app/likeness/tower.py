@@ -29,6 +29,8 @@ READER_TENSORS = (
     *("pool.hidden_weight", "pool.hidden_bias", "pool.weight"),
     *("story_bias.weight", "story_bias.bias", "nobody"),
 )
+UNREADABLE = OSError, ValueError, BadZipFile, AttributeError, EOFError, NotImplementedError
+"""What NumPy and zipfile raise for files of other kinds, and for those that were changed or cut."""
 
 Floats = NDArray[np.float32]
 Tensors = Mapping[str, NDArray[np.float16]]
@@ -62,16 +64,53 @@ def read_tower(folder: Path) -> TowerFile | None:
     try:
         with np.load(file, allow_pickle=False) as opened:
             tensors = {key: opened[key] for key in opened.files}
-    except (OSError, ValueError, BadZipFile, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        BadZipFile,
+        AttributeError,
+        EOFError,
+        NotImplementedError,
+    ) as error:
         raise TowerError(f"{file} can't be read: {error}") from None
     name = str(tensors.pop(ENCODER, ""))
     missing = [key for key in READER_TENSORS if key not in tensors]
     if missing:
         raise TowerError(f"{file} lacks {missing[0]}")
-    broken = [key for key, tensor in tensors.items() if not np.isfinite(tensor).all()]
+    broken = [
+        key for key, one in tensors.items() if one.dtype.kind != "f" or not np.isfinite(one).all()
+    ]
     if broken:
         raise TowerError(f"{file}: {broken[0]} holds numbers that are not finite")
+    misshapen = wrong_shape(tensors)
+    if misshapen:
+        raise TowerError(f"{file}: {misshapen} has a shape that does not fit the others")
     return TowerFile(name, tensors)
+
+
+def wrong_shape(tensors: Tensors) -> str | None:
+    """The first tensor whose shape does not fit the others."""
+    width, hidden = tensors["nobody"].size, tensors["pool.weight"].size
+    shapes = {
+        "nobody": (width,),
+        "attention.in_weight": (3 * width, width),
+        "attention.in_bias": (3 * width,),
+        "attention.out_weight": (width, width),
+        "attention.out_bias": (width,),
+        "pool.hidden_weight": (hidden, width),
+        "pool.hidden_bias": (hidden,),
+        "pool.weight": (hidden,),
+        "story_bias.weight": (width,),
+        "story_bias.bias": (1,),
+    }
+    for name, shape in shapes.items():
+        if tensors[name].shape != shape or width % HEADS:
+            return name
+    for down in (name for name in tensors if name.endswith(".down")):
+        up = tensors.get(f"{down.removesuffix('.down')}.up")
+        if up is None or up.ndim != 2 or up.shape[1:] != tensors[down].shape[:1]:
+            return down
+    return None
 
 
 def encoder_additions(tensors: Tensors) -> dict[str, Floats]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from app.errors import AdapterRejected, InvalidValue, StartupError
 from app.knowledge.ranking import Ranking
 from app.models.adapter_folder import check_adapter, check_name
-from app.models.registry import ModelRegistry, ServedModel, model_of
+from app.models.registry import TEXT_ALONE, ModelRegistry, ServedModel, model_of
 from app.scoring.encoder import Encoder
 from app.scoring.profile import load_profile
 from app.scoring.prompt import PromptBuilder
@@ -24,6 +24,8 @@ def read_models(settings: Settings, load_ranking: LoadRanking) -> ModelRegistry:
     name = settings.base_name
     if name in settings.adapters:
         raise StartupError(f"adapter {name!r} has the base model's name")
+    if name.endswith(TEXT_ALONE):
+        raise StartupError(f"model_name: {name!r} can't end with {TEXT_ALONE}")
     encoder = read_encoder(settings.model)
     try:
         prompts = read_prompts(encoder, settings.model)

@@ -1,17 +1,20 @@
 """Reading stories and readers from the store's tables."""
 
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, exists, func, select
 
 from app.store.records import StoredStory
 from app.store.statements import among, chunks
-from app.store.tables import clicks, impressions, stories
+from app.store.tables import clicks, impressions, outcomes, stories
 
 IMPRESSIONS_READ = 5
 """In how many of a reader's latest impressions the stories passed over are looked for."""
+ANSWERS_READ = 50
+"""Among how many of a reader's latest answers and impressions those are looked for."""
 EARLIER_READ = 20
 """How many stories passed over, and how many clicked, are read, as in training (`prepare`)."""
 CLICKS_READ = 2
@@ -23,7 +26,7 @@ class Past:
     """What a reader did lately.
 
     history: the stories clicked, oldest first, each once. clicked: the ids of the latest clicks.
-    passed: the ids of stories that were shown lately and not clicked since. The two may name a
+    passed: the ids of stories that were shown lately and not clicked then. The two may name a
     story several times.
     """
 
@@ -81,25 +84,51 @@ def read_history(
 
 def read_past(connection: Connection, reader: bytes, limit: int, oldest: float) -> Past:
     """limit: of stories in the history. Nothing before `oldest` counts."""
-    clicked = connection.scalars(
-        select(clicks.c.story)
+    clicked = connection.execute(
+        select(clicks.c.story, clicks.c.time)
         .where(clicks.c.reader == reader, clicks.c.time >= oldest)
         .order_by(clicks.c.time.desc(), clicks.c.number.desc())
         .limit(limit)
     ).all()
-    lists = connection.scalars(
-        select(impressions.c.story_ids)
-        .where(impressions.c.reader == reader, impressions.c.time >= oldest)
-        .order_by(impressions.c.time.desc(), impressions.c.number.desc())
-        .limit(IMPRESSIONS_READ)
-    ).all()
-    ever = set(clicked)
-    shown = [story for found in lists for story in json.loads(found or "[]")]
+    times: dict[str, list[float]] = {}
+    for row in clicked:
+        times.setdefault(row.story, []).append(row.time)
     return Past(
         read_history(connection, reader, limit, oldest),
-        clicked[:EARLIER_READ],
-        [story for story in shown if story not in ever][:EARLIER_READ],
+        [row.story for row in clicked[:EARLIER_READ]],
+        passed_over(read_impressions(connection, reader, oldest), times)[:EARLIER_READ],
     )
+
+
+def read_impressions(
+    connection: Connection, reader: bytes, oldest: float
+) -> list[tuple[float, list[str]]]:
+    """Times and stories of a reader's latest impressions, the latest first. An answer is one only
+    once something was told of it, since it may never have been shown."""
+    told = exists().where(outcomes.c.impression == impressions.c.number)
+    rows = connection.execute(
+        select(impressions.c.time, impressions.c.story_ids, impressions.c.model, told.label("told"))
+        .where(impressions.c.reader == reader, impressions.c.time >= oldest)
+        .order_by(impressions.c.time.desc(), impressions.c.number.desc())
+        .limit(ANSWERS_READ)
+    )
+    shown = [row for row in rows if row.model is None or row.told]
+    return [(row.time, json.loads(row.story_ids or "[]")) for row in shown[:IMPRESSIONS_READ]]
+
+
+def passed_over(
+    shown: Iterable[tuple[float, Sequence[str]]], clicked: Mapping[str, Sequence[float]]
+) -> list[str]:
+    """The stories of impressions, the latest first, that were not clicked before the next
+    impression of the same story. clicked: the times of clicks by story."""
+    found, until = [], dict[str, float]()
+    for time, names in shown:
+        for name in names:
+            end = until.get(name, math.inf)
+            if not any(time <= one < end for one in clicked.get(name, ())):
+                found.append(name)
+        until |= dict.fromkeys(names, time)
+    return found
 
 
 def read_reader(connection: Connection, reader: bytes, limit: int, oldest: float) -> ReaderSummary:

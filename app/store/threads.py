@@ -32,11 +32,19 @@ class DaemonThreads:
             self._queue.put(None)
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            work, future = item
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(work())
-            except BaseException as error:
-                future.set_exception(error)
+        while do(self._queue.get()):
+            pass
+
+
+def do(item: Work | None) -> bool:
+    """Do one piece of work, unless it is the end. A function of its own, so that a thread without
+    work holds nothing of its last one."""
+    if item is None:
+        return False
+    work, future = item
+    if future.set_running_or_notify_cancel():
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+    return True

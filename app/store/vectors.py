@@ -24,8 +24,12 @@ def read_vectors(connection: Connection, keys: Sequence[bytes]) -> dict[bytes, b
 
 
 def write_vectors(connection: Connection, found: Mapping[bytes, bytes], now: float) -> None:
-    """Those that are there already stay."""
-    statement = insert(vectors, connection.dialect, COLUMNS).on_conflict_do_nothing()
+    """They replace what is there under the same keys, which may be broken."""
+    statement = insert(vectors, connection.dialect, COLUMNS)
+    statement = statement.on_conflict_do_update(
+        index_elements=[vectors.c.key],
+        set_={"vector": statement.excluded.vector, "written": statement.excluded.written},
+    )
     rows = [{"key": key, "vector": found[key], "written": now} for key in sorted(found)]
     for part in chunks(rows):
         execute(connection, statement, part)

@@ -20,14 +20,13 @@ Json = dict[str, Any]
 @asynccontextmanager
 async def service(url: str, state: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A service on the store of this URL; several may run at once."""
-    found = Settings(
-        model=SMOLLM2,
-        state=state,
-        store=url,
-        reader_key=SecretStr("the same for all instances"),
-        **settings,
-    )
-    async with started(create_app(found, FakeEngine())) as client:
+    fields: dict[str, Any] = {
+        "model": SMOLLM2,
+        "state": state,
+        "store": url,
+        "reader_key": SecretStr("the same for all instances"),
+    }
+    async with started(create_app(Settings(**(fields | settings)), FakeEngine())) as client:
         yield client
 
 
