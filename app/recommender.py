@@ -13,9 +13,12 @@ from app.engine.base import Engine, LabelScore
 from app.engine.turns import Turns
 from app.knowledge.gathering import Knowledge, Pair
 from app.knowledge.judging import Judged, judge
+from app.knowledge.ranking import Ranking
+from app.knowledge.watching import Watch
 from app.models.registry import Choice, ModelRegistry, ServedModel
 from app.observability import metrics
 from app.observability.tracing import note, span
+from app.ranker.features import Known
 from app.scoring.calibration import Prediction, label_of, predict
 from app.scoring.encoder import Tokens
 from app.scoring.prompt import Prompt, PromptTooLong
@@ -78,6 +81,7 @@ class Recommender:
         self.turns = turns
         self.knowledge = knowledge
         self.chance = chance
+        self.watch = Watch()
 
     async def predict(self, choice: Choice, pairs: Sequence[Pair], request_id: str) -> Predictions:
         """Predict the probability that each reader clicks each of their targets, in order.
@@ -87,14 +91,24 @@ class Recommender:
         model, ranking = choice.model, choice.ranking
         if ranking is None:
             return observed(await self._ask(choice, pairs, request_id))
-        with self.models.at_work(model), started(self.knowledge.gather(ranking, pairs)) as known:
+        gathering = self._gather(model.name, ranking, pairs)
+        with self.models.at_work(model), started(gathering) as known:
             predictions = await self._ask(choice, pairs, request_id)
             with span("ranker", model=model.name):
                 text = [item.text_probability for item in predictions.items]
-                work = partial(judge, ranking, await known, text, self.chance)
+                with metrics.RANKER_SECONDS.labels(model.name, "wait").time():
+                    found = await known
+                work = partial(judge, ranking, found, text, self.chance)
                 is_small = len(text) < MAX_INLINE_TARGETS
-                judged = work() if is_small else await asyncio.to_thread(work)
+                with metrics.RANKER_SECONDS.labels(model.name, "judge").time():
+                    judged = work() if is_small else await asyncio.to_thread(work)
+        sizes = [len(targets) for _, targets in pairs]
+        self.watch.observe(model.name, ranking.ranker.description, judged, sizes)
         return observed(with_ranker(predictions, judged, choice, explored=self.chance is not None))
+
+    async def _gather(self, model: str, ranking: Ranking, pairs: Sequence[Pair]) -> Sequence[Known]:
+        with metrics.RANKER_SECONDS.labels(model, "gather").time():
+            return await self.knowledge.gather(ranking, pairs)
 
     async def _ask(self, choice: Choice, pairs: Sequence[Pair], request_id: str) -> Predictions:
         """What the language model predicts."""

@@ -32,7 +32,7 @@ MAY_IMPORT = {
         *("engine", "errors", "files", "knowledge", "likeness", "observability", "ranker"),
         *("scoring", "settings", "store"),
     },
-    "recommender": {"engine", "knowledge", "models", "observability", "scoring"},
+    "recommender": {"engine", "knowledge", "models", "observability", "ranker", "scoring"},
     "service": {
         *("admission", "engine", "errors", "feedback", "knowledge", "likeness", "live", "models"),
         *("observability", "recommender", "settings", "store"),
