@@ -1,0 +1,40 @@
+"""What `explain` adds to answers about live figures, on the fake engine, without a ranker."""
+
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from tests.support.waiting import until
+
+
+async def shown(client: httpx.AsyncClient, candidates: list[Any]) -> dict[str, Any]:
+    """Each story's live figure in an answer of /rank, by its id there."""
+    body = {"candidates": candidates, "explain": True}
+    answer = (await client.post("/rank", json=body)).raise_for_status().json()
+    return {one["id"]: one["live"] for one in answer["results"]}
+
+
+async def test_clicks_on_a_story_without_an_id_can_be_sent_and_are_shown(
+    app: FastAPI, client: httpx.AsyncClient
+) -> None:
+    candidates = ["Cup final", {"id": "N2", "title": "Rain"}]
+    before = await shown(client, candidates)
+    own = next(name for name in before if name != "N2")
+    assert own.startswith("title:")
+    assert set(before.values()) == {None}
+    click = {"type": "click", "story": own}
+    (await client.post("/events", json={"events": [click, click]})).raise_for_status()
+    await until(lambda: len(app.state.service.live) > 0)  # both at once, as they were sent together
+    found = await shown(client, candidates)
+    assert found["N2"] is None
+    assert (found[own]["impressions"], found[own]["clicks"]) == (2, 2)
+    target = {"target": "Cup final", "explain": True}
+    alone = (await client.post("/predict", json=target)).raise_for_status().json()
+    assert alone["live"]["clicks"] == 2
+    pairs = {"pairs": [{"target": "Rain"}, {"target": "Cup final"}], "explain": True}
+    batch = (await client.post("/predict/batch", json=pairs)).raise_for_status().json()
+    assert [one["live"] and one["live"]["clicks"] for one in batch["results"]] == [None, 2]
+    del target["explain"]
+    plain = (await client.post("/predict", json=target)).raise_for_status().json()
+    assert (plain["live"], plain["explanation"]) == (None, None)
