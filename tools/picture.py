@@ -12,8 +12,8 @@ WIDTH, HEIGHT = 1280, 1200
 
 
 async def take(url: str, file: str) -> None:
-    """Rank the example on the page at `url`, ask why the first story is first, and save a screenshot
-    as a PNG file."""
+    """Rank the example on the page at `url`, ask why the first story is there, and save a picture
+    of it as a PNG file."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM)
         page = await browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
