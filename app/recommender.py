@@ -18,6 +18,7 @@ from app.knowledge.judging import Judged, judge, shortlist
 from app.knowledge.ranking import Ranking
 from app.knowledge.shortlists import LAST_S, Shortlists
 from app.knowledge.terms import Terms
+from app.knowledge.watching import Watch
 from app.models.registry import Choice, ModelRegistry, ServedModel
 from app.observability import metrics
 from app.observability.tracing import note, span
@@ -91,6 +92,7 @@ class Recommender:
         self.knowledge = knowledge
         self.shortlists = shortlists
         self.chance = chance
+        self.watch = Watch()
 
     async def predict(
         self, choice: Choice, pairs: Sequence[Pair], request_id: str, terms: Terms = USUAL
@@ -108,7 +110,7 @@ class Recommender:
             return observed(await self._ask(choice, pairs, request_id))
         with (
             self.models.at_work(choice.model),
-            started(self._gather(ranking, pairs, terms)) as known,
+            started(self._gather(choice.name, ranking, pairs, terms)) as known,
         ):
             chosen = await self._choose(choice, pairs, known, terms)
             text, degraded = await self._ask_or_degrade(choice, pairs, chosen, request_id, terms)
@@ -117,18 +119,25 @@ class Recommender:
                 found = np.full(count_targets(pairs), np.nan)
                 if text is not None:
                     found[list(places)] = [item.text_probability for item in text.items]
-                judged = await self._off_the_loop(
-                    partial(judge, ranking, await known, found, self.chance), len(found)
-                )
+                with metrics.RANKER_SECONDS.labels(choice.name, "wait").time():
+                    gathered = await known
+                work = partial(judge, ranking, gathered, found, self.chance)
+                with metrics.RANKER_SECONDS.labels(choice.name, "judge").time():
+                    judged = await self._off_the_loop(work, len(found))
+        sizes = [len(targets) for _, targets in pairs]
+        self.watch.observe(choice.name, ranking.ranker.description, judged, sizes)
         whole = put_together(choice, text, places, judged)
         return observed(replace(whole, degraded=degraded, explored=self.chance is not None))
 
-    async def _gather(self, ranking: Ranking, pairs: Sequence[Pair], terms: Terms) -> list[Known]:
+    async def _gather(
+        self, model: str, ranking: Ranking, pairs: Sequence[Pair], terms: Terms
+    ) -> list[Known]:
         """What is known of each pair; without vectors of titles if those take too long."""
         end = terms.deadline - 2 * LAST_S if terms.may_degrade and terms.deadline else None
         try:
-            async with asyncio.timeout_at(end):
-                return await self.knowledge.gather(ranking, pairs, terms.at)
+            with metrics.RANKER_SECONDS.labels(model, "gather").time():
+                async with asyncio.timeout_at(end):
+                    return await self.knowledge.gather(ranking, pairs, terms.at)
         except TimeoutError:
             metrics.TITLES.labels("late").inc()
             return await self.knowledge.gather(ranking.without_titles(), pairs, terms.at)

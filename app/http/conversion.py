@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from app.errors import InvalidValue
-from app.http.records import check_title, cleaned
+from app.http.records import check_title, cleaned, live_figure
 from app.http.schemas.predictions import MAX_EXPLAINED, Explanation, ReaderFields, Usage
 from app.http.schemas.stories import Story
 from app.recommender import Predictions
@@ -135,15 +135,27 @@ def judged(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def explanations(predictions: Predictions, targets: Sequence[int]) -> dict[int, Explanation]:
-    """Of the first MAX_EXPLAINED of these targets, by index; none without a ranker."""
-    if predictions.judged is None:
-        return {}
+def explained(
+    service: Service,
+    predictions: Predictions,
+    stories: Sequence[PromptStory],
+    targets: Sequence[int],
+) -> dict[int, dict[str, Any]]:
+    """The fields that `explain` adds to the first MAX_EXPLAINED of these targets, by index.
+    stories: all targets'."""
     chosen = targets[:MAX_EXPLAINED]
-    return {
-        index: Explanation(baseline=found.baseline, **found.groups)
-        for index, found in zip(chosen, predictions.judged.explain(chosen), strict=True)
+    if not chosen:
+        return {}
+    now = service.store.database.now()
+    ids = [stories[index].id or "" for index in chosen]
+    figures = service.live.figures(ids, [stories[index].category for index in chosen], now)
+    found: dict[int, dict[str, Any]] = {
+        index: {"live": live_figure(figures, now, row)} for row, index in enumerate(chosen)
     }
+    if predictions.judged is not None:
+        for index, one in zip(chosen, predictions.judged.explain(chosen), strict=True):
+            found[index]["explanation"] = Explanation(baseline=one.baseline, **one.groups)
+    return found
 
 
 def usage(predictions: Predictions) -> Usage:

@@ -79,15 +79,15 @@ def kept_story(story: StoredStory) -> KeptStory:
     )
 
 
-def live_figure(found: Figures, now: float) -> LiveFigure | None:
-    """found: of one story."""
-    if not found.shown[0]:
+def live_figure(found: Figures, now: float, row: int = 0) -> LiveFigure | None:
+    """Of one story, which is in this row."""
+    if not found.shown[row]:
         return None
     return LiveFigure(
-        impressions=round(found.shown[0]),
-        clicks=found.clicks[0],
-        expected_clicks=found.exposure[0] * found.site_rate,
-        first_shown=moment(now - found.age_s[0]),
+        impressions=round(found.shown[row]),
+        clicks=found.clicks[row],
+        expected_clicks=found.exposure[row] * found.site_rate,
+        first_shown=moment(now - found.age_s[row]),
     )
 
 

@@ -135,6 +135,40 @@ TITLES = Counter(
     " went on without.",
     ["source"],
 )
+RANKED = Counter(
+    "frontpage_ranker_candidates_total", "Candidates that a ranker has judged.", ["model"]
+)
+COVERED = Counter(
+    "frontpage_ranker_covered_total",
+    "Of these, those of which something is known, by what: live (the story was shown before),"
+    " history (the reader has clicked something), vectors (of their titles).",
+    ["model", "known"],
+)
+MOVED = Histogram(
+    "frontpage_ranker_moved",
+    "How far a ranker moves the language model's order: the mean change of rank in a ranking,"
+    " divided by its number of candidates. 0: not at all, 0.33: like chance, 0.5: reversed.",
+    ["model"],
+    buckets=(0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5),
+)
+RANKER_SECONDS = Histogram(
+    "frontpage_ranker_seconds",
+    "Seconds of a ranker's steps: gather (what is known, beside the engine), wait (for that, once"
+    " the engine has answered), judge (features and trees).",
+    ["model", "step"],
+    buckets=(0.0005, 0.001, 0.0025, *SECONDS),
+)
+FEATURE_SHIFT = Gauge(
+    "frontpage_feature_shift",
+    "The mean of a feature over the last 10,000 candidates or so, less its mean in training, in"
+    " standard deviations of training.",
+    ["model", "feature"],
+)
+FEATURE_MISSING = Gauge(
+    "frontpage_feature_missing_excess",
+    "The share of the last 10,000 candidates or so without a feature, less that share in training.",
+    ["model", "feature"],
+)
 STORE_WRITE = Histogram(
     "frontpage_store_write_seconds", "Seconds for one batch of writes.", buckets=SECONDS
 )

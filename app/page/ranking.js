@@ -2,6 +2,7 @@
 
 import { announce, make } from "./dom.js";
 import { milliseconds, count, percent } from "./format.js";
+import { drawWhy, inWords, largest } from "./why.js";
 
 /**
  * stories: those in the request. answers: one answer of /rank, or two to compare. onFeedback:
@@ -116,10 +117,28 @@ function drawList(stories, answers, lead, onFeedback) {
               ),
             ),
           ),
+          drawReasons(answers, byIndex, lead, index, story),
         ),
         answers.length === 1 ? drawFeedback(answers[0], index, story, onFeedback) : null,
       );
     }),
+  );
+}
+
+/** Draws a story's live figure, which is the same for all answers, and what can be unfolded. */
+function drawReasons(answers, byIndex, lead, index, story) {
+  const found = answers.map((answer, number) => ({
+    name: answers.length > 1 ? name(answers, number) : null,
+    number,
+    explanation: byIndex[number].get(index).explanation,
+    most: largest(answer),
+  }));
+  const { live } = byIndex[lead].get(index);
+  return make(
+    "div",
+    { class: "reasons" },
+    make("p", { class: "hint" }, inWords(live)),
+    drawWhy(story.title, found),
   );
 }
 
@@ -147,6 +166,10 @@ function drawMeasure(answers, number, own, leading, most) {
         make("span", { class: "for-readers" }, "label "),
         own.label.replace(".", ""),
       ),
+      " ",
+      answers[number].ranker
+        ? make("span", { class: "hint alone" }, `language model ${percent(own.text_probability)}`)
+        : null,
     ),
   );
 }
@@ -198,8 +221,13 @@ function drawLegend(answers) {
     { class: "hint legend" },
     "Bars are relative to the highest probability shown. The label is Yes from the model’s own" +
       " threshold on. ",
+    answers.some(({ ranker }) => ranker)
+      ? "“Language model” is what it says alone. “Why” shows what else counts: live figures," +
+          " likeness to the history, the category, the reader, and the language model’s text. "
+      : null,
     answers.length === 1
-      ? "“Mean” is the mean of these stories. “Clicked?” reports a click, shown under Experiments."
+      ? "“Mean” is the mean of these stories. “Clicked?” reports a click, shown under Experiments." +
+          " Live figures know it after a second: rank again to see what it changes."
       : "Arrows show how far a story moves from the order shown. The models answered in turn.",
   );
 }

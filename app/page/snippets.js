@@ -1,13 +1,15 @@
 /** The request as commands that can be run as they are. A key appears only as a placeholder. */
 
-/** JSON with one story per line, which is also valid Python for strings, lists and objects. */
-function layOut(body, indent) {
+const asPython = (value) => (value === true ? "True" : JSON.stringify(value));
+
+/** One story per line. write: of what is no list; JSON's strings and objects are Python's too. */
+function layOut(body, indent, write = JSON.stringify) {
   const flat = (value) => JSON.stringify(value, null, 1).replaceAll(/\n */g, " "); // strings hold none
   const stories = (list) => list.map((one) => `\n${indent}    ${flat(one)}`).join(",");
   const lines = Object.entries(body).map(
     ([name, value]) =>
       `\n${indent}  ${JSON.stringify(name)}: ` +
-      (Array.isArray(value) ? `[${stories(value)}\n${indent}  ]` : JSON.stringify(value)),
+      (Array.isArray(value) ? `[${stories(value)}\n${indent}  ]` : write(value)),
   );
   return `{${lines.join(",")}\n${indent}}`;
 }
@@ -31,7 +33,7 @@ export function toPython(url, body, withKey) {
     "response = httpx.post(",
     `    ${JSON.stringify(url)},`,
     ...(withKey ? ['    headers={"Authorization": "Bearer " + os.environ["KEY"]},'] : []),
-    `    json=${layOut(body, "    ")},`,
+    `    json=${layOut(body, "    ", asPython)},`,
     "    timeout=60,",
     ")",
     "response.raise_for_status()",

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import httpx
+import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.support.servers import Service
@@ -43,9 +44,16 @@ async def ranked(visit: Visit) -> list[tuple[str, str]]:
 
 
 def expected(service: Service, body: Json) -> list[tuple[str, str]]:
-    answer = httpx.post(f"{service.url}/rank", json=body, timeout=60).raise_for_status().json()
     titles = [one["title"] if isinstance(one, dict) else one for one in body["candidates"]]
-    return [(titles[one["index"]], shown(one["probability"])) for one in answer["results"]]
+    results = answered(service, body)
+    return [(titles[one["index"]], shown(one["probability"])) for one in results]
+
+
+def answered(service: Service, body: Json) -> list[Json]:
+    """The results of /rank."""
+    answer = httpx.post(f"{service.url}/rank", json=body, timeout=60).raise_for_status()
+    results: list[Json] = answer.json()["results"]
+    return results
 
 
 def outcomes(service: Service) -> Json:
@@ -81,6 +89,70 @@ async def test_one_button_ranks_the_example(browser: Browser, default_service: S
         await expect(page.locator("#live-p50")).to_have_text(re.compile(r"\d m?s$"))
         await expect(page.locator("#live-cache")).to_have_text(re.compile(r"^\d+\.\d %$"))
         await visit.look("ranked")
+
+
+async def test_it_says_why(browser: Browser, default_service: Service) -> None:
+    """With the figures of the same request, sent once more."""
+    async with visiting(browser, default_service.url) as visit:
+        page = visit.page
+        await visit.rank()
+        first = page.locator(".ranked > li").first
+        await expect(first.locator(".groups")).to_be_hidden()
+        await first.get_by_text("Why").click()
+        await page.locator(".ranked > li").last.get_by_text("Why").click()
+        await expect(first.locator(".groups")).to_be_visible()
+        await visit.look("why")
+        names = await first.locator("dt").all_text_contents()
+        values = await first.locator(".groups .number").all_text_contents()
+        widths = await first.locator(".added").evaluate_all("all => all.map(e => e.style.width)")
+        less = await first.locator(".added").evaluate_all("all => all.map(e => e.className)")
+        figures = await first.locator(".figures").text_content() or ""
+        body = await asked(page)
+        assert body["explain"] is True
+    results = answered(default_service, body)
+    reasons = [one["explanation"] for one in results]
+    wanted = reasons[0]
+    assert f"language model {shown(results[0]['text_probability'])}" in figures
+    assert names == ["Live", "Likeness", "Category", "Reader", "Text"]
+    assert list(zip(names, values, strict=True)) == [
+        (name, signed(wanted[name.lower()])) for name in names
+    ]
+    most = max(abs(one[name.lower()]) for one in reasons for name in names)
+    assert [float(width.rstrip("%")) for width in widths] == pytest.approx(
+        [abs(wanted[name.lower()]) / most * 50 for name in names], abs=0.1
+    )
+    assert ["less" in one for one in less] == [wanted[name.lower()] < 0 for name in names]
+
+
+def signed(value: float) -> str:
+    sign = "±" if abs(value) < 0.005 else "−" if value < 0 else "+"
+    return f"{sign}{abs(value):.2f}"
+
+
+async def test_a_click_changes_the_next_ranking(browser: Browser, default_service: Service) -> None:
+    titles = ["Harbor ferry gets a new timetable", "Town library opens on Sundays", "Valley museum"]
+    async with visiting(browser, default_service.url) as visit:
+        page = visit.page
+        await page.get_by_label("One title per line").fill("\n".join(titles))
+        await visit.rank()
+        before = await ranked(visit)
+        last, probability = before[-1]
+        item = page.locator(".ranked > li").filter(has_text=last)
+        await expect(item).to_contain_text("Not shown yet")
+        button = page.get_by_role("button", name=f"Clicked: {last}")
+        for _ in range(3):
+            for label in ("✓ Clicked", "Clicked?", "✓ Clicked"):  # counts once in the live figures
+                await button.click()
+                await expect(button).to_have_text(label)
+            await visit.rank()
+            await expect(button).to_have_text("Clicked?")
+        while not await item.get_by_text("Shown 3 times, clicked 3 times").count():
+            await visit.rank()  # until the figures have followed
+            await expect(button).to_have_text("Clicked?")
+        after = await ranked(visit)
+        assert after[-1][0] != last
+        assert dict(after)[last] != probability
+        await visit.look("clicked")
 
 
 async def test_another_reader_gets_another_ranking(

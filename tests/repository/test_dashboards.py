@@ -113,7 +113,7 @@ def allowed(metric: MetricWrapperBase, label: str) -> set[str]:
     """The values that a label can have, where they are known."""
     if label == "route":
         return ROUTES
-    if label in ("reason", "outcome"):  # the metric's description lists them
+    if label in ("reason", "outcome", "step", "known"):  # the metric's description lists them
         return set(re.findall(r"\w+", metric._documentation))
     if label == "clicked":
         return {"true", "false"}

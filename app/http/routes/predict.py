@@ -8,7 +8,7 @@ from app.errors import InvalidValue
 from app.http.conversion import (
     Conversion,
     Sent,
-    explanations,
+    explained,
     judged,
     remembered,
     sent_history,
@@ -62,6 +62,7 @@ async def predict(body: PredictRequest, request: Request, service: ServiceDep) -
     history = sent_history(body, reader)
     keep(service, request_id, predictions, body.reader_id, [(body.target, target)], history)
     [prediction] = predictions.items
+    reasons = explained(service, predictions, [target], [0] if body.explain else ())
     return PredictResponse(
         id=request_id,
         model=predictions.model,
@@ -69,8 +70,8 @@ async def predict(body: PredictRequest, request: Request, service: ServiceDep) -
         latency_ms=latency_ms(request),
         ranker=predictions.judged is not None,
         degraded=predictions.degraded is not None,
-        explanation=explanations(predictions, [0] if body.explain else ()).get(0),
         **judged(prediction),
+        **reasons.get(0, {}),
     )
 
 
@@ -97,12 +98,13 @@ async def predict_batch(body: BatchRequest, request: Request, service: ServiceDe
         raise InvalidValue(str(error), f"pairs.{error.pair}.target") from None
     shown = list(zip(sent, targets, strict=True))
     keep(service, request_id, predictions, body.reader_id, shown, history=None)
-    explained = explanations(predictions, range(len(pairs)) if body.explain else ())
+    asked = range(len(pairs)) if body.explain else ()
+    reasons = explained(service, predictions, targets, asked)
     return BatchResponse(
         id=request_id,
         model=predictions.model,
         results=[
-            Judgement(explanation=explained.get(index), **judged(prediction))
+            Judgement(**judged(prediction), **reasons.get(index, {}))
             for index, prediction in enumerate(predictions.items)
         ],
         ranker=predictions.judged is not None,

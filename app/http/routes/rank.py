@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request
 from app.errors import InvalidValue
 from app.http.conversion import (
     Conversion,
-    explanations,
+    explained,
     judged,
     remembered,
     sent_history,
@@ -47,7 +47,7 @@ async def rank(body: RankRequest, request: Request, service: ServiceDep) -> Rank
     metrics.CANDIDATES.labels(predictions.model).observe(len(targets))
     probabilities = [prediction.probability for prediction in predictions.items]
     ranked = predictions.order[: body.top_k]
-    explained = explanations(predictions, ranked if body.explain else ())
+    reasons = explained(service, predictions, targets, ranked if body.explain else ())
     carried = None
     if service.store.remember:
         shown = [(body.candidates[index], targets[index]) for index in ranked]
@@ -60,11 +60,11 @@ async def rank(body: RankRequest, request: Request, service: ServiceDep) -> Rank
         model=predictions.model,
         results=[
             RankedStory(
-                id=body.candidates[index].id,
+                id=targets[index].id,
                 index=index,
                 rank=place,
-                explanation=explained.get(index),
                 **judged(predictions.items[index]),
+                **reasons.get(index, {}),
             )
             for place, index in enumerate(ranked, start=1)
         ],

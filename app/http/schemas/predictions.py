@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.http.schemas.base import Wire
-from app.http.schemas.stories import AnyStory, Stories, Time
+from app.http.schemas.stories import AnyStory, LiveFigure, Stories, Time
 from app.settings import MAX_CANDIDATES, MAX_PAIRS
 
 EXAMPLE_READER: dict[str, JsonValue] = {
@@ -63,8 +63,8 @@ class JudgingFields(Wire):
     )
     explain: bool = Field(
         False,
-        description=f"Say what adds to each probability, for the first {MAX_EXPLAINED} stories of"
-        " the answer.",
+        description="Say what adds to each probability, and how often the story was shown and"
+        f" clicked, for the first {MAX_EXPLAINED} stories of the answer.",
     )
     degraded: Literal["allow", "refuse"] = Field(
         "allow",
@@ -190,10 +190,18 @@ class Judgement(BaseModel):
     explanation: Explanation | None = Field(
         None, description="With `explain`, if a ranker made the probability."
     )
+    live: LiveFigure | None = Field(
+        None,
+        description="With `explain`: how often the story was shown and clicked so far. Null if it"
+        " was not shown.",
+    )
 
 
 class Place(BaseModel):
-    id: str | None = Field(description="The candidate's own id, if it had one.")
+    id: str = Field(
+        description="The candidate's own id, or the one that its title gives it. Events name the"
+        " story by it."
+    )
     index: int = Field(description="The candidate's place in the request, counted from 0.")
     rank: int = Field(description="Place in the ranking. 1 is the most probable click.")
 

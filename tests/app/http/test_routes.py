@@ -40,8 +40,9 @@ async def test_predict_answers_with_all_fields(client: httpx.AsyncClient, reader
         "label_mass",
         "history_used",
         "explanation",
+        "live",
     ]
-    assert (body["ranker"], body["explanation"]) == (False, None)
+    assert (body["ranker"], body["explanation"], body["live"]) == (False, None, None)
     assert body["text_probability"] == body["probability"]
     assert body["id"] == response.headers["x-request-id"]
     assert body["model"] == "smollm2-135m-instruct"
