@@ -1,7 +1,7 @@
 """Starting and stopping the services and other processes that load tests measure.
 
-Imports only the standard library, because prepare_scale also runs in a Python interpreter that does
-not have the project's dependencies.
+Imports only the standard library, because loadtests.training.prepare also runs in a Python
+interpreter that does not have the project's dependencies.
 """
 
 import os

@@ -13,10 +13,13 @@ from app.main import create_app
 from app.models import folders
 from app.scoring.encoder import Encoder
 from app.settings import Settings
+from app.store import database
+from app.store.store import Store
 from tests.support.models import SMOLLM2, qwen3_tokenizer_files
 from tests.support.postgres import Postgres, migrated, postgres_server
 from tests.support.servers import Service, client_of
 from tests.support.shared_services import SharedServices, TinyModels
+from tests.support.stores import with_tables
 from tests.support.waiting import HeldEngine
 
 
@@ -91,6 +94,16 @@ def one_encoder_a_tokenizer() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folders, "Encoder", lambda file: read(file, file.stat().st_mtime_ns))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_migration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """To make the tables of a new SQLite file takes a while, and hundreds of tests start a store on
+    one. They get copies; tests of migrations open their databases themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "head", cache(database.head))
+        patch.setattr(Store, "start", with_tables(tmp_path_factory.mktemp("tables"), Store.start))
         yield
 
 

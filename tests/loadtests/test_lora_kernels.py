@@ -22,7 +22,7 @@ from loadtests.lora_kernels import (
     candidates,
     products,
 )
-from loadtests.training_cost import QWEN3_8B
+from loadtests.training.cost import QWEN3_8B
 from tests.support.models import SMOLLM2
 
 H100 = "NVIDIA H100 80GB HBM3"

@@ -20,7 +20,14 @@ from loadtests.services import free_port
 from tests.support.waiting import HANG_S
 
 LOCALE = ["-E", "UTF8", "--locale=C.UTF-8"]
-OPTIONS = {"listen_addresses": "127.0.0.1", "max_connections": "100", "shared_buffers": "128MB"}
+OPTIONS = {
+    "listen_addresses": "127.0.0.1",
+    "max_connections": "100",
+    "shared_buffers": "128MB",
+    # Nothing waits for the disk, neither here nor when the files are removed. What was committed is
+    # still there after a crash of the server, though not after one of the machine.
+    "fsync": "off",
+}
 
 
 def binaries() -> Path:

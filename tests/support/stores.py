@@ -1,7 +1,11 @@
 """Stores for tests, on SQLite and on PostgreSQL."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sqlalchemy import create_engine, text
@@ -37,3 +41,29 @@ def rows(url: str, query: str) -> list[tuple[Any, ...]]:
             return [tuple(row) for row in found]
     finally:
         engine.dispose()
+
+
+def with_tables(folder: Path, start: Callable[[Store], None]) -> Callable[[Store], None]:
+    """Store.start that begins a new SQLite file as a copy of one with all tables and no rows.
+
+    folder: where that one is made.
+    """
+    made = folder / "store.sqlite"
+    database = Database(f"sqlite:///{made}")
+    database.open()
+    database.close()
+
+    def place(file: Path) -> None:
+        if file.exists():
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=file.parent) as beside:
+            os.link(shutil.copy(made, beside), file)  # whole, and only if there is still none
+
+    def start_with_tables(store: Store) -> None:
+        if store.database.is_sqlite:
+            with suppress(OSError):  # it is there, or the start says what is wrong
+                place(Path(str(store.database.url.database)))
+        start(store)
+
+    return start_with_tables

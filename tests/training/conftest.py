@@ -114,11 +114,24 @@ def vllm_run(beside: Beside, data: Path, models: Path, vllm_output: Path) -> "Fu
     return beside.begin([sys.executable, *vllm_arguments(data, models, vllm_output)], ROOT)
 
 
+LONG = ("page_run", "vllm_run")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that wait for a long command come last, so that it runs beside all the others."""
+
+    def place(item: pytest.Item) -> int:
+        used = getattr(item, "fixturenames", ())
+        return max((1 + LONG.index(name) for name in used if name in LONG), default=0)
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def begun(request: pytest.FixtureRequest) -> None:
     """The long commands that selected tests ask for begin before the first test."""
     used = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
-    for name in ("page_run", "vllm_run"):
+    for name in LONG:
         if name in used:
             request.getfixturevalue(name)
 

@@ -276,7 +276,7 @@ def test_a_terminated_run_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_scale_benchmark_runs(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "loadtests.prepare_scale", "--mind", str(MIND / "train")]
+    command = [sys.executable, "-m", "loadtests.training.prepare", "--mind", str(MIND / "train")]
     command += ["--impressions", "230", "--stories", "100", "--baseline-share", "0.5"]
     done = subprocess.run(
         [*command, "--work", str(tmp_path)], cwd=ROOT, check=True, capture_output=True, text=True

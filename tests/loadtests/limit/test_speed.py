@@ -19,7 +19,7 @@ from loadtests.limit.speed import (
     measure,
 )
 from loadtests.limit.workload import layer_weights
-from loadtests.training_cost import QWEN3_8B
+from loadtests.training.cost import QWEN3_8B
 from tests.support.limit_rows import rate
 from tests.support.models import SMOLLM2
 

@@ -21,7 +21,7 @@ from loadtests.limit.speed import Row
 from loadtests.limit.workload import Workload, prepare_model
 from loadtests.services import LoadTestError
 from loadtests.traffic import EXAMPLE_MIND
-from loadtests.training_cost import QWEN3_8B
+from loadtests.training.cost import QWEN3_8B
 from tests.support.models import SMOLLM2, qwen3_tokenizer_files
 from tests.support.servers import serving
 

@@ -1,6 +1,6 @@
 """What the live figures cost, at a small size and on both databases."""
 
-from loadtests.live_cost import Options, measure
+from loadtests.ranker.live import Options, measure
 
 
 def test_counting_takes_a_part_of_a_core(store_url: str) -> None:

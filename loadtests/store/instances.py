@@ -1,6 +1,6 @@
 """Measure how soon a change at one instance is effective at the others.
 
-  python -m loadtests.instances --store postgresql://frontpage@localhost/frontpage
+  python -m loadtests.store.instances --store postgresql://frontpage@localhost/frontpage
 
 Starts three instances on one store in this process, on the engine without a model, moves an alias
 and loads adapters at each in turn, and waits until the two others do the same. Prints one line of
@@ -56,7 +56,7 @@ def main() -> int:
 
 def parse_options() -> Options:
     parser = argparse.ArgumentParser(
-        prog="python -m loadtests.instances",
+        prog="python -m loadtests.store.instances",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

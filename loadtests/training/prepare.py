@@ -1,6 +1,6 @@
 """Measure the time and memory that `training prepare` needs for an input of MIND-large's size.
 
-  python -m loadtests.prepare_scale --mind MIND/train
+  python -m loadtests.training.prepare --mind MIND/train
 
 The input is made by repeating the given MIND folder with new IDs: each story twice or more, three
 impressions per reader as in MIND-large, and times shifted within their day. Each recipe runs in its
@@ -34,7 +34,7 @@ Sample = dict[str, str]
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m loadtests.prepare_scale",
+        prog="python -m loadtests.training.prepare",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -68,7 +68,7 @@ def measure(options: argparse.Namespace, work: Path) -> None:
         command += ["--out", str(work / recipe), "--recipe", recipe]
         results[recipe] = run_measured(command)
     rows = round(impressions * options.baseline_share)
-    command = [options.baseline_python, "-m", "loadtests.prepare_scale", "--mind", str(large)]
+    command = [options.baseline_python, "-m", "loadtests.training.prepare", "--mind", str(large)]
     baseline = run_measured([*command, "--work", str(work), "--baseline", str(rows)])
     baseline["seconds_scaled"] = baseline["seconds"] / options.baseline_share
     results["original, row by row"] = {**baseline, "rows": rows}

@@ -1,6 +1,6 @@
 """How soon instances follow, measured in short."""
 
-from loadtests.instances import Options, measure
+from loadtests.store.instances import Options, measure
 from tests.support.models import ADAPTER, SMOLLM2
 
 

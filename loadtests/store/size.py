@@ -1,7 +1,7 @@
 """How many bytes the store takes for a story, an impression and a click.
 
-    python -m loadtests.store_size                                  # SQLite, in a new file
-    python -m loadtests.store_size --store postgresql://…           # an empty, migrated database
+    python -m loadtests.store.size                                  # SQLite, in a new file
+    python -m loadtests.store.size --store postgresql://…           # an empty, migrated database
 
 Fills the store through its own code with invented rows, one kind after the other, and reports by
 how much tables and indexes grew. A PostgreSQL database must be a new one, and keeps the rows.
@@ -64,7 +64,7 @@ class Kind:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m loadtests.store_size", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m loadtests.store.size", description=__doc__)
     parser.add_argument("--store", metavar="URL", help="default: a new SQLite file")
     parser.add_argument("--rows", type=int, default=100_000, help="of each kind")
     parser.add_argument("--shown", type=int, default=20, help="stories in an impression")

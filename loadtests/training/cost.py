@@ -1,6 +1,6 @@
 """Measure what each training method costs on Qwen3-8B's shapes: parameters, memory and speed.
 
-  python -m loadtests.training_cost --data data/mind --work /tmp/cost --json cost.json
+  python -m loadtests.training.cost --data data/mind --work /tmp/cost --json cost.json
 
 The weights are random, which affects neither time nor memory. Each configuration runs the real
 command, `python -m training finetune`, with one row per step and without evaluation, checkpoints
@@ -105,7 +105,7 @@ def main() -> None:
 def parse_options() -> Options:
     """Read the command line; exits with a message if it is wrong."""
     parser = argparse.ArgumentParser(
-        prog="python -m loadtests.training_cost",
+        prog="python -m loadtests.training.cost",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,7 +1,7 @@
 """How quick a store of millions of impressions is. Fill an empty PostgreSQL database, then measure:
 
-    python -m loadtests.large_store fill postgresql://… --impressions 10000000
-    python -m loadtests.large_store measure postgresql://…
+    python -m loadtests.store.large fill postgresql://… --impressions 10000000
+    python -m loadtests.store.large measure postgresql://…
 
 `measure` sums the past hours as the service does in the background, then times `/experiments`, the
 reading of readers' histories, and feedback beside a retention pass of another process. That pass
@@ -174,7 +174,7 @@ async def measure_requests(database: Database, url: str, surplus: int) -> None:
 
     await report("a reader's history", read, lambda: False, 1000)
     await report("feedback alone", click, lambda: False, 1000)
-    command = [sys.executable, "-m", "loadtests.large_store", "trim", url]
+    command = [sys.executable, "-m", "loadtests.store.large", "trim", url]
     began = time.perf_counter()
     other = await asyncio.create_subprocess_exec(*command, "--rows", str(count - surplus))
     await report("feedback beside retention", click, lambda: other.returncode is not None)

@@ -1,7 +1,7 @@
 """How long the ranker takes for one reader's candidates, without the language model.
 
-  OMP_NUM_THREADS=1 python -m loadtests.ranker_speed
-  OMP_NUM_THREADS=1 python -m loadtests.ranker_speed --candidates 1000
+  OMP_NUM_THREADS=1 python -m loadtests.ranker.speed
+  OMP_NUM_THREADS=1 python -m loadtests.ranker.speed --candidates 1000
 
 Invented stories with live figures and vectors, a history of 50. Prints the medians on one core of
 live figures, cosines, tower, the matrix and the trees; and how many events live figures take.

@@ -15,7 +15,7 @@ def test_measures_a_method_after_one_that_fails(tmp_path: Path) -> None:
     splits = ["--train", str(MIND / "train"), "--val", str(MIND / "val")]
     assert main(["prepare", *splits, "--out", str(data)]) == 0
     make_tokenizer().save(str(tokenizer))
-    command = [sys.executable, "-m", "loadtests.training_cost", "--shapes", "tiny"]
+    command = [sys.executable, "-m", "loadtests.training.cost", "--shapes", "tiny"]
     command += ["--data", str(data), "--work", str(tmp_path / "work"), "--json", str(file)]
     command += ["--tokenizer", str(tokenizer), "--methods", "p_tuning,lora"]
     command += ["--steps", "3", "--warmup", "1", "--set", "row_tokens=512"]

@@ -1,7 +1,7 @@
 """How much of a core the live figures take, and how long an instance needs to have them at a start.
 
-    python -m loadtests.live_cost                    # SQLite, in a new file
-    python -m loadtests.live_cost --store postgresql://…    # an empty, migrated database
+    python -m loadtests.ranker.live                    # SQLite, in a new file
+    python -m loadtests.ranker.live --store postgresql://…    # an empty, migrated database
 
 Stores some seconds of a site's events, then counts them as an instance does, and compares the
 processor time of its thread with these seconds. Batches are as large as the rate makes them within
@@ -52,7 +52,7 @@ class Figures:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m loadtests.live_cost", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m loadtests.ranker.live", description=__doc__)
     parser.add_argument("--store", metavar="URL", help="default: a new SQLite file")
     parser.add_argument("--rate", type=int, default=5000, help="events a second")
     parser.add_argument("--seconds", type=float, default=10.0, help="of events")

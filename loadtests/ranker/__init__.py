@@ -1,0 +1,1 @@
+"""Measures how long the ranker takes, and what its live figures cost."""

@@ -1,0 +1,1 @@
+"""Measures what training costs, and how long preparing its data takes."""
