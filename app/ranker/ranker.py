@@ -180,12 +180,12 @@ def describe_trees(file: Path, slope: float, intercept: float) -> Model:
     return Model(sha256=digest, slope=slope, intercept=intercept)
 
 
-def spreads(matrix: Floats) -> dict[str, Spread]:
+def spreads(matrix: Floats | NDArray[np.float32]) -> dict[str, Spread]:
     """Each feature's mean, standard deviation and share of missing values. matrix: [candidates,
     features]."""
     found = {}
     for name, column in zip(NAMES, matrix.T, strict=True):
-        given: NDArray[np.float64] = column[~np.isnan(column)]
+        given: Floats = column[~np.isnan(column)].astype(np.float64)
         found[name] = Spread(
             mean=float(given.mean()) if len(given) else 0.0,
             deviation=float(given.std()) if len(given) else 0.0,

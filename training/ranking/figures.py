@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.ranker.features import NAMES, TEXT, Floats
+from app.ranker.features import NAMES, Floats
 from training import metrics
 from training.metrics import Estimate, Flags, Ratio
 from training.ranking.rows import Rows
@@ -107,9 +107,4 @@ def is_calibrated(name: str) -> bool:
 
 def column(rows: Rows, name: str) -> Floats:
     """One feature of all candidates."""
-    return np.nan_to_num(rows.matrix[:, NAMES.index(name)])
-
-
-def known_text(rows: Rows) -> bool:
-    """Whether every candidate has the language model's score."""
-    return not np.isnan(rows.matrix[:, TEXT]).any()
+    return np.nan_to_num(rows.matrix[:, NAMES.index(name)]).astype(np.float64)

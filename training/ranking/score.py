@@ -8,20 +8,20 @@ from app.likeness.encoder import EncoderError, SentenceEncoder
 from app.likeness.tower import ReaderEncoder, TowerError, read_tower
 from training.data.prepared import PreparedData, to_impressions
 from training.errors import TrainingError
-from training.ranking.moments import row_key
+from training.ranking.log import KEY, Log
 from training.ranking.options import ScoreCommand
 from training.ranking.rows import write_scores
-from training.ranking.vectors import used_stories
 
 
 def score_log(options: ScoreCommand) -> int:
     """Write the scores; returns of how many impressions. Raises TrainingError."""
     data = PreparedData(options.data)
-    log = data.log()
+    rows = data.log()
     if options.start is not None:
-        log = log.filter(pl.col("time") >= options.start)
+        rows = rows.filter(pl.col("time") >= options.start)
     if options.end is not None:
-        log = log.filter(pl.col("time") < options.end)
+        rows = rows.filter(pl.col("time") < options.end)
+    log = rows.collect()
     if log.is_empty():
         raise TrainingError(f"{options.data} has no impressions from --from until --until")
     score = score_by_tower if options.tower is not None else score_by_model
@@ -32,7 +32,7 @@ def score_log(options: ScoreCommand) -> int:
 
 def keys_of(log: pl.DataFrame) -> list[str]:
     """The impressions' keys."""
-    return [row_key(*row) for row in log.select("impression", "user", "time").iter_rows()]
+    return log.select(KEY).to_series().to_list()
 
 
 def score_by_model(
@@ -65,7 +65,7 @@ def score_by_tower(
         encoder = SentenceEncoder(options.encoder, tower.tensors)
     except (TowerError, EncoderError) as error:
         raise TrainingError(str(error)) from None
-    used = used_stories(log)
+    used = Log(log.lazy()).used_stories(len(data.stories)).tolist()
     vectors = encoder.embed([data.stories[index].title for index in used])
     place = {story: number for number, story in enumerate(used)}
     reader = ReaderEncoder(tower.tensors)
