@@ -6,6 +6,7 @@ model's score (`first_stage.txt`) judges candidates before the language model is
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import lightgbm
@@ -54,7 +55,9 @@ class Description(Frozen):
     version, features: of app.ranker.features, when it was fitted. encoder: the sentence encoder's
     name, None without one. tower: whether the tower's score is among the features. objective:
     LightGBM's. half_life_s, recent_half_life_s: of the live figures in training; None: never.
-    spreads: by feature. data_hash: of the prepared data. figures: what was measured, by name.
+    spreads: by feature. data_hash: of the prepared data. learned_until: the time, in the log's own
+    zone, of the latest impression that was learned from; None in older files. figures: what was
+    measured, by name.
     """
 
     version: int
@@ -68,6 +71,7 @@ class Description(Frozen):
     first_stage: Model
     spreads: dict[str, Spread] = {}
     data_hash: str | None = None
+    learned_until: datetime | None = None
     figures: dict[str, float] = {}
 
 
@@ -79,7 +83,7 @@ class Trees:
     slope: float
     intercept: float
 
-    def log_odds(self, matrix: Floats) -> Floats:
+    def log_odds(self, matrix: Floats | NDArray[np.float32]) -> Floats:
         """Calibrated log-odds of a click, [candidates]; matrix: [candidates, features]."""
         if not len(matrix):
             return np.zeros(0)

@@ -112,6 +112,11 @@ class PreparedData:
             raise TrainingError(f"{self.folder}: the split {split!r} has no labels")
         return found
 
+    def rows_evenly(self, split: str, count: float) -> pl.DataFrame:
+        """impression, user and time of the impressions that sample_evenly returns."""
+        rows = pl.scan_parquet(self._file(split)).select("impression", "user", "time").collect()
+        return rows[self._places(split, count)]
+
     def _places(self, split: str, count: float) -> list[int]:
         total = self.count(split)
         number = min(total, int(count) if count >= 1 else round(count * total))

@@ -81,6 +81,14 @@ def measure(rows: Rows, scores: Floats, name: str) -> dict[str, Ratio]:
     return found
 
 
+def clicks_by_known(rows: Rows) -> dict[str, int]:
+    """How many clicks are on stories that had been shown so often before, by KNOWN's names."""
+    shown = rows.shown[rows.clicked]
+    return {
+        name: int(((low <= shown) & (shown <= high)).sum()) for name, (low, high) in KNOWN.items()
+    }
+
+
 def auc_of_clicks(clicked: list[Flags], scores: list[Floats], chosen: list[Flags]) -> Ratio:
     """Of the chosen clicks, the mean share of the impression's non-clicks that score lower."""
     top, bottom = np.zeros(len(clicked)), np.zeros(len(clicked))

@@ -74,8 +74,10 @@ def rank(options: RankCommand) -> str:
             if np.isfinite(estimate.value)
         }
     if options.refit:
-        pair = fit_pair(rows, np.ones(len(rows.ids), np.bool_), kind, fit_options)
-    write(options, data, rows.take(has_text(rows)), pair, measured)
+        early[:] = True
+        pair = fit_pair(rows, early, kind, fit_options)
+    until = rows.times[early].max().item()
+    write(options, data, rows.take(has_text(rows)), pair, measured, until)
     text = "\n".join(texts)
     write_whole(options.output / FIGURES_FILE, text + "\n")
     return text
@@ -205,6 +207,7 @@ def write(
     rows: Rows,
     pair: tuple[Fitted, Fitted],
     measured: dict[str, float],
+    learned_until: datetime,
 ) -> None:
     """Write the three files, the description last, since it makes the others count."""
     options.output.mkdir(parents=True, exist_ok=True)
@@ -225,6 +228,7 @@ def write(
         first_stage=described[1],
         spreads=spreads(rows.matrix),
         data_hash=data.data_hash,
+        learned_until=learned_until,
         figures=measured,
     )
     write_whole(options.output / DESCRIPTION_FILE, description.model_dump_json(indent=1) + "\n")

@@ -1,6 +1,7 @@
 """Scores of a log's impressions, by a language model or a tower that has not seen them."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import polars as pl
 
@@ -24,8 +25,12 @@ def score_log(options: ScoreCommand) -> int:
     log = rows.collect()
     if log.is_empty():
         raise TrainingError(f"{options.data} has no impressions from --from until --until")
-    score = score_by_tower if options.tower is not None else score_by_model
-    scores = dict(score(data, log, options))
+    if options.tower is None:
+        scores = dict(score_by_model(data, log, options))
+    elif options.encoder is None:
+        raise TrainingError("a tower needs its sentence encoder: give --encoder")
+    else:
+        scores = dict(score_by_tower(data, log, options.tower, options.encoder))
     write_scores(options.output, scores)
     return len(scores)
 
@@ -53,16 +58,14 @@ def score_by_model(
 
 
 def score_by_tower(
-    data: PreparedData, log: pl.DataFrame, options: ScoreCommand
+    data: PreparedData, log: pl.DataFrame, tower_folder: Path, encoder_folder: Path
 ) -> Iterator[tuple[str, list[float]]]:
-    """Each impression's scores by the tower."""
-    if options.tower is None or options.encoder is None:
-        raise TrainingError("a tower needs its sentence encoder: give --encoder")
+    """Each impression's scores by the tower. Raises TrainingError."""
     try:
-        tower = read_tower(options.tower)
+        tower = read_tower(tower_folder)
         if tower is None:
-            raise TrainingError(f"{options.tower} holds no tower")
-        encoder = SentenceEncoder(options.encoder, tower.tensors)
+            raise TrainingError(f"{tower_folder} holds no tower")
+        encoder = SentenceEncoder(encoder_folder, tower.tensors)
     except (TowerError, EncoderError) as error:
         raise TrainingError(str(error)) from None
     used = Log(log.lazy()).used_stories(len(data.stories)).tolist()

@@ -145,10 +145,11 @@ def test_which_impressions_are_learned_from() -> None:
     log, hours = Log(rows.lazy()), np.arange(10)
     nothing = np.zeros(10, np.bool_)
 
-    def chosen(judged: object, towered: object, most: int, test: int | None) -> list[int]:
+    def chosen(judged: list[int], towered: list[int], most: int, test: int | None) -> list[int]:
         time = None if test is None else start + timedelta(hours=test)
-        flags = [np.isin(hours, hours_given) for hours_given in (judged, towered)]
-        return np.flatnonzero(choose_impressions(log, *flags, most, time)).tolist()
+        scored = np.isin(hours, judged), np.isin(hours, towered)
+        kept = choose_impressions(log, *scored, most, time)
+        return [int(place) for place in np.flatnonzero(kept)]
 
     assert chosen([2, 6], [], 100, None) == [0, 1, 2, 3, 5, 6, 7, 8, 9]  # 4 has no labels
     assert chosen([2, 6], [], 4, None) == [2, 6, 8, 9]  # the scored ones, then the newest
