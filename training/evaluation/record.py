@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.scoring.profile import Profile
 from training.errors import TrainingError
@@ -184,8 +184,8 @@ class ModelResult(Record):
     errors: Mistakes
     texts: list[TextCount]
     """The commonest answers in words."""
-    ranker: RankerResult | None = None
-    """None for a model without a ranker."""
+    ranker: RankerResult | None = Field(default=None, exclude_if=lambda found: found is None)
+    """None, and not in the file, for a model without a ranker."""
 
     def summary(self) -> str:
         """One line for people."""

@@ -65,13 +65,7 @@ def ranker_lines(clicks: Mapping[str, int]) -> list[Line]:
     """The rows of a ranker's table. clicks: by how often their story had been shown before."""
     quality = [line for line in LINES if line.name in RANKER_FIGURES]
     return quality + [
-        Line(
-            f"auc {known}",
-            f"AUC, shown {known}",
-            f"times before; clicks: {count:,}",
-            PLAIN,
-            HIGHEST,
-        )
+        Line(f"auc {known}", f"AUC, shown {known}", f"before; clicks: {count:,}", PLAIN, HIGHEST)
         for known, count in clicks.items()
     ]
 

@@ -78,7 +78,7 @@ def evaluate(model: Path, data: Path, output: Path, *more: str) -> dict[str, Any
     arguments = ["evaluate", "--data", str(data), "--model", f"news={model}", *QUICK, *more]
     assert main([*arguments, "--output", str(output)]) == 0
     found = json.loads((output / "evaluation.json").read_bytes())
-    ranker: dict[str, Any] = found["models"][0]["ranker"]
+    ranker: dict[str, Any] = found["models"][0].get("ranker")
     return ranker
 
 
