@@ -8,8 +8,9 @@
 Writes evaluation.json, from which `report` draws a page: AUC, MRR and nDCG by impression, accuracy
 on balanced pairs (by label and by parsed text), log-loss and the share of Unknown, each with a 95 %
 interval over impressions; expected calibration error over 15 equal-mass bins; curves and the worst
-errors; speed by batch size. The file holds titles of the data set: mind the data's licence before
-passing it on.
+errors; speed by batch size. Where a model's folder holds a ranker and --data has log.parquet, also
+how well the ranker orders the same impressions, unless it may have learned from them. The file
+holds titles of the data set: mind the data's licence before passing it on.
 
 A model is the folder of a base or merged model, or of an adapter. Backends: `transformers` runs
 every method; `vllm` runs base and merged models and LoRA adapters; `http` asks a running service,
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="may be repeated; the other models are compared with the first",
     )
     add("--base", type=Path, metavar="FOLDER", help="base of adapters that do not name theirs")
+    add("--encoder", type=Path, metavar="DIR", help="sentence encoder of rankers (models/NAME)")
     add("--output", type=Path, default=Path("runs/eval"), metavar="DIR", help="default: runs/eval")
     add("--backend", choices=["transformers", "vllm", "http"], default="transformers")
     add("--seed", type=int, default=0, help="of pairs and intervals (0)")

@@ -37,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a prepared folder: measure once more on its impressions alone",
     )
     add("--refit", action="store_true", help="learn from the test's impressions too afterwards")
+    add(
+        "--impressions",
+        type=int,
+        default=200_000,
+        metavar="N",
+        help="learn from the newest N (200,000); all are counted",
+    )
     add("--half-life-hours", type=float, metavar="H", help="of the live figures (never)")
     add("--dropout", type=float, default=0.2, help="share learned without live figures (0.2)")
     add("--seed", type=int, default=0)

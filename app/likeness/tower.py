@@ -19,6 +19,8 @@ TOWER_FILE = "tower.npz"
 """Not in safetensors: in a merged model's folder, vLLM would take it for weights of the model."""
 ENCODER = "encoder"
 """The name of the array that holds the encoder's name."""
+LEARNED_UNTIL = "learned_until"
+"""The name of the array that holds the time of the latest impression learned from."""
 HISTORY = 50
 """How many of the latest titles a reader's vector is made of."""
 HEADS = 12
@@ -42,16 +44,20 @@ class TowerError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TowerFile:
-    """encoder: the name of the sentence encoder that was tuned. tensors: by name."""
+    """encoder: the name of the sentence encoder that was tuned. tensors: by name. learned_until:
+    the time of the latest impression learned from, in ISO 8601; empty where it is not known."""
 
     encoder: str
     tensors: Tensors
+    learned_until: str = ""
 
     def write(self, folder: Path) -> None:
         """Write TOWER_FILE, whole or not at all."""
         partial = folder / f".{TOWER_FILE}.partial"
         with partial.open("wb") as file:
-            arrays: dict[str, Any] = {ENCODER: np.array(self.encoder), **self.tensors}
+            texts = {ENCODER: self.encoder, LEARNED_UNTIL: self.learned_until}
+            arrays: dict[str, Any] = {name: np.array(text) for name, text in texts.items()}
+            arrays |= self.tensors
             np.savez(file, **arrays)
         partial.replace(folder / TOWER_FILE)
 
@@ -73,7 +79,7 @@ def read_tower(folder: Path) -> TowerFile | None:
         NotImplementedError,
     ) as error:
         raise TowerError(f"{file} can't be read: {error}") from None
-    name = str(tensors.pop(ENCODER, ""))
+    name, until = (str(tensors.pop(key, "")) for key in (ENCODER, LEARNED_UNTIL))
     missing = [key for key in READER_TENSORS if key not in tensors]
     if missing:
         raise TowerError(f"{file} lacks {missing[0]}")
@@ -85,7 +91,7 @@ def read_tower(folder: Path) -> TowerFile | None:
     misshapen = wrong_shape(tensors)
     if misshapen:
         raise TowerError(f"{file}: {misshapen} has a shape that does not fit the others")
-    return TowerFile(name, tensors)
+    return TowerFile(name, tensors, until)
 
 
 def wrong_shape(tensors: Tensors) -> str | None:

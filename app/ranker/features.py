@@ -63,6 +63,8 @@ TEXT = NAMES.index("text")
 class Known:
     """What is known of one reader and their candidates at a moment. Arrays are [candidates].
 
+    For candidates of many impressions at once, what is a number of one impression is an array too.
+
     figures: live figures. cosines: [candidates, 4], from app.likeness.cosine; None without an
     encoder. tower, text: None where not computed. category_count: how many stories of the history
     are of the candidate's category. history_length: stories of the history. times_passed,
@@ -73,10 +75,10 @@ class Known:
     cosines: Floats | None
     tower: Floats | None
     category_count: Floats
-    history_length: int
+    history_length: int | Floats
     times_passed: Floats
     times_clicked: Floats
-    hour: float
+    hour: float | Floats
     text: Floats | None = None
 
 
@@ -95,7 +97,7 @@ def features(known: Known) -> Floats:
             figures.category_clicks, figures.category_exposure, figures.site_rate, CATEGORY_PRIOR
         ),
         "tower": known.tower,
-        "category_share": known.category_count / max(known.history_length, 1),
+        "category_share": known.category_count / np.maximum(known.history_length, 1),
         "category_count": known.category_count,
         "history_length": known.history_length,
         "times_passed": known.times_passed,

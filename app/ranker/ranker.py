@@ -6,6 +6,7 @@ model's score (`first_stage.txt`) judges candidates before the language model is
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import lightgbm
@@ -54,7 +55,9 @@ class Description(Frozen):
     version, features: of app.ranker.features, when it was fitted. encoder: the sentence encoder's
     name, None without one. tower: whether the tower's score is among the features. objective:
     LightGBM's. half_life_s, recent_half_life_s: of the live figures in training; None: never.
-    spreads: by feature. data_hash: of the prepared data. figures: what was measured, by name.
+    spreads: by feature. data_hash: of the prepared data. learned_until: the time, in the log's own
+    zone, of the latest impression that was learned from; None in older files. figures: what was
+    measured, by name.
     """
 
     version: int
@@ -68,6 +71,7 @@ class Description(Frozen):
     first_stage: Model
     spreads: dict[str, Spread] = {}
     data_hash: str | None = None
+    learned_until: datetime | None = None
     figures: dict[str, float] = {}
 
 
@@ -79,7 +83,7 @@ class Trees:
     slope: float
     intercept: float
 
-    def log_odds(self, matrix: Floats) -> Floats:
+    def log_odds(self, matrix: Floats | NDArray[np.float32]) -> Floats:
         """Calibrated log-odds of a click, [candidates]; matrix: [candidates, features]."""
         if not len(matrix):
             return np.zeros(0)
@@ -180,12 +184,12 @@ def describe_trees(file: Path, slope: float, intercept: float) -> Model:
     return Model(sha256=digest, slope=slope, intercept=intercept)
 
 
-def spreads(matrix: Floats) -> dict[str, Spread]:
+def spreads(matrix: Floats | NDArray[np.float32]) -> dict[str, Spread]:
     """Each feature's mean, standard deviation and share of missing values. matrix: [candidates,
     features]."""
     found = {}
     for name, column in zip(NAMES, matrix.T, strict=True):
-        given: NDArray[np.float64] = column[~np.isnan(column)]
+        given: Floats = column[~np.isnan(column)].astype(np.float64)
         found[name] = Spread(
             mean=float(given.mean()) if len(given) else 0.0,
             deviation=float(given.std()) if len(given) else 0.0,

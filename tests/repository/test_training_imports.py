@@ -1,5 +1,5 @@
 """Imports within training/ point one way, wherever in a file they stand, for types as well:
-commands → {evaluation, merging, ranking} → tuning → packed → data; base_models stands alone."""
+commands → {evaluation, merging} → ranking → tuning → packed → data; base_models stands alone."""
 
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -14,7 +14,7 @@ BELOW = {
     "packed": {"data"},
     "tuning": {"packed", "data"},
     "ranking": {"tuning", "packed", "data"},
-    "evaluation": {"tuning", "packed", "data"},
+    "evaluation": {"ranking", "tuning", "packed", "data"},
     "merging": {"tuning", "packed", "data"},
 }
 """What each package may import, beside itself and SHARED."""

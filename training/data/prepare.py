@@ -1,9 +1,11 @@
 """From folders in MIND's layout to a prepared folder."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import polars as pl
+from polars.io.plugins import register_io_source
 
 from training.data.manifest import (
     DROPPED_FILE,
@@ -18,10 +20,12 @@ from training.data.manifest import (
 )
 from training.data.mind import FileReport, StoryIds, merge_news, read_behaviors, read_news
 from training.data.options import Original, PrepareOptions
-from training.data.prepared import NEWS_FILE
+from training.data.prepared import LOG_FILE, NEWS_FILE
 from training.data.samples import (
-    LOG,
+    LOG_ROWS,
+    add_earlier,
     choose_pairs,
+    in_order_of_time,
     sample_original,
     sample_temporal,
     split_by_time,
@@ -50,7 +54,7 @@ class ClickLogs:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What a recipe makes of the click logs. rows: by split, and LOG's, with
+    """What a recipe makes of the click logs. rows: by split, with
     training.data.samples.COLUMNS; read: how many impressions each split had before."""
 
     news: pl.DataFrame
@@ -67,7 +71,7 @@ def prepare(options: PrepareOptions) -> Manifest:
 
 def fill(folder: Path, options: PrepareOptions) -> Manifest:
     """Write all files of a prepared folder, the manifest last."""
-    samples = make_samples(options)
+    samples = make_samples(folder, options)
     samples.news.write_parquet(folder / NEWS_FILE)
     splits = write_splits(folder, samples, options)
     write_register(folder)
@@ -93,9 +97,6 @@ def write_splits(folder: Path, samples: Samples, options: PrepareOptions) -> dic
     recipe, profile = options.recipe, options.recipe.text_profile()
     counts = {}
     for split, rows in samples.rows.items():
-        if split == LOG:
-            rows.write_parquet(folder / f"{LOG}.parquet")
-            continue
         read = samples.read[split]
         if rows.is_empty():
             raise TrainingError(
@@ -109,12 +110,12 @@ def write_splits(folder: Path, samples: Samples, options: PrepareOptions) -> dic
     return counts
 
 
-def make_samples(options: PrepareOptions) -> Samples:
-    """Read the logs and sample them. The impressions as read are large; nothing holds them after
-    this returns."""
+def make_samples(folder: Path, options: PrepareOptions) -> Samples:
+    """Read the logs, sample them, and write LOG_FILE into `folder` if the recipe has one. The
+    impressions as read are large; nothing holds them after this returns."""
     logs = read_logs(options)
     read = {split: len(rows) for split, rows in logs.impressions.items()}
-    return Samples(logs.news, sample(logs.impressions, options), read, logs.reports)
+    return Samples(logs.news, sample(logs.impressions, folder, options), read, logs.reports)
 
 
 def read_logs(options: PrepareOptions) -> ClickLogs:
@@ -147,19 +148,28 @@ def read_logs(options: PrepareOptions) -> ClickLogs:
 
 
 def sample(
-    impressions: dict[str, pl.DataFrame], options: PrepareOptions
+    impressions: dict[str, pl.DataFrame], folder: Path, options: PrepareOptions
 ) -> dict[str, pl.DataFrame]:
-    """The recipe's rows, by split."""
+    """The recipe's rows, by split; see make_samples."""
     recipe, seed = options.recipe, options.seed
     say(f"sampling by the {recipe.name} recipe")
     if isinstance(recipe, Original):
         return {split: sample_original(rows, seed) for split, rows in impressions.items()}
+    read = pl.concat(rows.with_columns(split=pl.lit(name)) for name, rows in impressions.items())
+    rows = add_earlier(read, recipe.liked, recipe.disliked)
+    write_log(folder / LOG_FILE, rows)
     splits = sample_temporal(
-        pl.concat(rows.with_columns(split=pl.lit(name)) for name, rows in impressions.items()),
-        liked=recipe.liked,
-        disliked=recipe.disliked,
-        negatives=recipe.negatives,
-        history_samples=recipe.history_samples,
-        seed=seed,
+        rows, negatives=recipe.negatives, history_samples=recipe.history_samples, seed=seed
     )
-    return {name: splits[name] for name in (*impressions, LOG) if name in splits}
+    return {name: splits[name] for name in impressions if name in splits}
+
+
+def write_log(file: Path, rows: pl.DataFrame) -> None:
+    """Write all rows in the order of time, a few at a time, which saves a sorted copy of them."""
+    parts = in_order_of_time(rows)
+
+    def read(*_: object) -> Iterator[pl.DataFrame]:
+        return parts
+
+    schema = next(in_order_of_time(rows.head(1))).schema
+    register_io_source(read, schema=schema).sink_parquet(file, row_group_size=LOG_ROWS)

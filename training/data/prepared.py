@@ -18,10 +18,10 @@ import polars as pl
 
 from app.scoring.wording import Reader, Story
 from training.data.manifest import MANIFEST_FILE, Manifest
-from training.data.samples import LOG
 from training.errors import TrainingError
 
 NEWS_FILE = "news.parquet"
+LOG_FILE = "log.parquet"
 IMPRESSIONS_IN_MEMORY = 10_000
 
 
@@ -79,15 +79,15 @@ class PreparedData:
             part = rows.slice(start, min(IMPRESSIONS_IN_MEMORY, total - start)).collect()
             yield from to_impressions(part, self.stories, self.story_ids)
 
-    def log(self) -> pl.DataFrame:
-        """All impressions in the order of time; see the columns above. Raises TrainingError for a
-        folder without them."""
-        file = self.folder / f"{LOG}.parquet"
+    def log(self) -> pl.LazyFrame:
+        """All impressions in the order of time; see the columns above. They are read when they are
+        collected. Raises TrainingError for a folder without them."""
+        file = self.folder / LOG_FILE
         if not file.is_file():
             raise TrainingError(
                 f"{self.folder} has no {file.name}: prepare it again, with --recipe temporal"
             )
-        return pl.read_parquet(file)
+        return pl.scan_parquet(file)
 
     def sample_evenly(self, split: str, count: float) -> list[Impression]:
         """`count` impressions (below 1: that share of them), spread evenly over a split.
@@ -111,6 +111,11 @@ class PreparedData:
         if any(item is None for item in found):
             raise TrainingError(f"{self.folder}: the split {split!r} has no labels")
         return found
+
+    def rows_evenly(self, split: str, count: float) -> pl.DataFrame:
+        """impression, user and time of the impressions that sample_evenly returns."""
+        rows = pl.scan_parquet(self._file(split)).select("impression", "user", "time").collect()
+        return rows[self._places(split, count)]
 
     def _places(self, split: str, count: float) -> list[int]:
         total = self.count(split)

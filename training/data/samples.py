@@ -21,8 +21,8 @@ MIN_EARLIER_CLICKS = 3
 SLICE_ROWS = 100_000
 """How many impressions are worked on at a time. With another number, a seed draws otherwise."""
 COLUMNS = ("impression", "user", "time", "history", "liked", "disliked", "candidates", "clicked")
-LOG = "log"
-"""The name of the file, and of the rows, that hold all impressions in the order of time."""
+LOG_ROWS = 25_000
+"""How many impressions of the log are made at a time."""
 CLICKED = pl.element() % 2 == 1  # whether a code in `shown` is a click's
 STORY = pl.element() // 2  # its story's index
 
@@ -94,34 +94,36 @@ def balance(positive: npt.NDArray[np.bool_], seed: int) -> Ints:
 
 
 def sample_temporal(
-    impressions: pl.DataFrame,
-    *,
-    liked: int,
-    disliked: int,
-    negatives: int,
-    history_samples: int,
-    seed: int,
+    rows: pl.DataFrame, *, negatives: int, history_samples: int, seed: int
 ) -> dict[str, pl.DataFrame]:
-    """Rows with the columns COLUMNS, by split (column `split` of `impressions`).
+    """Rows with the columns COLUMNS, by split (column `split`). rows: of all splits, as add_earlier
+    returns them.
 
-    The last `liked` and `disliked` stories come from the reader's impressions of all splits at
-    strictly earlier times. train holds all clicks of an impression and `negatives` sampled
-    non-clicks for each; impressions without a click teach nothing and are left out. After them come
-    up to `history_samples` rows a reader from `sample_histories`. val and test keep the natural
-    candidates. LOG holds the impressions of all splits with their natural candidates, in the order
-    of time.
+    train holds all clicks of an impression and `negatives` sampled non-clicks for each; impressions
+    without a click teach nothing and are left out. After them come up to `history_samples` rows a
+    reader from `sample_histories`. val and test keep the natural candidates.
     """
-    rows = add_earlier(impressions, liked, disliked)
-    splits = {str(name): part for (name,), part in rows.partition_by("split", as_dict=True).items()}
-    train = splits["train"].filter(pl.col("shown").list.eval(CLICKED).list.any())
-    pairs = sample_negatives(train["shown"], negatives, seed)
-    natural_splits = {name: natural(part) for name, part in splits.items() if name != "train"}
-    log = natural(rows.sort("time", maintain_order=True))
+    is_train = pl.col("split") == "train"
     histories = sample_histories(
-        splits["train"], samples=history_samples, negatives=negatives, seed=seed
+        rows.filter(is_train if history_samples else False),
+        samples=history_samples,
+        negatives=negatives,
+        seed=seed,
     )
+    train = rows.filter(is_train & pl.col("shown").list.eval(CLICKED).list.any())
+    pairs = sample_negatives(train["shown"], negatives, seed)
     train = pl.concat([train.hstack(pairs).select(COLUMNS), histories])
-    return {"train": train, **natural_splits, LOG: log}
+    others = rows["split"].unique(maintain_order=True).to_list()
+    return {"train": train} | {
+        name: natural(rows.filter(split=name)) for name in others if name != "train"
+    }
+
+
+def in_order_of_time(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """All rows with their natural candidates and the columns COLUMNS, LOG_ROWS at a time."""
+    order = rows["time"].to_numpy().argsort(kind="stable")
+    for low in range(0, len(rows), LOG_ROWS):
+        yield natural(rows[order[low : low + LOG_ROWS]])
 
 
 def sample_histories(

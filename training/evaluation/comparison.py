@@ -26,9 +26,9 @@ def measure_model(
     questions: Questions,
     options: EvaluateOptions,
     base: Mapping[str, Ratio] | None,
-) -> tuple[ModelResult, Mapping[str, Ratio]]:
-    """base: the first model's figures, to compare with. Returns what goes into the file, and this
-    model's own figures. Raises TrainingError for a score that is not a number."""
+) -> tuple[ModelResult, Mapping[str, Ratio], list[Answers]]:
+    """base: the first model's figures, to compare with. Returns what goes into the file, this
+    model's own figures, and its answers. Raises TrainingError for a score that is not a number."""
     started = time.perf_counter()
     answers = score_all(model.name, backend, questions)
     scoring = describe_scoring(questions, time.perf_counter() - started)
@@ -53,7 +53,7 @@ def measure_model(
         errors=quality.worst_errors(questions, answers),
         texts=count_texts(texts),
     )
-    return result, found
+    return result, found, answers
 
 
 def describe_scoring(questions: Questions, seconds: float) -> Scoring:

@@ -9,6 +9,7 @@ from training.evaluation.backends.base import Backend, check_for_vllm
 from training.evaluation.comparison import measure_model
 from training.evaluation.options import EvaluateOptions, NamedModel
 from training.evaluation.quality import make_questions
+from training.evaluation.ranker import measure_ranker
 from training.evaluation.record import DataFacts, Evaluation, ModelResult, RunFacts
 from training.folders import only_writer
 from training.machine import PACKAGES, hardware
@@ -44,7 +45,10 @@ def measure(options: EvaluateOptions) -> Iterator[ModelResult]:
     for model in options.models:
         say(f"{model.name}: loading")
         with closing(open_backend(model, options)) as backend:
-            result, found = measure_model(model, backend, questions, options, base)
+            result, found, answers = measure_model(model, backend, questions, options, base)
+        if model.folder is not None:
+            ranker = measure_ranker(model.folder, result.profile, data, questions, answers, options)
+            result = result.model_copy(update={"ranker": ranker})
         base = base or found
         measured.append(result)
         Evaluation(data=facts, options=options.recorded(), run=run, models=measured).write(

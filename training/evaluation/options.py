@@ -32,6 +32,8 @@ class EvaluateOptions:
     For one backend only: dtype, of the weights, and batch_tokens, of a forward pass, for
     transformers; engine, vLLM's own options as a JSON object; url and concurrency, the number of
     calls at once, for a service over HTTP.
+
+    encoder: the sentence encoder of models with a ranker; None for models/NAME.
     """
 
     data: Path
@@ -39,6 +41,7 @@ class EvaluateOptions:
     limit: int | None
     model: list[str]
     base: Path | None
+    encoder: Path | None
     output: Path
     backend: Literal["transformers", "vllm", "http"]
     seed: int

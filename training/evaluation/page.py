@@ -18,7 +18,7 @@ from training.evaluation.charts import (
 )
 from training.evaluation.options import ReportOptions
 from training.evaluation.record import Evaluation, ModelResult
-from training.evaluation.table import make_rows
+from training.evaluation.table import PLAIN, Row, make_rows, ranker_lines
 from training.folders import LOG_FILE, write_whole
 
 TEMPLATE = "report.html.jinja"
@@ -29,7 +29,8 @@ MUST_AGREE = ("data_hash", "split", "impressions", "candidates")
 @dataclass(frozen=True, slots=True)
 class Column:
     """A model on the page. name: told apart from the same model asked by another backend. about:
-    how its prompts are built. loss_chart: None for a model without a training log."""
+    how its prompts are built. loss_chart: None for a model without a training log. ranker_rows: a
+    cell for each way to order; none where no ranker was measured."""
 
     result: ModelResult
     name: str
@@ -37,6 +38,7 @@ class Column:
     calibration_chart: Markup
     histogram_chart: Markup
     loss_chart: Markup | None
+    ranker_rows: list[Row]
 
 
 def write_page(options: ReportOptions) -> Path:
@@ -72,6 +74,7 @@ def render(evaluations: Sequence[Evaluation]) -> str:
         data=evaluations[0].data,
         models=[make_column(results, names, number) for number in range(len(results))],
         rows=make_rows(results),
+        plain=PLAIN,
         compared=sorted({evaluation.models[0].name for evaluation in evaluations}),
         roc=draw_roc(results, names),
         made_with=[item for evaluation in evaluations for item in made_with(evaluation)],
@@ -90,6 +93,7 @@ def unique_names(results: Sequence[ModelResult]) -> list[str]:
 def make_column(results: Sequence[ModelResult], names: Sequence[str], number: int) -> Column:
     """The model of that number, drawn. Its losses are drawn once, though it be asked twice."""
     result, name = results[number], names[number]
+    ranker = result.ranker
     already_drawn = result.folder in {one.folder for one in results[:number]}
     log = [] if result.folder is None or already_drawn else read_log(Path(result.folder) / LOG_FILE)
     return Column(
@@ -99,6 +103,7 @@ def make_column(results: Sequence[ModelResult], names: Sequence[str], number: in
         calibration_chart=draw_calibration(result.calibration, name, number),
         histogram_chart=draw_histogram(result.histogram, name),
         loss_chart=draw_losses(log, result.name, number) if log else None,
+        ranker_rows=make_rows(ranker.lines, ranker_lines(ranker.clicks)) if ranker else [],
     )
 
 

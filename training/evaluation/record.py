@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.scoring.profile import Profile
 from training.errors import TrainingError
@@ -137,6 +137,30 @@ class TextCount(Record):
     count: int
 
 
+class RankerLine(Record):
+    """One way to order. differences: from the first line's figures, on the same impressions. ece:
+    None for scores that are no probabilities."""
+
+    name: str
+    figures: dict[str, Figure]
+    differences: dict[str, Figure]
+    ece: float | None
+
+
+class RankerResult(Record):
+    """A model's ranker on the same impressions; see training.evaluation.ranker."""
+
+    refused: str | None
+    """Why it was not measured; then all else is empty."""
+    notes: list[str] = []
+    """What to know about the figures."""
+    lines: list[RankerLine] = []
+    clicks: dict[str, int] = {}
+    """How many clicks the figures hold, by how often their story had been shown before."""
+    text_adds: dict[str, Figure] = {}
+    """What the language model adds to the trees: the figures with it minus those without."""
+
+
 class ModelResult(Record):
     """One model, measured."""
 
@@ -160,6 +184,8 @@ class ModelResult(Record):
     errors: Mistakes
     texts: list[TextCount]
     """The commonest answers in words."""
+    ranker: RankerResult | None = Field(default=None, exclude_if=lambda found: found is None)
+    """None, and not in the file, for a model without a ranker."""
 
     def summary(self) -> str:
         """One line for people."""

@@ -1,9 +1,9 @@
 """The page's table of figures: a row for each figure, a cell for each model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from training.evaluation.record import Figure, ModelResult
+from training.evaluation.record import Figure, ModelResult, RankerLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ PLAIN = Kind(1, Format("%.4f", "%.4f to %.4f"), Format("%+.4f", "%+.4f to %+.4f"
 PERCENT = Kind(100, Format("%.1f %%", "%.1f to %.1f"), Format("%+.1f", "%+.1f to %+.1f"))
 """A share; the difference of two is in percentage points."""
 HIGHEST, LOWEST = 1, -1
+RANKER_FIGURES = ("auc", "mrr", "ndcg_at_5", "ndcg_at_10", "log_loss", "ece")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,18 @@ LINES = (
 )
 
 
+Measured = ModelResult | RankerLine
+
+
+def ranker_lines(clicks: Mapping[str, int]) -> list[Line]:
+    """The rows of a ranker's table. clicks: by how often their story had been shown before."""
+    quality = [line for line in LINES if line.name in RANKER_FIGURES]
+    return quality + [
+        Line(f"auc {known}", f"AUC, shown {known}", f"before; clicks: {count:,}", PLAIN, HIGHEST)
+        for known, count in clicks.items()
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """A model's figure, and its difference from the first model's. sure: the difference's interval
@@ -74,12 +87,12 @@ class Row:
     cells: list[Cell]
 
 
-def make_rows(models: Sequence[ModelResult]) -> list[Row]:
+def make_rows(models: Sequence[Measured], lines: Sequence[Line] = LINES) -> list[Row]:
     """The rows of figures that at least one model has."""
-    return [row for line in LINES if (row := make_row(models, line)) is not None]
+    return [row for line in lines if (row := make_row(models, line)) is not None]
 
 
-def make_row(models: Sequence[ModelResult], line: Line) -> Row | None:
+def make_row(models: Sequence[Measured], line: Line) -> Row | None:
     """One row; None if no model has the figure."""
     figures = [find_figure(model, line.name) for model in models]
     values = [one.value for one in figures if one is not None and one.value is not None]
@@ -96,9 +109,11 @@ def make_row(models: Sequence[ModelResult], line: Line) -> Row | None:
     )
 
 
-def find_figure(model: ModelResult, name: str) -> Figure | None:
+def find_figure(model: Measured, name: str) -> Figure | None:
     """A model's figure by its name. ECE has no interval and is stored apart."""
     if name == "ece":
+        if model.ece is None:
+            return None
         return Figure(value=model.ece, low=None, high=None)
     return model.figures.get(name)
 

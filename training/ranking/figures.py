@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.ranker.features import NAMES, TEXT, Floats
+from app.ranker.features import NAMES, Floats
 from training import metrics
 from training.metrics import Estimate, Flags, Ratio
 from training.ranking.rows import Rows
@@ -81,6 +81,14 @@ def measure(rows: Rows, scores: Floats, name: str) -> dict[str, Ratio]:
     return found
 
 
+def clicks_by_known(rows: Rows) -> dict[str, int]:
+    """How many clicks are on stories that had been shown so often before, by KNOWN's names."""
+    shown = rows.shown[rows.clicked]
+    return {
+        name: int(((low <= shown) & (shown <= high)).sum()) for name, (low, high) in KNOWN.items()
+    }
+
+
 def auc_of_clicks(clicked: list[Flags], scores: list[Floats], chosen: list[Flags]) -> Ratio:
     """Of the chosen clicks, the mean share of the impression's non-clicks that score lower."""
     top, bottom = np.zeros(len(clicked)), np.zeros(len(clicked))
@@ -107,9 +115,4 @@ def is_calibrated(name: str) -> bool:
 
 def column(rows: Rows, name: str) -> Floats:
     """One feature of all candidates."""
-    return np.nan_to_num(rows.matrix[:, NAMES.index(name)])
-
-
-def known_text(rows: Rows) -> bool:
-    """Whether every candidate has the language model's score."""
-    return not np.isnan(rows.matrix[:, TEXT]).any()
+    return np.nan_to_num(rows.matrix[:, NAMES.index(name)]).astype(np.float64)

@@ -1,6 +1,6 @@
 """Fitting the trees: which kind is chosen on validation impressions, and calibrated there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import lightgbm
@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from app.ranker.features import FEATURES, NAMES, TEXT, Floats
+from app.ranker.features import NAMES, Floats
 from training import metrics
 from training.errors import TrainingError
 from training.metrics import Flags
-from training.ranking.rows import Rows
+from training.ranking.moments import Vectors
+from training.ranking.rows import LIVE, Rows, without_text
 
 OBJECTIVES = ("lambdarank", "binary")
 RISING = ("rate", "recent_rate", "text")
@@ -53,7 +54,7 @@ class Fitted:
     slope: float
     intercept: float
 
-    def log_odds(self, matrix: Floats) -> Floats:
+    def log_odds(self, matrix: Vectors) -> Floats:
         """[candidates]; matrix: [candidates, features]."""
         raw = self.booster.predict(matrix, raw_score=True)
         return self.slope * np.asarray(raw, np.float64) + self.intercept
@@ -79,45 +80,40 @@ class FitOptions:
     seed: int = 0
 
 
-def without_text(matrix: Floats) -> Floats:
-    """A copy of the matrix in which the language model was not asked."""
-    copy = matrix.copy()
-    copy[:, TEXT] = np.nan
-    return copy
-
-
 def choose(rows: Rows, options: FitOptions) -> list[Trial]:
     """Try every kind, the best first: by AUC and nDCG@10 together, on the latest impressions."""
     early, late = halves(rows, options.validation)
     trials = []
     for kind in KINDS:
-        booster = fit_trees(early, early.matrix, kind, options)
+        booster = fit_trees(early, kind, options)
         scores = late.split(np.asarray(booster.predict(late.matrix, raw_score=True)))
         found = metrics.ranking(late.split(late.clicked), scores)  # type: ignore[arg-type]
         trials.append(Trial(kind, found["auc"].value, found["ndcg_at_10"].value))
     return sorted(trials, key=lambda trial: -(trial.auc + trial.ndcg_at_10))
 
 
-def fit(rows: Rows, matrix: Floats, kind: Kind, options: FitOptions) -> Fitted:
+def fit(rows: Rows, kind: Kind, options: FitOptions) -> Fitted:
     """Fit on all rows; calibrate by trees of the earlier ones on the later ones.
 
-    matrix: the rows', or what is to be known of them instead. Raises TrainingError where there are
-    too few clicks.
+    Raises TrainingError where there are too few clicks.
     """
-    flat = np.repeat(is_early(rows, options.validation), rows.sizes)
     early, late = halves(rows, options.validation)
-    first = fit_trees(early, matrix[flat], kind, options)
-    raw = np.asarray(first.predict(matrix[~flat], raw_score=True), np.float64)
+    first = fit_trees(early, kind, options)
+    raw = np.asarray(first.predict(late.matrix, raw_score=True), np.float64)
     slope, intercept = platt(raw, late.clicked)
-    return Fitted(kind, fit_trees(rows, matrix, kind, options), slope, intercept)
+    return Fitted(kind, fit_trees(rows, kind, options), slope, intercept)
 
 
-def fit_trees(rows: Rows, matrix: Floats, kind: Kind, options: FitOptions) -> lightgbm.Booster:
+def fit_first_stage(rows: Rows, kind: Kind, options: FitOptions) -> Fitted:
+    """As `fit`, without the language model's score."""
+    return fit(replace(rows, matrix=without_text(rows.matrix)), kind, options)
+
+
+def fit_trees(rows: Rows, kind: Kind, options: FitOptions) -> lightgbm.Booster:
     """Trees on the rows, some of which have no live figures."""
     drawn = np.random.default_rng(options.seed).random(len(rows.sizes)) < options.dropout
-    dropped = np.repeat(drawn, rows.sizes)
-    live = np.array([FEATURES[name] == "live" for name in NAMES])
-    matrix = np.where(dropped[:, None] & live, rows.fresh, matrix)
+    matrix = rows.matrix.copy()
+    matrix[np.ix_(np.repeat(drawn, rows.sizes), LIVE)] = 0
     data = lightgbm.Dataset(
         matrix,
         rows.clicked.astype(np.float64),

@@ -39,7 +39,8 @@ class ScoreCommand:
 class RankCommand:
     """text, tower: files with scores that models gave to days they had not seen. test_from:
     impressions from then on are only measured on. within: a prepared folder; its impressions are
-    also measured on by themselves. refit: fit on these too afterwards."""
+    also measured on by themselves. refit: fit on these too afterwards. impressions: at most so many
+    are learned from, the newest."""
 
     data: Path
     encoder: Path | None
@@ -49,6 +50,7 @@ class RankCommand:
     test_from: datetime | None
     within: Path | None
     refit: bool
+    impressions: int
     half_life_hours: float | None
     dropout: float
     seed: int
@@ -56,6 +58,7 @@ class RankCommand:
 
     def __post_init__(self) -> None:
         check_least("threads", self.threads, 1)
+        check_least("impressions", self.impressions, 1)
         if not 0 <= self.dropout < 1:
             raise TrainingError(f"--dropout {self.dropout}: must be a share from 0 to below 1")
         if self.half_life_hours is not None and self.half_life_hours <= 0:

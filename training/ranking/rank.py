@@ -1,9 +1,11 @@
 """From a prepared log and honest scores to a ranker that is served."""
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from app.files import write_whole
 from app.ranker.features import NAMES, TEXT, VERSION, Floats
@@ -21,7 +23,8 @@ from training.errors import TrainingError
 from training.metrics import Flags
 from training.progress import say
 from training.ranking import figures
-from training.ranking.fit import FitOptions, Fitted, Kind, choose, fit, platt, without_text
+from training.ranking.fit import FitOptions, Fitted, Kind, choose, fit, fit_first_stage, platt
+from training.ranking.log import KEY, Log
 from training.ranking.moments import Catalogue, Replay
 from training.ranking.options import RankCommand
 from training.ranking.rows import (
@@ -31,11 +34,16 @@ from training.ranking.rows import (
     has_text,
     place_scores,
     read_scores,
+    without_live,
+    without_text,
 )
-from training.ranking.score import keys_of
-from training.ranking.vectors import story_vectors, used_stories
+from training.ranking.vectors import story_vectors
 
+Scores = Mapping[str, Floats]
+"""By impression; see training.ranking.rows.read_scores."""
 FIGURES_FILE = "ranker-figures.txt"
+MEASURED = 20_000
+"""How many impressions are measured on at most, spread evenly over those of the test."""
 
 
 def rank(options: RankCommand) -> str:
@@ -53,7 +61,7 @@ def rank(options: RankCommand) -> str:
     pair = fit_pair(rows, early, kind, fit_options)
     measured: dict[str, float] = {}
     if options.test_from is not None:
-        test = rows.take(~early & has_text(rows))
+        test = rows.take(evenly(~early & has_text(rows), MEASURED))
         report = figures.report(test, judge(test, *pair))
         texts.append(str(report))
         if options.within is not None:
@@ -66,8 +74,10 @@ def rank(options: RankCommand) -> str:
             if np.isfinite(estimate.value)
         }
     if options.refit:
-        pair = fit_pair(rows, np.ones(len(rows.ids), np.bool_), kind, fit_options)
-    write(options, data, rows.take(has_text(rows)), pair, measured)
+        early[:] = True
+        pair = fit_pair(rows, early, kind, fit_options)
+    until = rows.times[early].max().item()
+    write(options, data, rows.take(has_text(rows)), pair, measured, until)
     text = "\n".join(texts)
     write_whole(options.output / FIGURES_FILE, text + "\n")
     return text
@@ -81,48 +91,95 @@ def fit_pair(rows: Rows, chosen: Flags, kind: Kind, options: FitOptions) -> tupl
     towered = ~np.isnan(rows.matrix[starts, TOWER])
     first = rows.take(chosen & towered if (chosen & towered).any() else chosen)
     return (
-        fit(with_text, with_text.matrix, kind, options),
-        fit(first, without_text(first.matrix), kind, options),
+        fit(with_text, kind, options),
+        fit_first_stage(first, kind, options),
     )
 
 
 def judge(rows: Rows, full: Fitted, first: Fitted) -> dict[str, Floats]:
     """Each ranker's scores for the test impressions, by name."""
+    fresh = without_live(rows.matrix)
     return {
-        figures.TEXT_ALONE: rows.matrix[:, TEXT],
+        figures.TEXT_ALONE: figures.column(rows, "text"),
         figures.RATE_ALONE: figures.column(rows, "rate"),
         "tower alone": figures.column(rows, "tower"),
         figures.FIRST_STAGE: first.log_odds(without_text(rows.matrix)),
         figures.ALL: full.log_odds(rows.matrix),
-        figures.FRESH: full.log_odds(rows.fresh),
-        "trees without text, no live figures": first.log_odds(without_text(rows.fresh)),
+        figures.FRESH: full.log_odds(fresh),
+        "trees without text, no live figures": first.log_odds(without_text(fresh)),
     }
 
 
 def is_within(rows: Rows, folder: Path) -> Flags:
     """Which impressions are in a prepared folder's log: [impressions]."""
-    names = set(keys_of(PreparedData(folder).log()))
+    names = set(PreparedData(folder).log().select(KEY).collect().to_series())
     return np.array([name in names for name in rows.ids])
 
 
 def read_rows(data: PreparedData, options: RankCommand) -> Rows:
-    """The log's impressions with all features."""
-    log = data.log()
-    titles = [story.title for story in data.stories]
-    vectors = None
-    if options.encoder is not None:
-        vectors = story_vectors(options.data, options.encoder, titles, used_stories(log))
-    categories = [story.category for story in data.stories]
-    say(f"replaying {len(log):,} impressions")
-    replay = Replay(Catalogue(data.story_ids, categories, vectors), half_lives(options))
-    rows = collect(replay.moments(log))
-    for file in options.tower:
-        say(f"{file}: {place_scores(rows, read_scores(file), TOWER):,} impressions")
-    for file in options.text:
-        place_text(rows, file, options.test_from)
+    """The impressions to learn from and to measure on, with all features."""
+    log = Log(data.log())
+    texts = {file: read_scores(file) for file in options.text}
+    towers = {file: read_scores(file) for file in options.tower}
+    named = is_named(keys := log.keys(), texts.values()), is_named(keys, towers.values())
+    kept = choose_impressions(log, *named, options.impressions, options.test_from)
+    say(f"replaying {len(log):,} impressions, {kept.sum():,} of them to learn from or measure on")
+    catalogue = read_catalogue(data, log, options.encoder)
+    rows = collect(Replay(catalogue, half_lives(options)), log, kept)
+    for file, scores in towers.items():
+        say(f"{file}: {place_scores(rows, scores, TOWER):,} impressions")
+    for file, scores in texts.items():
+        place_text(rows, file, scores, options.test_from)
     if not has_text(rows).any():
         raise TrainingError("no impression has the language model's score: give --text FILE")
     return rows
+
+
+def read_catalogue(data: PreparedData, log: Log, encoder: Path | None) -> Catalogue:
+    """All stories, with vectors if there is an encoder."""
+    categories = [story.category for story in data.stories]
+    if encoder is None:
+        return Catalogue(categories, None)
+    titles = [story.title for story in data.stories]
+    used = log.used_stories(len(titles))
+    return Catalogue(categories, story_vectors(data.folder, encoder, titles, used.tolist()))
+
+
+def choose_impressions(
+    log: Log, judged: Flags, towered: Flags, most: int, test_from: datetime | None
+) -> Flags:
+    """Which impressions get features, [impressions]: at most `most` before the test, and as many
+    from then on. They have labels and, where towers have scored any, some score. Those that the
+    language model has scored go first, then the newest.
+
+    judged, towered: which the language model and which a tower has scored, [impressions].
+    """
+    usable = log.labelled & (judged | towered) if towered.any() else log.labelled
+    late = np.zeros(len(log), np.bool_)
+    if test_from is not None:
+        late = log.times.view("datetime64[ms]") >= np.datetime64(test_from)
+    kept = np.zeros(len(log), np.bool_)
+    for side in (late, ~late):
+        places = np.flatnonzero(usable & side)
+        order = np.argsort(judged[places], kind="stable")
+        kept[places[order][-most:]] = True
+    return kept
+
+
+def is_named(keys: pl.Series, files: Iterable[Scores]) -> Flags:
+    """Which impressions have a score in one of the files, [impressions]."""
+    names = [name for scores in files for name in scores]
+    found: Flags = keys.is_in(pl.Series(names, dtype=pl.String).implode()).to_numpy()
+    return found
+
+
+def evenly(chosen: Flags, most: int) -> Flags:
+    """At most so many of the chosen, spread evenly over them."""
+    places = np.flatnonzero(chosen)
+    number = min(most, len(places))
+    kept = np.zeros(len(chosen), np.bool_)
+    kept[places[np.arange(number) * len(places) // max(number, 1)]] = True
+    return kept
 
 
 def half_lives(options: RankCommand) -> HalfLives:
@@ -131,18 +188,16 @@ def half_lives(options: RankCommand) -> HalfLives:
     return HalfLives(slow_s=None if hours is None else hours * 3600)
 
 
-def place_text(rows: Rows, file: Path, test_from: datetime | None) -> None:
+def place_text(rows: Rows, file: Path, scores: Scores, test_from: datetime | None) -> None:
     """Calibrate one model's scores on its impressions before the test, and place them."""
-    scores = read_scores(file)
     placed = place_scores(rows, scores, TEXT)
     own = np.array([name in scores for name in rows.ids])
-    known = rows.take(own & rows.before(test_from))
-    if not known.clicked.any():
+    known = np.repeat(own & rows.before(test_from), rows.sizes)
+    if not rows.clicked[known].any():
         raise TrainingError(f"{file} scores no clicked story before the test: can't calibrate it")
-    slope, intercept = platt(known.matrix[:, TEXT], known.clicked)
+    slope, intercept = platt(rows.matrix[known, TEXT].astype(np.float64), rows.clicked[known])
     flat = np.repeat(own, rows.sizes)
-    for matrix in (rows.matrix, rows.fresh):
-        matrix[flat, TEXT] = slope * matrix[flat, TEXT] + intercept
+    rows.matrix[flat, TEXT] = slope * rows.matrix[flat, TEXT] + intercept
     say(f"{file}: {placed:,} impressions; log-odds = {slope:.3f} x {intercept:+.3f}")
 
 
@@ -152,6 +207,7 @@ def write(
     rows: Rows,
     pair: tuple[Fitted, Fitted],
     measured: dict[str, float],
+    learned_until: datetime,
 ) -> None:
     """Write the three files, the description last, since it makes the others count."""
     options.output.mkdir(parents=True, exist_ok=True)
@@ -172,6 +228,7 @@ def write(
         first_stage=described[1],
         spreads=spreads(rows.matrix),
         data_hash=data.data_hash,
+        learned_until=learned_until,
         figures=measured,
     )
     write_whole(options.output / DESCRIPTION_FILE, description.model_dump_json(indent=1) + "\n")

@@ -1,6 +1,6 @@
-"""All impressions of a log as one matrix, with the scores of towers and language models."""
+"""A log's chosen impressions as one matrix, with the scores of towers and language models."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -9,28 +9,29 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from app.ranker.features import NAMES, TEXT, Floats
+from app.ranker.features import FEATURES, NAMES, TEXT, Floats
 from training.errors import TrainingError
 from training.metrics import Flags
-from training.ranking.moments import Moment
+from training.ranking.log import Log
+from training.ranking.moments import Replay, Vectors
 
 TOWER = NAMES.index("tower")
+LIVE = np.array([FEATURES[name] == "live" for name in NAMES])
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "impression": pl.String,
     "scores": pl.List(pl.Float32),
 }
-"""Of files with scores: a row an impression, by its key (training.ranking.moments.row_key); a score
-a candidate in the order shown."""
+"""Of files with scores: a row an impression, by its key (training.ranking.log.KEY); a score a
+candidate in the order shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Impressions one after the other. matrix, fresh: [candidates, features], as known at the
-    moment and without live figures. clicked, shown: [candidates]. sizes, times, ids:
-    [impressions]."""
+    """Impressions one after the other, in the order of time. matrix: [candidates, features], as
+    known at the moment. clicked, shown: [candidates]; shown: impressions of the candidate so far.
+    sizes, times, ids: [impressions]."""
 
-    matrix: Floats
-    fresh: Floats
+    matrix: Vectors
     clicked: Flags
     shown: Floats
     sizes: NDArray[np.int64]
@@ -38,11 +39,11 @@ class Rows:
     ids: list[str]
 
     def take(self, chosen: Flags) -> "Rows":
-        """The chosen impressions; chosen: [impressions]."""
-        flat = np.repeat(chosen, self.sizes)
+        """The chosen impressions; chosen: [impressions]. Those that stand side by side are not
+        copied."""
+        flat = as_slice(np.repeat(chosen, self.sizes))
         return Rows(
             self.matrix[flat],
-            self.fresh[flat],
             self.clicked[flat],
             self.shown[flat],
             self.sizes[chosen],
@@ -61,20 +62,42 @@ class Rows:
         return self.times < np.datetime64(time)
 
 
-def collect(moments: Iterable[Moment]) -> Rows:
-    """Raises TrainingError for a log without labelled impressions."""
-    found = list(moments)
-    if not found:
+def collect(replay: Replay, log: Log, kept: Flags) -> Rows:
+    """The features of the kept impressions; kept: [impressions of the log].
+
+    Raises TrainingError where there are none.
+    """
+    if not kept.any():
         raise TrainingError("the log holds no impression with labels: there is nothing to learn")
-    return Rows(
-        matrix=np.concatenate([moment.features for moment in found]),
-        fresh=np.concatenate([moment.fresh for moment in found]),
-        clicked=np.concatenate([moment.clicked for moment in found]),
-        shown=np.concatenate([moment.shown for moment in found]),
-        sizes=np.array([len(moment.clicked) for moment in found], np.int64),
-        times=np.array([moment.time for moment in found], "datetime64[ms]"),
-        ids=[moment.id for moment in found],
-    )
+    sizes = log.sizes[kept]
+    matrix = np.empty((sizes.sum(), len(NAMES)), np.float32)
+    clicked, shown = np.empty(len(matrix), np.bool_), np.empty(len(matrix))
+    end = 0
+    for found in replay.moments(log, kept):
+        own = slice(end, end := end + len(found.matrix))
+        matrix[own], clicked[own], shown[own] = found.matrix, found.clicked, found.shown
+    ids = log.keys().filter(pl.Series(kept)).to_list()
+    return Rows(matrix, clicked, shown, sizes, log.times[kept].view("datetime64[ms]"), ids)
+
+
+def as_slice(chosen: Flags) -> Flags | slice:
+    """The same places as a slice, which does not copy, where they stand side by side."""
+    places = np.flatnonzero(np.diff(chosen, prepend=False, append=False))
+    return slice(*places) if len(places) == 2 else chosen
+
+
+def without_live(matrix: Vectors) -> Vectors:
+    """A copy of the matrix for stories of which no impression is known."""
+    copy = matrix.copy()
+    copy[:, LIVE] = 0
+    return copy
+
+
+def without_text(matrix: Vectors) -> Vectors:
+    """A copy of the matrix in which the language model was not asked."""
+    copy = matrix.copy()
+    copy[:, TEXT] = np.nan
+    return copy
 
 
 def read_scores(file: Path) -> dict[str, Floats]:
@@ -97,7 +120,7 @@ def write_scores(file: Path, scores: Mapping[str, Sequence[float]]) -> None:
 
 
 def place_scores(rows: Rows, scores: Mapping[str, Floats], column: int) -> int:
-    """Write scores into a column of both matrices; returns how many impressions have one.
+    """Write scores into a column of the matrix; returns how many impressions have one.
 
     Raises TrainingError where an impression has another number of candidates than scores.
     """
@@ -109,7 +132,7 @@ def place_scores(rows: Rows, scores: Mapping[str, Floats], column: int) -> int:
             continue
         if len(own) != size:
             raise TrainingError(f"impression {name} has {size} candidates, but {len(own)} scores")
-        rows.matrix[end - size : end, column] = rows.fresh[end - size : end, column] = own
+        rows.matrix[end - size : end, column] = own
         placed += 1
     return placed
 

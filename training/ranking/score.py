@@ -1,6 +1,7 @@
 """Scores of a log's impressions, by a language model or a tower that has not seen them."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import polars as pl
 
@@ -9,31 +10,35 @@ from app.likeness.folder import EncoderError
 from app.likeness.tower import ReaderEncoder, TowerError, read_tower
 from training.data.prepared import PreparedData, to_impressions
 from training.errors import TrainingError
-from training.ranking.moments import row_key
+from training.ranking.log import KEY, Log
 from training.ranking.options import ScoreCommand
 from training.ranking.rows import write_scores
-from training.ranking.vectors import used_stories
 
 
 def score_log(options: ScoreCommand) -> int:
     """Write the scores; returns of how many impressions. Raises TrainingError."""
     data = PreparedData(options.data)
-    log = data.log()
+    rows = data.log()
     if options.start is not None:
-        log = log.filter(pl.col("time") >= options.start)
+        rows = rows.filter(pl.col("time") >= options.start)
     if options.end is not None:
-        log = log.filter(pl.col("time") < options.end)
+        rows = rows.filter(pl.col("time") < options.end)
+    log = rows.collect()
     if log.is_empty():
         raise TrainingError(f"{options.data} has no impressions from --from until --until")
-    score = score_by_tower if options.tower is not None else score_by_model
-    scores = dict(score(data, log, options))
+    if options.tower is None:
+        scores = dict(score_by_model(data, log, options))
+    elif options.encoder is None:
+        raise TrainingError("a tower needs its sentence encoder: give --encoder")
+    else:
+        scores = dict(score_by_tower(data, log, options.tower, options.encoder))
     write_scores(options.output, scores)
     return len(scores)
 
 
 def keys_of(log: pl.DataFrame) -> list[str]:
     """The impressions' keys."""
-    return [row_key(*row) for row in log.select("impression", "user", "time").iter_rows()]
+    return log.select(KEY).to_series().to_list()
 
 
 def score_by_model(
@@ -54,19 +59,17 @@ def score_by_model(
 
 
 def score_by_tower(
-    data: PreparedData, log: pl.DataFrame, options: ScoreCommand
+    data: PreparedData, log: pl.DataFrame, tower_folder: Path, encoder_folder: Path
 ) -> Iterator[tuple[str, list[float]]]:
-    """Each impression's scores by the tower."""
-    if options.tower is None or options.encoder is None:
-        raise TrainingError("a tower needs its sentence encoder: give --encoder")
+    """Each impression's scores by the tower. Raises TrainingError."""
     try:
-        tower = read_tower(options.tower)
+        tower = read_tower(tower_folder)
         if tower is None:
-            raise TrainingError(f"{options.tower} holds no tower")
-        encoder = SentenceEncoder(options.encoder, tower.tensors)
+            raise TrainingError(f"{tower_folder} holds no tower")
+        encoder = SentenceEncoder(encoder_folder, tower.tensors)
     except (TowerError, EncoderError) as error:
         raise TrainingError(str(error)) from None
-    used = used_stories(log)
+    used = Log(log.lazy()).used_stories(len(data.stories)).tolist()
     vectors = encoder.embed([data.stories[index].title for index in used])
     place = {story: number for number, story in enumerate(used)}
     reader = ReaderEncoder(tower.tensors)

@@ -1,5 +1,6 @@
 """From a prepared folder to a tower's file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import polars as pl
 from app.likeness.tower import HISTORY, TOWER_FILE
 from training.data.prepared import PreparedData
 from training.errors import TrainingError
+from training.ranking.log import TIME_FORMAT
 from training.ranking.options import TowerCommand
 from training.ranking.tower_training import NOBODY, Clicks, Ints, TowerOptions, train_tower
 
@@ -22,7 +24,8 @@ def make_tower(options: TowerCommand) -> Path:
     titles = [story.title for story in data.stories]
     tower = train_tower(titles, clicks, options.encoder, TowerOptions(seed=options.seed))
     options.output.mkdir(parents=True, exist_ok=True)
-    tower.to_file(options.encoder.name).write(options.output)
+    until = rows["time"].dt.strftime(TIME_FORMAT).max()
+    replace(tower.to_file(options.encoder.name), learned_until=str(until)).write(options.output)
     return options.output / TOWER_FILE
 
 

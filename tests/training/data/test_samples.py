@@ -118,9 +118,7 @@ def temporal(
     seed: int = 0,
 ) -> dict[str, pl.DataFrame]:
     return samples.sample_temporal(
-        rows,
-        liked=liked,
-        disliked=disliked,
+        samples.add_earlier(rows, liked, disliked),
         negatives=negatives,
         history_samples=history_samples,
         seed=seed,
@@ -166,8 +164,6 @@ def earlier_plainly(row: dict[str, object], clicked: int, keep: int) -> list[int
 def test_temporal_knows_only_strictly_earlier_impressions(liked: int, disliked: int) -> None:
     longest = 0
     for split, rows in temporal(liked=liked, disliked=disliked).items():
-        if split == samples.LOG:
-            continue
         source = {r["impression"]: r for r in ALL.filter(split=split).rows(named=True)}
         for row in rows.rows(named=True):
             assert row["liked"] == earlier_plainly(source[row["impression"]], 1, liked)
@@ -176,8 +172,16 @@ def test_temporal_knows_only_strictly_earlier_impressions(liked: int, disliked: 
     assert longest >= min(liked, 6)
 
 
-def test_the_log_holds_all_impressions_as_they_were_shown_in_the_order_of_time() -> None:
-    log = temporal()[samples.LOG]
+@pytest.mark.parametrize("at_once", [1, 7, 10_000])
+def test_the_log_holds_all_impressions_as_they_were_shown_in_the_order_of_time(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samples, "LOG_ROWS", at_once)
+    rows = samples.add_earlier(ALL, 20, 20)
+    parts = list(samples.in_order_of_time(rows))
+    assert max(map(len, parts)) == min(at_once, len(ALL))
+    log = pl.concat(parts)
+    assert log.equals(samples.natural(rows.sort("time", maintain_order=True)))
     assert log["time"].is_sorted()
     assert len(log) == len(ALL)
     shown = {(r["split"], r["impression"]): r["shown"] for r in ALL.rows(named=True)}
