@@ -30,10 +30,8 @@ async def rank(body: RankRequest, request: Request, service: ServiceDep) -> Rank
     metrics.CANDIDATES.labels(predictions.model).observe(len(targets))
     probabilities = [prediction.probability for prediction in predictions.items]
     ranked = order(probabilities, body.top_k)
-    carried = None
-    if service.store.remember:
-        shown = [(body.candidates[index], targets[index]) for index in ranked]
-        carried = remembered(body.reader_id, shown, sent_history(body, reader))
+    shown = [(body.candidates[index], targets[index]) for index in ranked]
+    carried = remembered(body.reader_id, shown, sent_history(body, reader))
     service.store.keep(
         request_id, predictions.model, predictions.alias, probabilities, ranked, carried
     )
