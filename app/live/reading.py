@@ -58,8 +58,9 @@ class Reading:
             places = [told.position]
         else:
             yield self._event(one, stories, Kind.SHOWN)
-        kind = Kind.CLICKED if told.clicked else Kind.TAKEN_BACK
-        yield self._event(one, stories, kind, places)
+        if told.clicked or told.taken_back:
+            kind = Kind.CLICKED if told.clicked else Kind.TAKEN_BACK
+            yield self._event(one, stories, kind, places)
 
     def _event(
         self,

@@ -28,11 +28,13 @@ MAX_GAPS = 500
 
 
 class Told(NamedTuple):
-    """What became known of a story of an impression. position: in the order shown, from 0."""
+    """What became known of a story of an impression. position: in the order shown, from 0.
+    taken_back: it was clicked according to what was known before."""
 
     impression: int
     position: int
     clicked: bool
+    taken_back: bool = False
 
 
 @dataclass(slots=True)

@@ -180,6 +180,8 @@ def put_outcomes(
     if not told:
         return
     senders = {number: outcome.sender for (number, _), outcome in told.items()}
+    refuted = sorted({number for (number, _), outcome in told.items() if not outcome.clicked})
+    were_clicked = clicked_so_far(connection, refuted)
     for number in first_told(connection, sorted(senders)):
         changes[senders[number]].shown.append(number)
     statement = insert(outcomes, connection.dialect, OUTCOME_COLUMNS)
@@ -196,7 +198,22 @@ def put_outcomes(
     ]
     for row in execute(connection, told_now, rows):
         sender = told[row.impression, row.position].sender
-        changes[sender].told.append(Told(row.impression, row.position, row.clicked))
+        back = not row.clicked and (row.impression, row.position) in were_clicked
+        changes[sender].told.append(Told(row.impression, row.position, row.clicked, back))
+
+
+def clicked_so_far(connection: Connection, numbers: Sequence[int]) -> set[tuple[int, int]]:
+    """Numbers and positions of what was clicked in these impressions."""
+    columns = outcomes.c.impression, outcomes.c.position
+    return {
+        (row.impression, row.position)
+        for part in chunks(numbers)
+        for row in connection.execute(
+            select(*columns).where(
+                among(outcomes.c.impression, part, connection.dialect), outcomes.c.clicked
+            )
+        )
+    }
 
 
 def first_told(connection: Connection, numbers: Sequence[int]) -> list[int]:

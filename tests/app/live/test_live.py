@@ -210,6 +210,18 @@ async def test_a_click_that_feedback_takes_back_is_subtracted(
                 assert figure["impressions"] == 1
 
 
+async def test_no_click_on_a_repetition_takes_no_click_back(store_url: str, tmp_path: Path) -> None:
+    """The same story twice in an answer."""
+    async with service(store_url, tmp_path) as client:
+        await put(client, a="A story", b="Another")
+        answer = await ask(client, "/rank", candidates=[{"id": "a"}, {"id": "a"}])
+        for index, clicked in enumerate((True, False)):
+            await ask(client, "/feedback", id=answer["id"], index=index, clicked=clicked)
+        await send(client, impression("b"))
+        await counted(client, "b", 1, 0)
+        await counted(client, "a", 1, 1)
+
+
 async def until_clicks(client: httpx.AsyncClient, story: str, clicks: float) -> None:
     """With a half-life, clicks are a little less than they were."""
     async with asyncio.timeout(HANG_S):
