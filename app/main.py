@@ -130,7 +130,8 @@ def make_service(settings: Settings, engine: Engine | None, store: Store | None)
 def make_live(settings: Settings, store: Store) -> Live:
     hours = settings.live_half_life_hours
     half_life_s = None if hours is None or math.isinf(hours) else hours * 3600
-    return Live(store.database, half_life_s, settings.live_stories)
+    key_limit = settings.live_key_limit if settings.api_keys else None
+    return Live(store.database, half_life_s, settings.live_stories, key_limit)
 
 
 def vllm_engine(settings: Settings) -> Engine:

@@ -195,7 +195,8 @@ class Settings(BaseSettings):
     remember: bool = Field(
         False,
         description="Keep what requests of /rank and /predict carry, too: stories, hashed reader"
-        " ids, histories. Stories and events that a site sends are always kept.",
+        " ids, histories. Without it, only the ids of the stories shown are kept. Stories and"
+        " events that a site sends are always kept.",
     )
     reader_key: SecretStr | None = Field(
         None,
@@ -252,6 +253,13 @@ class Settings(BaseSettings):
         100_000,
         gt=0,
         description="How many stories have live figures; the least recently shown leave.",
+    )
+    live_key_limit: int = Field(
+        10_000,
+        gt=0,
+        description="How many impressions, and as many clicks, one API key can add to a story's"
+        " live figures within an hour, however many readers it names. Without keys there is no"
+        " limit.",
     )
     default_model: str | None = Field(
         None,

@@ -20,7 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from training import metrics
 from training.data.prepared import PreparedData
 from training.errors import TrainingError
-from training.ranking.moments import LogRow, read_rows, row_key
+from training.ranking.log import KEY
 
 AT_ONCE = 5000
 """How many stories or events one request sends."""
@@ -41,6 +41,25 @@ WAIT_S = 60.0
 ROUNDS, SEED = 1000, 0
 KINDS = {"text_probability": "text alone", "probability": "ranker"}
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """One impression of the log; stories are indices. key: tells it from all others."""
+
+    key: str
+    user: str
+    time: datetime
+    history: list[int]
+    liked: list[int]
+    disliked: list[int]
+    candidates: list[int]
+    clicked: list[bool] | None
+
+    @property
+    def seconds(self) -> float:
+        """Unix time; the log's times are taken for UTC."""
+        return self.time.replace(tzinfo=UTC).timestamp()
 
 
 class ReplayError(Exception):
@@ -74,7 +93,7 @@ class Site:
 
     def note(self, row: LogRow) -> None:
         """Have an impression and its clicks told before the next ranking."""
-        name, at = f"replay {row_key(row.id, row.user, row.time)}", row.seconds + self.shift
+        name, at = f"replay {row.key}", row.seconds + self.shift
         shown = [self.ids[index] for index in row.candidates]
         event = {"id": name, "time": at, "reader_id": row.user}
         self.waiting.append({**event, "type": "impression", "stories": shown})
@@ -147,8 +166,7 @@ def main() -> int:
 
 def replay(client: httpx.Client, options: argparse.Namespace) -> Iterator[Measured]:
     data = PreparedData(options.data)
-    log = data.log()
-    rows = list(read_rows(log))
+    rows = read_rows(data)
     if not rows:
         raise ReplayError(f"{options.data} has no impressions")
     shift = math.floor((time.time() - rows[-1].seconds) / DAY_S) * DAY_S
@@ -165,13 +183,17 @@ def replay(client: httpx.Client, options: argparse.Namespace) -> Iterator[Measur
             site.tell()
         for row in asked:
             assert row.clicked is not None
-            name = row_key(row.id, row.user, row.time)
-            yield Measured(name, row.time, row.clicked, site.rank(row, options.model))
+            yield Measured(row.key, row.time, row.clicked, site.rank(row, options.model))
             done += 1
             if done % 50 == 0:
                 print(f"{done} of {len(chosen)} ranked, {row.time}", file=sys.stderr, flush=True)
         for row in moment:
             site.note(row)
+
+
+def read_rows(data: PreparedData) -> list[LogRow]:
+    names = list(LogRow.__dataclass_fields__)[1:]
+    return [LogRow(*values) for values in data.log().select(KEY, *names).collect().iter_rows()]
 
 
 def choose(rows: Sequence[LogRow], since: datetime | None, count: int) -> set[int]:

@@ -10,6 +10,7 @@ from app.http.schemas.predictions import JudgingFields
 from app.knowledge.terms import Terms
 from app.models.registry import Choice
 from app.service import Service
+from app.settings import ApiKey
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorResponse, "description": "There is no such model."},
@@ -53,6 +54,14 @@ def service_of(request: Request) -> Service:
 
 ServiceDep = Annotated[Service, Depends(service_of)]
 
+
+def sender_of(request: Request) -> str | None:
+    """The name of the API key that was sent; None if the service has no keys."""
+    key: ApiKey | None = request.state.key
+    return None if key is None else key.name
+
+
+SenderDep = Annotated[str | None, Depends(sender_of)]
 
 CHANGE_ERRORS: dict[int | str, dict[str, Any]] = {
     **ERRORS,

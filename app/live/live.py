@@ -9,22 +9,23 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
+from itertools import chain
 from zipfile import BadZipFile
 
 import numpy as np
-from cachetools import TTLCache
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.live.reading import read_events
 from app.observability import metrics
-from app.signals.batch import Event, sum_events
+from app.signals.batch import Changes, Event, sum_events
 from app.signals.counters import Counts, HalfLives
-from app.signals.gate import GateLimits
-from app.signals.live import KINDS, Changes, Figures, LiveFigures, SignalOptions
+from app.signals.gate import GateLimits, Kind
+from app.signals.live import KINDS, Figures, LiveFigures, SignalOptions
 from app.store.changes import CHANGES_KEPT_S, Cursor, read_changes
 from app.store.counted import (
     Snapshot,
@@ -46,8 +47,6 @@ SNAPSHOT_READ_S = 30.0
 STOP_S = 10.0
 """How many seconds `stop` waits for the last snapshot."""
 CATEGORIES_FRESH_S = 60.0
-UNREAD = "\x00"
-"""Stands for a category that was not read yet; none can be so named."""
 EVENTS_AT_ONCE = 250
 """How many events are added to the figures while nobody can read them."""
 
@@ -55,15 +54,21 @@ EVENTS_AT_ONCE = 250
 class Live:
     """Figures by the ids of stories. `start` begins to keep them up; the database must be open."""
 
-    def __init__(self, database: Database, half_life_s: float | None, max_stories: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        half_life_s: float | None,
+        max_stories: int,
+        key_limit: int | None = None,
+    ) -> None:
         self._database = database
         self.half_life_s = half_life_s
-        self._options = SignalOptions(
-            HalfLives(slow_s=half_life_s), max_stories, GateLimits(key_limit=None)
-        )
+        limits = GateLimits(key_limit=key_limit)
+        self._options = SignalOptions(HalfLives(slow_s=half_life_s), max_stories, limits)
         self._figures = LiveFigures(self._options)
         self._lock = threading.Lock()
-        self._categories: TTLCache[str, str | None] = TTLCache(max_stories, CATEGORIES_FRESH_S)
+        self._categories: dict[str, str | None] = {}
+        self._categories_read = 0.0
         self._stopping = threading.Event()
         self._done: Future[None] | None = None
         self._cursor = Cursor()
@@ -131,42 +136,39 @@ class Live:
             now = self._database.now()
             changes, cursor = read_changes(connection, self._cursor)
             events = read_events(connection, changes, now)
-            categories = self._read_categories(connection, events)
+            self._read_categories(connection, events)
         self._cursor = cursor
-        self._count(events, categories, now)
+        self._count(events, now)
         self._polled = time.monotonic()
         if self._polled - self._snapshot_tried > SNAPSHOT_S:
             self._snapshot_tried = self._polled
             self.keep_snapshot(at_least_s=SNAPSHOT_S / 2)
         return bool(changes)
 
-    def _read_categories(
-        self, connection: Connection, events: Sequence[Event]
-    ) -> dict[str, str | None]:
-        """Of the events' stories, by id; None for one that is not stored."""
-        named = {story for event in events for story, _ in event.stories}
-        known = {story: self._categories.get(story, UNREAD) for story in named}
-        missing = [story for story, category in known.items() if category is UNREAD]
-        found = read_categories(connection, missing) if missing else {}
-        for story in missing:
-            known[story] = self._categories[story] = found.get(story)
-        return known
+    def _read_categories(self, connection: Connection, events: Sequence[Event]) -> None:
+        """Know the categories of the events' stories; None of one that is not stored."""
+        old = time.monotonic() - self._categories_read > CATEGORIES_FRESH_S
+        if old or len(self._categories) > self._options.max_stories:
+            self._categories = {}
+            self._categories_read = time.monotonic()
+        named = set(chain.from_iterable(event.stories for event in events))
+        missing = list(named.difference(self._categories))
+        self._categories.update(dict.fromkeys(missing))
+        self._categories.update(read_categories(connection, missing))
 
-    def _count(
-        self, events: Sequence[Event], categories: Mapping[str, str | None], now: float
-    ) -> None:
+    def _count(self, events: Sequence[Event], now: float) -> None:
         for start in range(0, len(events), EVENTS_AT_ONCE):
             some = events[start : start + EVENTS_AT_ONCE]
             weights = self._figures.position_weights(now)
             added = sum_events(
-                some, self._figures.gate, weights, categories, self._options.half_lives
+                some, self._figures.gate, weights, self._categories, self._options.half_lives
             )
             with self._lock:
                 self._figures.merge(added)
             self.newest = max(self.newest or 0.0, *(event.at for event in some))
-        clicks = sum(event.clicked for event in events)
-        metrics.LIVE_EVENTS.labels("click").inc(clicks)
-        metrics.LIVE_EVENTS.labels("impression").inc(len(events) - clicks)
+        kinds = Counter(event.kind for event in events)
+        metrics.LIVE_EVENTS.labels("click").inc(kinds[Kind.CLICKED])
+        metrics.LIVE_EVENTS.labels("impression").inc(kinds[Kind.SHOWN])
         self._tell()
 
     def _tell(self) -> None:

@@ -1,10 +1,12 @@
 """What changes in the store mean: which stories a reader was shown and clicked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from app.signals.batch import Event
+from app.signals.gate import Kind
 from app.store.changes import Change, Told
 from app.store.counted import ClickedStory, ShownStories, read_clicked, read_shown
 
@@ -23,42 +25,50 @@ def read_events(connection: Connection, changes: Sequence[Change], now: float) -
         ],
     )
     clicked = read_clicked(connection, [number for change in changes for number in change.clicks])
-    return [event for change in changes for event in events_of(change, shown, clicked, now)]
+    return [event for change in changes for event in Reading(change, now).events(shown, clicked)]
 
 
-def events_of(
-    change: Change,
-    shown: dict[int, ShownStories],
-    clicked: dict[int, ClickedStory],
-    now: float,
-) -> Iterator[Event]:
-    for number in change.shown:
-        if number in shown:
-            one = shown[number]
-            stories = [(story, place) for place, story in enumerate(one.stories)]
-            yield Event(reader_of(one), stories, min(one.time, now))
-    for told in change.told:
-        if told.impression in shown:
-            yield from events_of_told(shown[told.impression], told, now)
-    for number in change.clicks:
-        if number in clicked:
-            click = clicked[number]
-            yield Event(reader_of(click), [(click.story, None)], min(click.time, now), True)
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one change means. now: what is later counts as of now."""
 
+    change: Change
+    now: float
 
-def events_of_told(one: ShownStories, told: Told, now: float) -> Iterator[Event]:
-    """Stories that are not ranked count one by one, once something is known of them."""
-    story = one.stories[told.position]
-    at = min(one.time, now)
-    if not one.ranked:
-        yield Event(reader_of(one), [(story, None)], at)
-    if told.clicked:
-        place = told.position if one.ranked else None
-        yield Event(reader_of(one), [(story, place)], at, True)
+    def events(
+        self, shown: Mapping[int, ShownStories], clicked: Mapping[int, ClickedStory]
+    ) -> Iterator[Event]:
+        """shown, clicked: the rows by number; those that are missing were erased."""
+        for number in self.change.shown:
+            if number in shown:
+                one = shown[number]
+                yield self._event(one, one.stories, Kind.SHOWN, range(len(one.stories)))
+        for told in self.change.told:
+            if told.impression in shown:
+                yield from self._told(shown[told.impression], told)
+        for number in self.change.clicks:
+            if number in clicked:
+                click = clicked[number]
+                yield self._event(click, [click.story], Kind.CLICKED)
 
+    def _told(self, one: ShownStories, told: Told) -> Iterator[Event]:
+        """Stories that are not ranked count one by one, once something is known of them."""
+        stories, places = [one.stories[told.position]], None
+        if one.ranked:
+            places = [told.position]
+        else:
+            yield self._event(one, stories, Kind.SHOWN)
+        if told.clicked or told.taken_back:
+            kind = Kind.CLICKED if told.clicked else Kind.TAKEN_BACK
+            yield self._event(one, stories, kind, places)
 
-def reader_of(row: ShownStories | ClickedStory) -> str:
-    """The reader's hash, or a name that no other row has."""
-    if row.reader is not None:
-        return row.reader.hex()
-    return f"{type(row).__name__} {row.number}"
+    def _event(
+        self,
+        row: ShownStories | ClickedStory,
+        stories: Sequence[str],
+        kind: Kind,
+        places: Sequence[int] | None = None,
+    ) -> Event:
+        reader = row.reader or f"{type(row).__name__} {row.number}"  # or a name that no other has
+        at, key = min(row.time, self.now), self.change.sender or ""
+        return Event(reader, stories, at, kind, places, key, self.change.time)

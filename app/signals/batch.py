@@ -1,11 +1,8 @@
-"""Counting many events at once, at a small part of what one by one costs.
+"""Counting many events at once: thousands of them cost little more than one."""
 
-The figures become what `LiveFigures.shown` and `clicked` make of the same events, except that
-positions weigh as they did before the batch.
-"""
-
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, repeat
 
 import numpy as np
 
@@ -22,35 +19,48 @@ from app.signals.counters import (
     Floats,
     HalfLives,
 )
-from app.signals.gate import Counted, EventGate
-from app.signals.live import MAX_POSITION, SITE, Changes
+from app.signals.gate import Asked, EventGate, Ints, Kind, hashes, mixed
 
-Judge = Callable[[str, str, str, float], Counted]
+SITE = "site"
+MAX_POSITION = 200
+"""Positions from this one on (counted from 0) count as one."""
+POSITIONS = [*(str(position) for position in range(MAX_POSITION + 1)), SITE]
+"""The keys of the counts by position."""
+
+Changes = dict[str, Counts]
+"""Counts by kind: what events add, and what a snapshot holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Stories that a reader was shown, or clicked, at a moment in Unix seconds.
+    """What a reader did with stories at a moment in Unix seconds.
 
-    stories: their ids, each with its position from 0, or None if it has none. reader: for an
-    unknown one, something that this impression and its clicks alone have.
+    reader: for an unknown one, something that this impression and its clicks alone have. places:
+    the stories' positions from 0, -1 for none; None if none has one. key: the name of the API key
+    that reported it. arrived: when that was; None: at the same moment.
     """
 
-    reader: str
-    stories: Sequence[tuple[str, int | None]]
+    reader: str | bytes
+    stories: Sequence[str]
     at: float
-    clicked: bool = False
+    kind: Kind = Kind.SHOWN
+    places: Sequence[int] | None = None
+    key: str = ""
+    arrived: float | None = None
 
 
-@dataclass(slots=True)
-class Sums:
-    """One entry for each story of an event that counts."""
+@dataclass(frozen=True, slots=True)
+class Items:
+    """The stories of events, one after the other, each once in an event; arrays [items].
 
-    keys: list[str] = field(default_factory=list)
-    clicks: list[float] = field(default_factory=list)
-    shown: list[float] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
+    names: the different stories, the one shown last at the end. story: each one's number among
+    these. event: its event's number. place: its position, at most MAX_POSITION, -1 for none.
+    """
+
+    names: list[str]
+    story: Ints
+    event: Ints
+    place: Ints
 
 
 def sum_events(
@@ -65,71 +75,89 @@ def sum_events(
     gate: decides which of them count, and remembers them. weights: of an impression at each
     position, [MAX_POSITION + 1]. categories: of stories.
     """
-    sums = judge(events, gate)
-    if not sums.keys:
+    if not events:
         return {}
-    clicks, shown = np.array(sums.clicks), np.array(sums.shown)
-    places, times = np.array(sums.places), np.array(sums.times)
-    weighed = shown * np.where(places >= 0, weights[np.maximum(places, 0)], 1.0)
-
-    def summed(keys: Sequence[str | None], exposure: Floats) -> Counts:
-        return sum_rows(keys, np.stack([clicks, exposure, shown, times]), half_lives)
-
-    at_places = [None if place < 0 else str(place) for place in sums.places]
+    items = list_items(events)
+    times = per_event((event.at for event in events), events)[items.event]
+    shown, clicks = gate.judge(to_ask(events, items, times))
+    counted = np.flatnonzero((shown != 0) | (clicks != 0))
+    if not len(counted):
+        return {}
+    shown, clicks, times = shown[counted], clicks[counted], times[counted]
+    story, place = items.story[counted], items.place[counted]
+    weighed = shown * np.where(place >= 0, weights[np.maximum(place, 0)], 1.0)
+    known, category_of = numbered(list(map(categories.get, items.names)))
+    sums = Sums(clicks, shown, times, half_lives)
+    site = np.full(len(counted), MAX_POSITION + 1)
     return {
-        "stories": summed(sums.keys, weighed),
-        "categories": summed([categories.get(key) or None for key in sums.keys], weighed),
-        "positions": merged(summed([SITE] * len(times), shown), summed(at_places, shown)),
+        "stories": sums.by(story, items.names, weighed),
+        "categories": sums.by(category_of[story], known, weighed),
+        "positions": merged(sums.by(site, POSITIONS, shown), sums.by(place, POSITIONS, shown)),
     }
 
 
-def judge(events: Sequence[Event], gate: EventGate) -> Sums:
-    """What of the events counts."""
-    sums = Sums()
-    for event in events:
-        ask: Judge = gate.clicked if event.clicked else gate.shown
-        for story, position in event.stories:
-            what = ask(event.reader, story, "", event.at)
-            if what is Counted.NOTHING:
-                continue
-            sums.keys.append(story)
-            sums.clicks.append(float(what is not Counted.SHOWN))
-            sums.shown.append(float(what is not Counted.CLICK))
-            sums.places.append(-1 if position is None else min(position, MAX_POSITION))
-            sums.times.append(event.at)
-    return sums
+def list_items(events: Sequence[Event]) -> Items:
+    """The stories of events."""
+    sizes = np.fromiter((len(event.stories) for event in events), np.int64, len(events))
+    count = int(sizes.sum())
+    every = list(chain.from_iterable(event.stories for event in events))
+    names = list(dict.fromkeys(reversed(every)))[::-1]
+    numbers = dict(zip(names, range(len(names)), strict=True))
+    story = np.fromiter(map(numbers.__getitem__, every), np.int64, count)
+    event = np.repeat(np.arange(len(events)), sizes)
+    places = (repeat(-1, len(one.stories)) if one.places is None else one.places for one in events)
+    place = np.fromiter(chain.from_iterable(places), np.int64, count)
+    _, once = np.unique(event * len(names) + story, return_index=True)
+    once.sort()
+    return Items(names, story[once], event[once], np.minimum(place[once], MAX_POSITION))
 
 
-def sum_rows(keys: Sequence[Hashable], values: Floats, half_lives: HalfLives) -> Counts:
-    """Sum by key, with each value decayed until the last moment of all.
+def to_ask(events: Sequence[Event], items: Items, times: Floats) -> Asked:
+    """times: [items]."""
+    count = len(events)
+    stories = hashes(items.names, len(items.names))[items.story]
+    readers = hashes((event.reader for event in events), count)[items.event]
+    keys = hashes((event.key for event in events), count)[items.event]
+    kinds = np.fromiter((event.kind for event in events), np.int64, count)[items.event]
+    arrived = max(event.at if event.arrived is None else event.arrived for event in events)
+    return Asked(mixed(readers, stories), mixed(keys, stories), kinds, times, arrived)
 
-    keys: those that are None are left out. values: clicks, exposure, impressions and time of each
-    key, [4, keys].
-    """
-    rows_of: dict[Hashable, int] = {}
-    row = np.fromiter(
-        (-1 if key is None else rows_of.setdefault(key, len(rows_of)) for key in keys),
-        np.int64,
-        len(keys),
-    )
-    clicks, exposure, shown, times = values[:, row >= 0]
-    row, count = row[row >= 0], len(rows_of)
-    rows = np.zeros((count, COLUMNS))
-    if count:
-        last = times.max()
-        slow, recent = half_lives.kept(last - times)
+
+def per_event(values: Iterable[float], events: Sequence[Event]) -> Floats:
+    return np.fromiter(values, np.float64, len(events))
+
+
+def numbered(names: Sequence[str | None]) -> tuple[list[str], Ints]:
+    """The different names, and each one's number among them, -1 for None and an empty one."""
+    different = [name for name in dict.fromkeys(names) if name]
+    numbers: dict[str | None, int] = {name: number for number, name in enumerate(different)}
+    numbers[None] = numbers[""] = -1
+    return different, np.fromiter(map(numbers.__getitem__, names), np.int64, len(names))
+
+
+class Sums:
+    """Sums of what counts, decayed until the last moment of all; arrays [items]."""
+
+    def __init__(self, clicks: Floats, shown: Floats, times: Floats, half_lives: HalfLives) -> None:
+        self.clicks, self.shown, self.times = clicks, shown, times
+        self.last = float(times.max())
+        self.slow, self.recent = half_lives.kept(self.last - times)
+
+    def by(self, numbers: Ints, names: Sequence[str], exposure: Floats) -> Counts:
+        """By number of name. numbers: -1 is left out. exposure: [items]."""
+        rows = np.zeros((len(names) + 1, COLUMNS))  # the first is what is left out
         for column, value in (
-            (CLICKS, clicks * slow),
-            (EXPOSURE, exposure * slow),
-            (RECENT_CLICKS, clicks * recent),
-            (RECENT_EXPOSURE, exposure * recent),
-            (SHOWN, shown),
+            (CLICKS, self.clicks * self.slow),
+            (EXPOSURE, exposure * self.slow),
+            (RECENT_CLICKS, self.clicks * self.recent),
+            (RECENT_EXPOSURE, exposure * self.recent),
+            (SHOWN, self.shown),
         ):
-            rows[:, column] = np.bincount(row, value, count)
-        rows[:, FIRST] = last
-        np.minimum.at(rows[:, FIRST], row, times)
-        rows[:, LAST] = last
-    return Counts([str(key) for key in rows_of], rows)
+            rows[:, column] = np.bincount(numbers + 1, value, len(names) + 1)
+        rows[:, FIRST] = rows[:, LAST] = self.last
+        np.minimum.at(rows[:, FIRST], numbers + 1, self.times)
+        present = np.flatnonzero(np.bincount(numbers + 1, minlength=len(names) + 1)[1:])
+        return Counts([names[number] for number in present.tolist()], rows[present + 1])
 
 
 def merged(first: Counts, second: Counts) -> Counts:

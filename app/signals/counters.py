@@ -1,18 +1,19 @@
 """Counters by key that decay with a half-life, are bounded in number, and can be merged.
 
-Sums that decay exponentially are additive once they are brought to the same moment. So instances
-can exchange what each of them has counted (`take_changes`, `merge`), in any order.
+Sums that decay exponentially are additive once they are brought to the same moment. So batches can
+be added (`merge`) in any order.
 """
 
 import io
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 CLICKS, EXPOSURE, RECENT_CLICKS, RECENT_EXPOSURE, SHOWN, FIRST, LAST = range(7)
 """The columns of a row of counts."""
@@ -37,7 +38,7 @@ class HalfLives:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Rows of counts by key: what a snapshot holds, and what instances exchange.
+    """Rows of counts by key: what events add, and what a snapshot holds.
 
     rows: [keys, COLUMNS]; the decaying counts of a row are those at the row's time LAST.
     """
@@ -75,26 +76,18 @@ class Counters:
     def __init__(self, limit: int, half_lives: HalfLives) -> None:
         self.limit = limit
         self.half_lives = half_lives
-        self._places: OrderedDict[str, int] = OrderedDict()  # the least recently shown first
+        self._places: dict[str, int] = {}
+        self._keys: list[str] = []  # by place; the places in use are the first ones
         self._rows = np.zeros((min(limit, FIRST_ROWS), COLUMNS))
+        self._touched = np.zeros(len(self._rows), np.int64)  # rises with each time it is shown
+        self._touches = 0
 
     def __len__(self) -> int:
-        return len(self._places)
-
-    def add(
-        self, keys: Sequence[str], clicks: Floats, exposure: Floats, shown: Floats, at: float
-    ) -> None:
-        """Count, for distinct keys, at a moment in Unix seconds. Events may come late: they then
-        weigh as little as they would if they had come in time. clicks, exposure, shown: [keys]."""
-        rows = np.zeros((len(keys), COLUMNS))
-        rows[:, CLICKS] = rows[:, RECENT_CLICKS] = clicks
-        rows[:, EXPOSURE] = rows[:, RECENT_EXPOSURE] = exposure
-        rows[:, SHOWN] = shown
-        rows[:, FIRST] = rows[:, LAST] = at
-        self.merge(Counts(list(keys), rows))
+        return len(self._keys)
 
     def merge(self, counts: Counts) -> None:
-        """Add what was counted elsewhere. Its keys must be distinct."""
+        """Add counts, whose keys must be distinct. What comes late weighs as little as it would if
+        it had come in time."""
         for start in range(0, len(counts.keys), self.limit):
             some = slice(start, start + self.limit)
             self._merge(counts.keys[some], counts.rows[some])
@@ -115,7 +108,7 @@ class Counters:
     def read(self, keys: Sequence[str], now: float) -> Floats:
         """Rows [keys, COLUMNS] with counts as they have decayed until `now`; zeros for unknown
         keys, whose FIRST is `now`."""
-        places = np.fromiter((self._places.get(key, -1) for key in keys), np.int64, len(keys))
+        places = self._find(keys)
         known = places >= 0
         rows = np.zeros((len(keys), COLUMNS))
         rows[:, FIRST] = rows[:, LAST] = now
@@ -127,12 +120,8 @@ class Counters:
 
     def snapshot(self) -> Counts:
         """All counts, the least recently shown first. `merge` into an empty one restores them."""
-        places = np.fromiter(self._places.values(), np.int64, len(self._places))
-        return Counts(list(self._places), self._rows[places])
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._places.clear()
+        places = np.argsort(self._touched[: len(self)])
+        return Counts([self._keys[place] for place in places.tolist()], self._rows[places])
 
     def _decay(self, rows: Floats, until: Floats) -> None:
         """Bring rows [n, COLUMNS] to a later moment [n], in place."""
@@ -141,26 +130,46 @@ class Counters:
         rows[:, RECENT] *= recent[:, None]
         rows[:, LAST] = until
 
-    def _find_or_make(self, keys: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """The places of keys, and which of them are new. All become the most recently shown."""
-        is_new = np.zeros(len(keys), np.bool_)
-        for number, key in enumerate(keys):
-            if key in self._places:
-                self._places.move_to_end(key)
-            else:
-                is_new[number] = True
-                self._places[key] = self._free_place()
-        places = np.fromiter((self._places[key] for key in keys), np.int64, len(keys))
+    def _find(self, keys: Sequence[str]) -> Ints:
+        """The places of keys, -1 for unknown ones."""
+        return np.fromiter(map(self._places.get, keys, repeat(-1)), np.int64, len(keys))
+
+    def _find_or_make(self, keys: Sequence[str]) -> tuple[Ints, NDArray[np.bool_]]:
+        """The places of keys, at most `limit`, and which of them are new. All become the most
+        recently shown."""
+        places = self._find(keys)
+        is_new = places < 0
+        now = self._touches + np.arange(len(keys))
+        self._touches += len(keys)
+        self._touched[places[~is_new]] = now[~is_new]
+        new = [keys[number] for number in np.flatnonzero(is_new).tolist()]
+        if new:
+            places[is_new] = self._make(new)
+            self._touched[places] = now
         return places, is_new
 
-    def _free_place(self) -> int:
-        if len(self._places) >= self.limit:
-            return self._places.popitem(last=False)[1]
-        place = len(self._places)
-        if place == len(self._rows):
-            room = min(self.limit, 2 * place)
-            self._rows = np.concatenate([self._rows, np.zeros((room - place, COLUMNS))])
-        return place
+    def _make(self, keys: Sequence[str]) -> Ints:
+        """Places for new keys: free ones, then those of the least recently shown."""
+        used = len(self)
+        end = min(self.limit, used + len(keys))
+        self._make_room(end)
+        gone = used + len(keys) - end
+        oldest = np.argpartition(self._touched[:used], gone - 1)[:gone].tolist() if gone else []
+        for place in oldest:
+            del self._places[self._keys[place]]
+        places = [*range(used, end), *oldest]
+        self._keys += [""] * (end - used)
+        for key, place in zip(keys, places, strict=True):
+            self._places[key] = place
+            self._keys[place] = key
+        return np.array(places, np.int64)
+
+    def _make_room(self, count: int) -> None:
+        have = len(self._rows)
+        if count > have:
+            room = min(self.limit, max(2 * have, count)) - have
+            self._rows = np.concatenate([self._rows, np.zeros((room, COLUMNS))])
+            self._touched = np.concatenate([self._touched, np.zeros(room, np.int64)])
 
 
 def _kept(seconds: Floats, half_life: float | None) -> Floats:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from app.signals.batch import MAX_POSITION, POSITIONS, SITE, Changes, Event, sum_events
 from app.signals.counters import (
     CLICKS,
     EXPOSURE,
@@ -18,15 +19,11 @@ from app.signals.counters import (
     RECENT_EXPOSURE,
     SHOWN,
     Counters,
-    Counts,
     Floats,
     HalfLives,
 )
-from app.signals.gate import Counted, EventGate, GateLimits
+from app.signals.gate import EventGate, GateLimits, Kind
 
-SITE = "site"
-MAX_POSITION = 200
-"""Positions from this one on (counted from 0) count as one."""
 MAX_CATEGORIES = 10_000
 PRIOR_SHOWN, PRIOR_RATE = 100.0, 0.04
 """The site's own click-through is PRIOR_RATE until it is known, as if from PRIOR_SHOWN
@@ -35,8 +32,8 @@ POSITION_PRIOR = 1000.0
 """With how many impressions of average click-through a position's begins."""
 STORY_PRIOR, CATEGORY_PRIOR = 10.0, 100.0
 """With how many impressions of average click-through a story's or category's rate begins."""
-MAX_PENDING = 4096
-"""How many counted stories wait at most before they reach the counters."""
+MAX_PENDING = 1000
+"""How many events wait at most before they reach the counters."""
 KINDS = ("stories", "categories", "positions")
 
 
@@ -93,14 +90,6 @@ class Figures:
         return replace(self, clicks=clicks)
 
 
-Changes = dict[str, Counts]
-"""Counts by kind (KINDS): what instances exchange, and what a snapshot holds."""
-
-
-Sums = dict[str, dict[str, list[float]]]
-"""Clicks, exposure and impressions by kind and key, of one second."""
-
-
 class LiveFigures:
     """Counts events, and tells what is known of stories. Not for several threads at once."""
 
@@ -108,27 +97,28 @@ class LiveFigures:
         self.options = options or SignalOptions()
         self.gate = EventGate(self.options.limits)
         self._counters = self._empty()
-        self._changes = self._empty()
-        self._pending: dict[int, Sums] = {}
-        self._pending_stories = 0
-        self._weight_of: dict[str, float] = {}
+        self._pending: list[Event] = []
+        self._categories: dict[str, str | None] = {}
 
     def __len__(self) -> int:
         """How many stories are known."""
         self._flush()
         return len(self._counters["stories"])
 
-    def shown(self, reader: str, stories: Sequence[ShownStory], at: float, key: str = "") -> int:
-        """Count what a reader was shown at a moment in Unix seconds; returns how many stories
-        counted. reader: for an unknown one, something that is new with each event. key: the name of
-        the API key that reports it."""
-        counted = [(s, self.gate.shown(reader, s.story, key, at)) for s in stories]
-        return self._count(counted, at)
+    def shown(self, reader: str, stories: Sequence[ShownStory], at: float, key: str = "") -> None:
+        """Count what a reader was shown at a moment in Unix seconds. reader: for an unknown one,
+        something that is new with each event. key: the name of the API key that reports it."""
+        self._add(Kind.SHOWN, reader, stories, at, key)
 
-    def clicked(self, reader: str, stories: Sequence[ShownStory], at: float, key: str = "") -> int:
-        """Count a reader's clicks, like `shown`; returns how many counted."""
-        counted = [(s, self.gate.clicked(reader, s.story, key, at)) for s in stories]
-        return self._count(counted, at)
+    def clicked(self, reader: str, stories: Sequence[ShownStory], at: float, key: str = "") -> None:
+        """Count a reader's clicks, like `shown`."""
+        self._add(Kind.CLICKED, reader, stories, at, key)
+
+    def taken_back(
+        self, reader: str, stories: Sequence[ShownStory], at: float, key: str = ""
+    ) -> None:
+        """Subtract clicks of a reader. at: when they happened."""
+        self._add(Kind.TAKEN_BACK, reader, stories, at, key)
 
     def figures(
         self, stories: Sequence[str], categories: Sequence[str | None], now: float
@@ -160,33 +150,24 @@ class LiveFigures:
 
     def position_weights(self, at: float) -> Floats:
         """How much an impression weighs at each position, [MAX_POSITION + 1]."""
-        rows = self._counters["positions"].read([str(n) for n in range(MAX_POSITION + 1)], at)
+        rows = self._counters["positions"].read(POSITIONS[: MAX_POSITION + 1], at)
         site = self.site_rate(at)
         rates = (rows[:, CLICKS] + POSITION_PRIOR * site) / (rows[:, EXPOSURE] + POSITION_PRIOR)
         return rates / site
 
-    def take_changes(self) -> Changes:
-        """What this instance has counted itself since the last call, for the others."""
-        self._flush()
-        taken = {kind: counters.snapshot() for kind, counters in self._changes.items()}
-        for counters in self._changes.values():
-            counters.clear()
-        return taken
-
     def merge(self, changes: Changes) -> None:
-        """Add what another instance has counted. Each of its changes must be merged once."""
+        """Add what was counted elsewhere, by `sum_events`."""
         for kind in KINDS:
             if kind in changes:
                 self._counters[kind].merge(changes[kind])
 
     def snapshot(self) -> Changes:
-        """Everything that is known, merged changes included."""
+        """Everything that is known."""
         self._flush()
         return {kind: counters.snapshot() for kind, counters in self._counters.items()}
 
     def restore(self, snapshot: Changes) -> None:
-        """Replace everything that is known, but keep what was counted since the last
-        `take_changes`, which the snapshot may lack."""
+        """Replace everything that is known."""
         self._flush()
         self._counters = self._empty()
         self.merge(snapshot)
@@ -198,55 +179,25 @@ class LiveFigures:
             for kind, size in zip(KINDS, sizes, strict=True)
         }
 
-    def _count(self, counted: Sequence[tuple[ShownStory, Counted]], at: float) -> int:
-        kept = [(story, what) for story, what in counted if what is not Counted.NOTHING]
-        if not kept:
-            return 0
-        sums = self._pending.setdefault(int(at), {kind: {} for kind in KINDS})
-        stories, categories, positions = (sums[kind] for kind in KINDS)
-        for story, what in kept:
-            shown = float(what is not Counted.CLICK)
-            click = float(what is not Counted.SHOWN)
-            weight = 1.0 if story.position is None else self._weight(_position(story.position), at)
-            _add(stories, story.story, click, shown * weight, shown)
-            if story.category:
-                _add(categories, story.category, click, shown * weight, shown)
-            _add(positions, SITE, click, shown, shown)
-            if story.position is not None:
-                _add(positions, _position(story.position), click, shown, shown)
-        self._pending_stories += len(kept)
-        if self._pending_stories >= MAX_PENDING:
+    def _add(
+        self, kind: Kind, reader: str, stories: Sequence[ShownStory], at: float, key: str
+    ) -> None:
+        names = [one.story for one in stories]
+        places = [-1 if one.position is None else one.position for one in stories]
+        self._pending.append(Event(reader, names, at, kind, places, key))
+        self._categories.update((one.story, one.category) for one in stories)
+        if len(self._pending) >= MAX_PENDING:
             self._flush()
-        return len(kept)
 
     def _flush(self) -> None:
         """Bring what is pending into the counters. Gathering it first makes thousands of events a
-        second cheap; those of one second share its time."""
-        for second, sums in self._pending.items():
-            for kind, by_key in sums.items():
-                if by_key:
-                    clicks, exposure, number = np.array(list(by_key.values())).T
-                    for counters in (self._counters[kind], self._changes[kind]):
-                        counters.add(list(by_key), clicks, exposure, number, second)
-        self._pending.clear()
-        self._weight_of.clear()
-        self._pending_stories = 0
-
-    def _weight(self, position: str, at: float) -> float:
-        """How much an impression weighs: its position's click-through, relative to the site's."""
-        if position not in self._weight_of:
-            row = self._counters["positions"].read([position], at)[0]
-            site = self.site_rate(at)
-            rate = (row[CLICKS] + POSITION_PRIOR * site) / (row[EXPOSURE] + POSITION_PRIOR)
-            self._weight_of[position] = float(rate / site)
-        return self._weight_of[position]
-
-
-def _add(sums: dict[str, list[float]], key: str, *numbers: float) -> None:
-    own = sums.setdefault(key, [0.0] * len(numbers))
-    for place, number in enumerate(numbers):
-        own[place] += number
-
-
-def _position(position: int) -> str:
-    return str(min(position, MAX_POSITION))
+        second cheap."""
+        if self._pending:
+            weights = self.position_weights(self._pending[-1].at)
+            self.merge(
+                sum_events(
+                    self._pending, self.gate, weights, self._categories, self.options.half_lives
+                )
+            )
+            self._pending.clear()
+            self._categories.clear()

@@ -28,11 +28,13 @@ MAX_GAPS = 500
 
 
 class Told(NamedTuple):
-    """What became known of a story of an impression. position: in the order shown, from 0."""
+    """What became known of a story of an impression. position: in the order shown, from 0.
+    taken_back: it was clicked according to what was known before."""
 
     impression: int
     position: int
     clicked: bool
+    taken_back: bool = False
 
 
 @dataclass(slots=True)
@@ -40,12 +42,22 @@ class Change:
     """The numbers of rows that count from now on.
 
     shown: impressions whose stories were shown: events, and ranked answers with their first
-    feedback. told: new or changed outcomes. clicks: clicks that belong to no impression.
+    feedback. told: new or changed outcomes. clicks: clicks that belong to no impression. sender:
+    the name of the API key that reported all this. time: when the store got it.
     """
 
     shown: list[int] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
     clicks: list[int] = field(default_factory=list)
+    sender: str | None = None
+    time: float = 0.0
+
+
+class Changes(dict[str | None, Change]):
+    """What a transaction changes, by sender."""
+
+    def __missing__(self, sender: str | None) -> Change:
+        return self.setdefault(sender, Change(sender=sender))
 
 
 class Gap(NamedTuple):
@@ -65,13 +77,16 @@ class Cursor:
     gaps: Sequence[Gap] = ()
 
 
-def write_change(connection: Connection, change: Change, now: float) -> None:
-    """Store a change, unless nothing counts from now on."""
-    if not (change.shown or change.told or change.clicks):
-        return
-    content = [change.shown, change.told, change.clicks]
-    row = {"time": now, "content": json.dumps(content, separators=(",", ":"))}
-    execute(connection, insert(changes, connection.dialect, [*row]), [row])
+def write_changes(connection: Connection, found: Iterable[Change], now: float) -> None:
+    """Store changes, but those by which nothing counts from now on."""
+    contents = [
+        [one.shown, one.told, one.clicks, one.sender]
+        for one in found
+        if one.shown or one.told or one.clicks
+    ]
+    rows = [{"time": now, "content": json.dumps(one, separators=(",", ":"))} for one in contents]
+    if rows:
+        execute(connection, insert(changes, connection.dialect, [*rows[0]]), rows)
 
 
 def read_changes(connection: Connection, cursor: Cursor) -> tuple[list[Change], Cursor]:
@@ -80,7 +95,7 @@ def read_changes(connection: Connection, cursor: Cursor) -> tuple[list[Change], 
     connection: a snapshot.
     """
     running, next_one = transactions(connection)
-    columns = changes.c.number, changes.c.content
+    columns = changes.c.number, changes.c.time, changes.c.content
     late = []
     if cursor.gaps:
         within = [changes.c.number.between(gap.first, gap.last) for gap in cursor.gaps]
@@ -92,13 +107,13 @@ def read_changes(connection: Connection, cursor: Cursor) -> tuple[list[Change], 
         .limit(MAX_CHANGES)
     ).all()
     open_gaps = [gap for gap in cursor.gaps if gap.ended > running]
-    gaps = without(open_gaps, sorted(number for number, _ in late))
+    gaps = without(open_gaps, sorted(row.number for row in late))
     last = cursor.number
-    for number, _ in new:
+    for number, *_ in new:
         if number > last + 1:
             gaps.append(Gap(last + 1, number - 1, next_one))
         last = number
-    found = [parse_change(content) for _, content in sorted([*late, *new])]
+    found = [parse_change(content, at) for _, at, content in sorted([*late, *new])]
     return found, Cursor(last, gaps[-MAX_GAPS:])
 
 
@@ -125,6 +140,7 @@ def without(gaps: Iterable[Gap], found: Sequence[int]) -> list[Gap]:
     return [gap for gap in left if gap.first <= gap.last]
 
 
-def parse_change(content: str) -> Change:
-    shown, told, clicks = json.loads(content)
-    return Change(shown, [Told(*one) for one in told], clicks)
+def parse_change(content: str, time: float) -> Change:
+    shown, told, clicks, *sender = json.loads(content)  # earlier versions named no sender
+    name = sender[0] if sender else None
+    return Change(shown, [Told(*one) for one in told], clicks, name, time)

@@ -70,15 +70,12 @@ def read_clicked(connection: Connection, numbers: Sequence[int]) -> dict[int, Cl
 
 def read_categories(connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
     """The categories of those of these stories that are stored."""
-    return {
-        row.id: row.category
-        for part in chunks(sorted(ids))
-        for row in connection.execute(
-            select(stories.c.id, stories.c.category).where(
-                among(stories.c.id, part, connection.dialect)
-            )
-        )
-    }
+    found: dict[str, str | None] = {}
+    columns = stories.c.id, stories.c.category
+    for part in chunks(sorted(ids)):
+        wanted = among(stories.c.id, part, connection.dialect)
+        found.update(connection.execute(select(*columns).where(wanted)).all())
+    return found
 
 
 def read_snapshot(connection: Connection) -> Snapshot | None:

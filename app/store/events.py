@@ -5,9 +5,16 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Table, select
 
-from app.store.changes import Change, write_change
+from app.store.changes import Changes, write_changes
 from app.store.hours import mark_hours
-from app.store.records import Accepted, ClickEvent, ImpressionEvent, ReaderKey, to_json
+from app.store.records import (
+    Accepted,
+    ClickEvent,
+    ImpressionEvent,
+    Outcome,
+    ReaderKey,
+    to_json,
+)
 from app.store.statements import Row, among, chunks, execute, insert
 from app.store.tables import clicks, impressions
 from app.store.writing import put_outcomes, read_ids, refresh_stories
@@ -19,15 +26,17 @@ def add_events(
     clicked: Sequence[ClickEvent],
     key: ReaderKey,
     now: float,
+    sender: str | None = None,
 ) -> Accepted:
-    """Store events whose ids are new, impressions before clicks."""
-    change = Change()
+    """Store events whose ids are new, impressions before clicks. sender: the name of the API key
+    that reports them."""
+    changes = Changes()
     new_impressions = add_impressions(connection, shown, key)
-    change.shown += new_impressions.values()
+    changes[sender].shown += new_impressions.values()
     refresh_stories(connection, {name for event in shown for name in event.stories}, now)
-    join_waiting(connection, new_impressions, now, change)
-    new_clicks = add_clicks(connection, clicked, key, now, change)
-    write_change(connection, change, now)
+    join_waiting(connection, new_impressions, now, changes)
+    new_clicks = add_clicks(connection, clicked, key, now, changes, sender)
+    write_changes(connection, changes.values(), now)
     new = len(new_impressions) + len(new_clicks)
     return Accepted(len(new_impressions), len(new_clicks), len(shown) + len(clicked) - new)
 
@@ -67,9 +76,10 @@ def add_clicks(
     clicked: Sequence[ClickEvent],
     key: ReaderKey,
     now: float,
-    change: Change,
+    changes: Changes,
+    sender: str | None,
 ) -> dict[str, int]:
-    """change: gets what counts from now on."""
+    """changes: get what counts from now on."""
     events: dict[str, ClickEvent] = {}
     for event in clicked:
         events.setdefault(event.id, event)
@@ -83,15 +93,26 @@ def add_clicks(
             "reader": None if event.reader_id is None else key.hash(event.reader_id),
             "story": event.story,
             "awaits": None if event.impression_id in known else event.impression_id,
+            "sender": sender if event.impression_id not in known and event.impression_id else None,
         }
         for event in events.values()
     }
     new = insert_new(connection, clicks, rows)
-    told = [
-        (number, events[name].impression_id, events[name].story) for name, number in new.items()
+    found = [
+        Clicked(number, events[name].impression_id, events[name].story, sender)
+        for name, number in new.items()
     ]
-    put_clicked(connection, known, told, now, change)
+    put_clicked(connection, known, found, now, changes)
     return new
+
+
+class Clicked(NamedTuple):
+    """A stored click: its number, its impression's id, the story, and who reported it."""
+
+    number: int
+    impression_id: str | None
+    story: str
+    sender: str | None
 
 
 class Shown(NamedTuple):
@@ -119,44 +140,44 @@ def find_shown(connection: Connection, ids: Iterable[str]) -> dict[str, Shown]:
 def put_clicked(
     connection: Connection,
     known: Mapping[str, Shown],
-    clicked: Iterable[tuple[int, str | None, str]],
+    clicked: Iterable[Clicked],
     now: float,
-    change: Change,
+    changes: Changes,
 ) -> None:
-    """Write outcomes. clicked: numbers of clicks, with the ids of their impressions and stories,
-    which are outcomes if they were shown there. change: gets what counts from now on."""
-    told: dict[tuple[int, int], bool] = {}
+    """Write the outcomes that clicks are whose impressions have shown their stories. changes: get
+    what counts from now on."""
+    told: dict[tuple[int, int], Outcome] = {}
     times = []
-    for number, name, story in clicked:
+    for number, name, story, sender in clicked:
         shown = known.get(name or "")
         if shown is not None and story in shown.stories:
-            told[shown.number, shown.stories.index(story)] = True
+            told[shown.number, shown.stories.index(story)] = Outcome(True, sender)
             times.append(shown.time)
         elif shown is not None or name is None:
-            change.clicks.append(number)
-    put_outcomes(connection, told, now, change)
+            changes[sender].clicks.append(number)
+    put_outcomes(connection, told, now, changes)
     mark_hours(connection, times, now, void=False)
 
 
 def join_waiting(
-    connection: Connection, arrived: Iterable[str], now: float, change: Change
+    connection: Connection, arrived: Iterable[str], now: float, changes: Changes
 ) -> None:
-    """Count clicks that arrived before their impressions. change: gets what counts from now on."""
+    """Count clicks that arrived before their impressions. changes: get what counts from now on."""
     for part in chunks(sorted(arrived)):
         waiting = connection.execute(
-            select(clicks.c.id, clicks.c.number, clicks.c.awaits, clicks.c.story).where(
-                among(clicks.c.awaits, part, connection.dialect)
-            )
+            select(
+                *(clicks.c.number, clicks.c.awaits, clicks.c.story, clicks.c.sender, clicks.c.id)
+            ).where(among(clicks.c.awaits, part, connection.dialect))
         ).all()
         if not waiting:
             continue
         known = find_shown(connection, {row.awaits for row in waiting})
-        told = [(row.number, row.awaits, row.story) for row in waiting]
-        put_clicked(connection, known, told, now, change)
+        found = [Clicked(row.number, row.awaits, row.story, row.sender) for row in waiting]
+        put_clicked(connection, known, found, now, changes)
         connection.execute(
             clicks.update()
             .where(among(clicks.c.id, [row.id for row in waiting], connection.dialect))
-            .values(awaits=None)
+            .values(awaits=None, sender=None)
         )
 
 
@@ -167,6 +188,6 @@ def add_waiting(connection: Connection, now: float) -> None:
         .join(impressions, impressions.c.id == clicks.c.awaits)
         .where(clicks.c.awaits.is_not(None))  # or no index of few rows is used
     ).scalars()
-    change = Change()
-    join_waiting(connection, {name for name in arrived if name}, now, change)
-    write_change(connection, change, now)
+    changes = Changes()
+    join_waiting(connection, {name for name in arrived if name}, now, changes)
+    write_changes(connection, changes.values(), now)

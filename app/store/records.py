@@ -4,11 +4,13 @@ import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 TITLE_ID_PREFIX = "title:"
 STORY_BYTES = 250
 """What a story takes in memory besides its title, about."""
+ID_BYTES = 60
+"""The same for an id alone, besides its letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class StoredStory:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What a request carried, which is kept only if the service remembers.
+    """What a request carried. Unless the service remembers, only the ids of its stories are kept.
 
     shown: in the order shown. history: oldest first, or None if none was sent. named: the ids of
     stories that were sent by their ids alone; their texts are the store's and are not written back,
@@ -41,7 +43,8 @@ class Answer:
     """An answer of /rank or /predict to be kept for feedback.
 
     indices: uint16 each, the stories' places in the request, in the order shown. probabilities:
-    float32 each, in the same order.
+    float32 each, in the same order. story_ids: in the same order; None if they are not known.
+    remembered: what else is kept of the request.
     """
 
     id: str
@@ -52,6 +55,7 @@ class Answer:
     stories: int
     indices: bytes
     probabilities: bytes
+    story_ids: Sequence[str] | None = None
     remembered: Remembered | None = None
 
     @property
@@ -59,7 +63,7 @@ class Answer:
         """How many bytes of memory its stories take, about."""
         carried = self.remembered
         if carried is None:
-            return 0
+            return sum(ID_BYTES + len(one) for one in self.story_ids or ())
         return sum(
             STORY_BYTES + len(one.title) for one in (*carried.shown, *(carried.history or ()))
         )
@@ -88,11 +92,20 @@ class ClickEvent:
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What a reader did with the story at `index` of an answer's request."""
+    """What a reader did with the story at `index` of an answer's request. sender: the name of the
+    API key that reports it."""
 
     answer_id: str
     index: int
     clicked: bool
+    sender: str | None = None
+
+
+class Outcome(NamedTuple):
+    """Whether a story was clicked, and who reported it."""
+
+    clicked: bool
+    sender: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,8 @@ class Store:
 
         probabilities: of all stories, in the request's order. order: the indices of the stories
         shown, the best first, or None if the stories are not ranked. remembered: what the request
-        carried, with its stories in the order shown; it is used only if the service remembers.
+        carried, with its stories in the order shown; unless the service remembers, only their ids
+        are kept.
         """
         if not self.retention.rows or not self._writer.running:
             return
@@ -147,17 +148,21 @@ class Store:
                 len(shown),
                 array("H", shown).tobytes(),
                 array("f", [probabilities[index] for index in shown]).tobytes(),
+                None if remembered is None else [story.id for story in remembered.shown],
                 remembered if self.remember else None,
             )
         )
 
-    async def record(self, answer_id: str, index: int, clicked: bool) -> str:
+    async def record(
+        self, answer_id: str, index: int, clicked: bool, sender: str | None = None
+    ) -> str:
         """Record feedback for the story at `index` in the request; returns the answer's model.
+        sender: the name of the API key that reports it.
 
         Raises NotFound, InvalidValue for a story that was not shown, or FeedbackUnavailable.
         """
         self.check_keeps_answers()
-        task = Feedback(answer_id, index, clicked)
+        task = Feedback(answer_id, index, clicked, sender)
         for pause_s in (*LATE_S, None):
             try:
                 model = str(await self._done(FeedbackTask(task)))
@@ -184,15 +189,19 @@ class Store:
         return written
 
     async def add_events(
-        self, shown: Sequence[ImpressionEvent], clicked: Sequence[ClickEvent]
+        self,
+        shown: Sequence[ImpressionEvent],
+        clicked: Sequence[ClickEvent],
+        sender: str | None = None,
     ) -> Accepted:
-        """Store all events or none; those with known ids are counted as duplicates.
+        """Store all events or none; those with known ids are counted as duplicates. sender: the
+        name of the API key that reports them.
 
         Raises StoreUnavailable.
         """
         found: Accepted = await self._work(
             lambda connection: add_events(
-                connection, shown, clicked, self.key, self.database.now()
+                connection, shown, clicked, self.key, self.database.now(), sender
             ),
             len(shown) + len(clicked),
         )

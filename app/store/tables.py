@@ -90,6 +90,7 @@ clicks = Table(
     Column("reader", LargeBinary),
     Column("story", Text, nullable=False),
     Column("awaits", Text, comment="Id of an impression that has not arrived yet."),
+    Column("sender", Text, comment="Name of the API key that reported it, while it awaits one."),
 )
 Index(
     "ix_clicks_reader",

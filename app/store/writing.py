@@ -12,11 +12,12 @@ from typing import Any
 from sqlalchemy import Connection, delete, exists, func, or_, select, update
 
 from app.errors import ClientError, InvalidValue, NotFound
-from app.store.changes import Change, Told, write_change
+from app.store.changes import Changes, Told, write_changes
 from app.store.hours import mark_hours
 from app.store.records import (
     Answer,
     Feedback,
+    Outcome,
     ReaderKey,
     StoredStory,
     to_json,
@@ -121,13 +122,12 @@ def answer_row(answer: Answer, key: ReaderKey) -> Row:
         "indices": answer.indices,
         "probabilities": answer.probabilities,
         "reader": None,
-        "story_ids": None,
+        "story_ids": None if answer.story_ids is None else to_json(answer.story_ids),
         "history": None,
     }
     carried = answer.remembered
     if carried is not None:
         row["reader"] = None if carried.reader_id is None else key.hash(carried.reader_id)
-        row["story_ids"] = to_json([story.id for story in carried.shown])
         if carried.history is not None:
             row["history"] = to_json([story.id for story in carried.history])
     return row
@@ -149,7 +149,7 @@ def record_feedback(
         ):
             found[row.id] = row
     results: list[str | ClientError] = []
-    told: dict[tuple[int, int], tuple[bool, Any]] = {}
+    told: dict[tuple[int, int], tuple[Outcome, Any]] = {}
     for item in items:
         answer = found.get(item.answer_id)
         if answer is None:
@@ -161,24 +161,29 @@ def record_feedback(
         if item.index not in indices:
             results.append(InvalidValue(f"index: the answer has no story {item.index}", "index"))
             continue
-        told[answer.number, indices.index(item.index)] = item.clicked, answer
+        outcome = Outcome(item.clicked, item.sender)
+        told[answer.number, indices.index(item.index)] = outcome, answer
         results.append(str(answer.model))
-    change = Change()
-    put_outcomes(connection, {place: clicked for place, (clicked, _) in told.items()}, now, change)
-    write_change(connection, change, now)
+    changes = Changes()
+    put_outcomes(connection, {place: one for place, (one, _) in told.items()}, now, changes)
+    write_changes(connection, changes.values(), now)
     mark_hours(connection, (answer.time for _, answer in told.values()), now, void=False)
     put_clicks_of_feedback(connection, told, now)
     return results
 
 
 def put_outcomes(
-    connection: Connection, told: Mapping[tuple[int, int], bool], now: float, change: Change
+    connection: Connection, told: Mapping[tuple[int, int], Outcome], now: float, changes: Changes
 ) -> None:
-    """told: (impression's number, position) → whether it was clicked. change: gets what counts from
-    now on, with ranked answers that had no feedback before."""
+    """told: by impression's number and position. changes: get what counts from now on, with ranked
+    answers that had no feedback before."""
     if not told:
         return
-    change.shown += first_told(connection, sorted({number for number, _ in told}))
+    senders = {number: outcome.sender for (number, _), outcome in told.items()}
+    refuted = sorted({number for (number, _), outcome in told.items() if not outcome.clicked})
+    were_clicked = clicked_so_far(connection, refuted)
+    for number in first_told(connection, sorted(senders)):
+        changes[senders[number]].shown.append(number)
     statement = insert(outcomes, connection.dialect, OUTCOME_COLUMNS)
     statement = statement.on_conflict_do_update(
         index_elements=[outcomes.c.impression, outcomes.c.position],
@@ -187,11 +192,28 @@ def put_outcomes(
     )
     told_now = statement.returning(outcomes.c.impression, outcomes.c.position, outcomes.c.clicked)
     rows = [
-        {"impression": number, "position": position, "clicked": clicked, "learned": now}
-        for (number, position), clicked in sorted(told.items())
+        {"impression": number, "position": position, "clicked": told[place].clicked, "learned": now}
+        for place in sorted(told)
+        for number, position in [place]
     ]
     for row in execute(connection, told_now, rows):
-        change.told.append(Told(row.impression, row.position, row.clicked))
+        sender = told[row.impression, row.position].sender
+        back = not row.clicked and (row.impression, row.position) in were_clicked
+        changes[sender].told.append(Told(row.impression, row.position, row.clicked, back))
+
+
+def clicked_so_far(connection: Connection, numbers: Sequence[int]) -> set[tuple[int, int]]:
+    """Numbers and positions of what was clicked in these impressions."""
+    columns = outcomes.c.impression, outcomes.c.position
+    return {
+        (row.impression, row.position)
+        for part in chunks(numbers)
+        for row in connection.execute(
+            select(*columns).where(
+                among(outcomes.c.impression, part, connection.dialect), outcomes.c.clicked
+            )
+        )
+    }
 
 
 def first_told(connection: Connection, numbers: Sequence[int]) -> list[int]:
@@ -211,16 +233,16 @@ def first_told(connection: Connection, numbers: Sequence[int]) -> list[int]:
 
 
 def put_clicks_of_feedback(
-    connection: Connection, told: dict[tuple[int, int], tuple[bool, Any]], now: float
+    connection: Connection, told: dict[tuple[int, int], tuple[Outcome, Any]], now: float
 ) -> None:
     """Keep feedback as clicks of the reader, for answers that remember their reader; feedback that
     was taken back removes them."""
     rows, gone = [], []
-    for (number, position), (clicked, row) in sorted(told.items(), key=lambda one: one[0]):
+    for (number, position), (outcome, row) in sorted(told.items(), key=lambda one: one[0]):
         if row.reader is None or row.story_ids is None:
             continue
         name = feedback_click_id(number, position)
-        if clicked:
+        if outcome.clicked:
             story = read_ids(row.story_ids)[position]
             rows.append(
                 {"id": name, "time": now, "reader": row.reader, "story": story, "awaits": None}

@@ -5,7 +5,8 @@
 
 Stores some seconds of a site's events, then counts them as an instance does, and compares the
 processor time of its thread with these seconds. Batches are as large as the rate makes them within
-half a second. Then a second instance starts with the snapshot.
+half a second. Meanwhile another thread looks up a reader's candidates again and again, as /rank
+does. Then a second instance starts with the snapshot.
 """
 
 import argparse
@@ -13,8 +14,10 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import quantiles
 
 from app.live.live import POLL_S, Live
 from app.store.database import Database
@@ -26,6 +29,9 @@ CLICK_SHARE = 0.05
 BATCH_EVENTS = 100
 """How many events the site sends at once."""
 CATEGORIES = 20
+CANDIDATES = 50
+PAUSE_S = 0.01
+"""Between two look-ups."""
 KEY = ReaderKey(b"a key for measuring")
 
 
@@ -42,10 +48,12 @@ class Options:
 
 @dataclass(frozen=True)
 class Figures:
-    """cores: processor seconds of the thread for each second of events. start_s: until a new
-    instance has the figures of as many stories as there are."""
+    """cores: processor seconds of the thread for each second of events. lookups: how many seconds
+    look-ups took while it worked. start_s: until a new instance has the figures of as many stories
+    as there are."""
 
     cores: float
+    lookups: list[float]
     stories: int
     keep_s: float
     start_s: float
@@ -62,6 +70,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = measure(options, options.store or f"sqlite:///{Path(folder) / 'store.sqlite'}")
     print(f"counting {options.rate} events a second: {found.cores:.3f} of a core")
+    hundredths = quantiles(found.lookups, n=100)
+    p50, p99 = hundredths[49] * 1e3, hundredths[98] * 1e3
+    print(f"looking up {CANDIDATES} stories meanwhile: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
     print(f"writing a snapshot of {found.stories} stories: {found.keep_s:.2f} s")
     print(f"starting with it: {found.start_s:.2f} s")
 
@@ -71,20 +82,39 @@ def measure(options: Options, url: str) -> Figures:
     database.open()
     fill_stories(database, options)
     live, other = (Live(database, None, options.stories) for _ in range(2))
-    used = 0.0
+    used, lookups = 0.0, list[float]()
     for _ in range(round(options.seconds / POLL_S)):
         fill_events(database, options, POLL_S)
-        started = time.thread_time()
-        while live.follow():
-            pass
-        used += time.thread_time() - started
+        used += follow(live, options, lookups)
     started = time.perf_counter()
     live.keep_snapshot()
     kept = time.perf_counter()
     other.follow()
     done = time.perf_counter()
     database.close()
-    return Figures(used / options.seconds, len(other), kept - started, done - kept)
+    return Figures(used / options.seconds, lookups, len(other), kept - started, done - kept)
+
+
+def follow(live: Live, options: Options, lookups: list[float]) -> float:
+    """Count what is new; returns the processor time that it took. lookups: gets more."""
+    with ThreadPoolExecutor(1) as pool:
+        counting = pool.submit(count_all, live)
+        while not lookups or not counting.done():
+            chosen = random.choices(range(options.stories), k=CANDIDATES)
+            candidates, nothing = [name(one) for one in chosen], [None] * CANDIDATES
+            started = time.perf_counter()
+            live.figures(candidates, nothing, time.time())
+            lookups.append(time.perf_counter() - started)
+            time.sleep(PAUSE_S)
+        return counting.result()
+
+
+def count_all(live: Live) -> float:
+    """The processor time that it took."""
+    started = time.thread_time()
+    while live.follow():
+        pass
+    return time.thread_time() - started
 
 
 def fill_stories(database: Database, options: Options) -> None:

@@ -107,6 +107,7 @@ def kinds(stories: list[StoredStory], shown: int, history: int) -> list[Kind]:
         return Answer(
             *(uuid4().hex, time.time(), "news-smollm2", "default", True, shown, order),
             array("f", [0.04] * shown).tobytes(),
+            [story.id for story in carried.shown],
             carried if remember else None,
         )
 

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from pydantic import TypeAdapter
 
 from app.http.bulk import BulkRoute, convert_all
-from app.http.dependencies import BODY_ERRORS, STORE_ERRORS, ServiceDep
+from app.http.dependencies import BODY_ERRORS, STORE_ERRORS, SenderDep, ServiceDep
 from app.http.records import by_kind, event_at
 from app.http.schemas.events import AnyEvent, Click, EventsAccepted, EventsRequest, Impression
 
@@ -13,7 +13,9 @@ EVENT: TypeAdapter[Impression | Click] = TypeAdapter(AnyEvent)
 
 
 @router.post("/events", responses=BODY_ERRORS)
-async def post_events(body: EventsRequest, service: ServiceDep) -> EventsAccepted:
+async def post_events(
+    body: EventsRequest, service: ServiceDep, sender: SenderDep
+) -> EventsAccepted:
     """Store up to 10,000 impressions and clicks, in any order and from any time in the past.
 
     If one of them is invalid, none is stored. Send a batch again if its answer did not arrive:
@@ -22,5 +24,5 @@ async def post_events(body: EventsRequest, service: ServiceDep) -> EventsAccepte
     """
     event = event_at(service.store.database.now())
     shown, clicked = by_kind(await convert_all(body.events, EVENT, "events", event))
-    found = await service.store.add_events(shown, clicked)
+    found = await service.store.add_events(shown, clicked, sender)
     return EventsAccepted(accepted=found.accepted, duplicates=found.duplicates)

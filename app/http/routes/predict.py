@@ -36,9 +36,8 @@ def keep(
     targets: Sequence[Sent],
     history: Sequence[Sent] | None,
 ) -> None:
-    """Keep the answer for feedback, with its stories unranked, and what the request carried if the
-    service remembers."""
-    carried = remembered(reader_id, targets, history) if service.store.remember else None
+    """Keep the answer for feedback, with its stories unranked."""
+    carried = remembered(reader_id, targets, history)
     probabilities = [prediction.probability for prediction in predictions.items]
     service.store.keep(
         request_id, predictions.model, predictions.alias, probabilities, remembered=carried

@@ -48,10 +48,8 @@ async def rank(body: RankRequest, request: Request, service: ServiceDep) -> Rank
     probabilities = [prediction.probability for prediction in predictions.items]
     ranked = predictions.order[: body.top_k]
     reasons = explained(service, predictions, targets, ranked if body.explain else ())
-    carried = None
-    if service.store.remember:
-        shown = [(body.candidates[index], targets[index]) for index in ranked]
-        carried = remembered(body.reader_id, shown, sent_history(body, reader))
+    shown = [(body.candidates[index], targets[index]) for index in ranked]
+    carried = remembered(body.reader_id, shown, sent_history(body, reader))
     service.store.keep(
         request_id, predictions.model, predictions.alias, probabilities, ranked, carried
     )

@@ -64,6 +64,7 @@ class World:
             stories=size,
             indices=array("H", range(size)).tobytes(),
             probabilities=np.sort(self.random.random(size))[::-1].astype(np.float32).tobytes(),
+            story_ids=[STORIES[place].id for place in shown],
             remembered=Remembered(reader, [STORIES[place] for place in shown], None),
         )
 

@@ -22,14 +22,16 @@ from app.likeness.encoder import SentenceEncoder
 from app.live.live import Live
 from app.ranker.features import NAMES, Floats
 from app.scoring.wording import Reader, Story
+from app.signals.batch import MAX_POSITION
 from app.signals.counters import HalfLives
-from app.signals.live import MAX_POSITION, LiveFigures
+from app.signals.live import LiveFigures
 from app.store.events import add_events
 from app.store.records import ClickEvent, ImpressionEvent, StoredStory
 from app.store.store import Store
 from tests.support.rankers import titles
 from tests.support.stores import running
 from training.data.samples import add_earlier
+from training.ranking.log import Log
 from training.ranking.moments import Catalogue, Replay
 from training.ranking.tower_model import Tower
 from training.ranking.tower_training import story_vectors
@@ -107,10 +109,16 @@ def trained(rows: list[Row], encoder: Path, half_life_s: float | None) -> list[F
         clicked=pl.Series([row.clicked for row in rows]),
     )
     vectors = SentenceEncoder(encoder).embed(TITLES).astype(np.float16).astype(np.float32)
-    ids = [f"N{number}" for number in range(STORIES)]
     categories = [CATEGORIES[number % len(CATEGORIES)] for number in range(STORIES)]
-    replay = Replay(Catalogue(ids, categories, vectors), HalfLives(slow_s=half_life_s))
-    return [moment.features for moment in replay.moments(log)]
+    found = Log(log.lazy())
+    replay = Replay(Catalogue(categories, vectors), HalfLives(slow_s=half_life_s))
+    parts = [
+        part
+        for some in replay.moments(found, found.labelled)
+        for part in np.split(some.matrix.astype(np.float64), np.cumsum(some.sizes)[:-1])
+    ]
+    assert len(parts) == len(rows)
+    return parts
 
 
 @torch.inference_mode()

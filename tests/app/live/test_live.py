@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ from app.store.changes import (
     Cursor,
     Told,
     read_changes,
-    write_change,
+    write_changes,
 )
 from app.store.database import Database
 from app.store.events import add_events
-from app.store.records import ClickEvent, ImpressionEvent
+from app.store.records import ClickEvent, ImpressionEvent, title_id
 from app.store.retention import Retention, erase_reader, trim
 from app.store.store import Store
 from app.store.tables import live_figures
+from tests.support.keys import bearer, key
 from tests.support.postgres import Postgres, migrated
 from tests.support.site_calls import Json, ask, click, impression, put, refused, send, service
 from tests.support.stores import rows, running
@@ -110,8 +112,11 @@ async def test_clicks_count_without_impression_and_before_it(
         await counted(client, "other", 1, 1)  # the impression has not shown it
 
 
-async def test_answers_count_once_they_have_feedback(store_url: str, tmp_path: Path) -> None:
-    async with service(store_url, tmp_path, remember=True) as client:
+@pytest.mark.parametrize("remember", [True, False])
+async def test_answers_count_once_they_have_feedback(
+    store_url: str, tmp_path: Path, remember: bool
+) -> None:
+    async with service(store_url, tmp_path, remember=remember) as client:
         await put(client, a="A story", b="Another", c="A third")
         candidates = [{"id": "a"}, {"id": "b"}]
         ignored = await ask(client, "/rank", candidates=candidates)
@@ -124,6 +129,107 @@ async def test_answers_count_once_they_have_feedback(store_url: str, tmp_path: P
         await counted(client, "b", 1, 1)
         await counted(client, "a", 1, 0)
         await counted(client, "c", 1, 1)
+
+
+async def test_titles_without_ids_count_by_the_ids_that_are_made_of_them(
+    store_url: str, tmp_path: Path
+) -> None:
+    async with service(store_url, tmp_path) as client:
+        name = title_id("A title")
+        await put(client, **{name: "A title"})
+        answer = await ask(client, "/rank", candidates=["A title", "Another"])
+        await ask(client, "/feedback", id=answer["id"], index=0, clicked=True)
+        await counted(client, name, 1, 1)
+
+
+@pytest.mark.parametrize("remember", [True, False])
+async def test_an_answer_that_is_also_reported_by_events_counts_once(
+    store_url: str, tmp_path: Path, remember: bool
+) -> None:
+    """If the events name the answer. Between two instances, in both orders."""
+    async with (
+        service(store_url, tmp_path / "one", remember=remember) as one,
+        service(store_url, tmp_path / "two", remember=remember) as two,
+    ):
+        await put(one, a="A story", b="Another")
+        for number in (1, 2):
+            answer = await ask(one, "/rank", candidates=[{"id": "a"}, {"id": "b"}])
+            name = answer["id"]
+            feedback = {"id": name, "index": 0, "clicked": True}
+            if number == 1:
+                await ask(two, "/feedback", **feedback)
+            await until(partial(kept, store_url, name))
+            shown = impression("b", "a", id=name)
+            assert await send(two, shown, click("a", impression_id=name)) == (1, 1)
+            await ask(two, "/feedback", **feedback)
+            await counted(one, "a", number, number)
+            await counted(two, "b", number, 0)
+
+
+def kept(url: str, answer_id: str) -> bool:
+    return bool(rows(url, f"SELECT id FROM impressions WHERE id = '{answer_id}'"))
+
+
+async def test_an_answer_and_other_events_of_its_reader_count_once_an_hour(
+    store_url: str, tmp_path: Path
+) -> None:
+    """With `remember`, even if the events don't name the answer."""
+    async with service(store_url, tmp_path, remember=True) as client:
+        await put(client, a="A story")
+        answer = await ask(client, "/rank", candidates=[{"id": "a"}], reader_id="u")
+        await ask(client, "/feedback", id=answer["id"], index=0, clicked=True)
+        await send(client, impression("a", reader_id="u"), click("a", reader_id="u"))
+        await send(client, impression("a", reader_id="other"))
+        await counted(client, "a", 2, 1)
+
+
+@pytest.mark.parametrize("remember", [True, False])
+async def test_a_click_that_feedback_takes_back_is_subtracted(
+    store_url: str, tmp_path: Path, remember: bool
+) -> None:
+    """At its decayed weight, at all instances; the impressions stay."""
+    settings = {"remember": remember, "live_half_life_hours": 1}
+    async with (
+        service(store_url, tmp_path / "one", **settings) as one,
+        service(store_url, tmp_path / "two", **settings) as two,
+    ):
+        await put(one, a="A story", b="Another", c="A third")
+        answer = await ask(one, "/rank", candidates=[{"id": "a"}, {"id": "b"}])
+        single = await ask(one, "/predict", target={"id": "c"}, reader_id="u")
+        for found, story in ((answer, "a"), (single, "c")):
+            for clicked in (False, True, False, False, True, True, False):
+                await ask(one, "/feedback", id=found["id"], index=0, clicked=clicked)
+                if not clicked:
+                    continue
+                await until_clicks(two, story, 1)
+        for client in (one, two):
+            for story in ("a", "b", "c"):
+                await until_clicks(client, story, 0)
+                figure = await live_of(client, story)
+                assert figure is not None
+                assert figure["impressions"] == 1
+
+
+async def test_no_click_on_a_repetition_takes_no_click_back(store_url: str, tmp_path: Path) -> None:
+    """The same story twice in an answer."""
+    async with service(store_url, tmp_path) as client:
+        await put(client, a="A story", b="Another")
+        answer = await ask(client, "/rank", candidates=[{"id": "a"}, {"id": "a"}])
+        for index, clicked in enumerate((True, False)):
+            await ask(client, "/feedback", id=answer["id"], index=index, clicked=clicked)
+        await send(client, impression("b"))
+        await counted(client, "b", 1, 0)
+        await counted(client, "a", 1, 1)
+
+
+async def until_clicks(client: httpx.AsyncClient, story: str, clicks: float) -> None:
+    """With a half-life, clicks are a little less than they were."""
+    async with asyncio.timeout(HANG_S):
+        while True:
+            found = await live_of(client, story)
+            if found and found["clicks"] == pytest.approx(clicks, abs=0.2):
+                return
+            await asyncio.sleep(0.02)
 
 
 async def test_figures_are_as_they_were_after_a_restart(store_url: str, tmp_path: Path) -> None:
@@ -153,6 +259,76 @@ async def test_an_event_in_the_future_moves_no_figure(store_url: str, tmp_path: 
         assert found["first_shown"] < time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(NOW + 299))
 
 
+KEYS = (key("events", "events"), key("twin", "events"), key("admin", "admin"))
+
+
+def as_key(name: str, *clients: httpx.AsyncClient) -> None:
+    """Send this key from now on."""
+    for client in clients:
+        client.headers.update(bearer(name))
+
+
+async def test_a_key_that_invents_readers_moves_a_story_no_further_than_its_limit(
+    store_url: str, tmp_path: Path
+) -> None:
+    """Through two instances and with old events, which both count alike; another key's still
+    count."""
+    async with (
+        service(store_url, tmp_path / "one", api_keys=KEYS, live_key_limit=20) as one,
+        service(store_url, tmp_path / "two", api_keys=KEYS, live_key_limit=20) as two,
+    ):
+        as_key("admin", one, two)
+        await put(one, a="A story", b="Another")
+        as_key("twin", one, two)
+        for hour, client in enumerate((one, two, one)):
+            at = NOW - 3600 * hour
+            readers = [f"invented {hour} {number}" for number in range(40)]
+            await send(
+                client,
+                *(impression("a", reader_id=reader, time=at) for reader in readers[:20]),
+                *(click("a", reader_id=reader, time=at) for reader in readers),
+            )
+        await send(one, impression("b", id="last", time=NOW))
+        await counted(two, "b", 1, 0)
+        as_key("events", one, two)
+        await send(one, *(impression("a", id=f"i{number}", time=NOW) for number in range(7)))
+        await send(two, click("a", impression_id="i1", time=NOW))
+        for client in (one, two):
+            await counted(client, "a", 27, 20 + 1)
+
+
+async def test_a_keys_feedback_is_limited_like_its_events(store_url: str, tmp_path: Path) -> None:
+    keys = (key("predict", "predict"), key("slow", "predict"), key("admin", "admin"))
+    async with service(store_url, tmp_path, api_keys=keys, live_key_limit=3) as client:
+        as_key("admin", client)
+        await put(client, a="A story")
+        for name, count in (("slow", 6), ("predict", 2)):
+            as_key(name, client)
+            for number in range(count):
+                answer = await ask(
+                    client, "/rank", candidates=[{"id": "a"}], reader_id=f"{name} {number}"
+                )
+                await ask(client, "/feedback", id=answer["id"], index=0, clicked=True)
+        as_key("admin", client)
+        await counted(client, "a", 3 + 2, 3 + 2)
+
+
+async def test_clicks_that_wait_for_anothers_impression_use_up_their_own_keys_limit(
+    store_url: str, tmp_path: Path
+) -> None:
+    async with service(store_url, tmp_path, api_keys=KEYS, live_key_limit=20) as client:
+        as_key("admin", client)
+        await put(client, a="A story", b="Another")
+        as_key("twin", client)
+        await send(client, *(click("a", impression_id="next", time=NOW) for _ in range(50)))
+        as_key("events", client)
+        await send(client, impression("b", id="next", time=NOW))
+        await send(client, *(impression("a", time=NOW) for _ in range(30)))
+        await counted(client, "a", 40, 20)
+        await counted(client, "b", 1, 0)
+        assert rows(store_url, "SELECT DISTINCT sender FROM clicks") == [(None,)]
+
+
 def test_late_commits_are_read_once(postgres: Postgres) -> None:
     """A transaction that began first and ends last has the lower number."""
     database = Database(migrated(postgres))
@@ -167,13 +343,13 @@ def test_late_commits_are_read_once(postgres: Postgres) -> None:
         seen.extend(number for change in found for number in change.clicks)
 
     with database.writing() as late:
-        write_change(late, Change(clicks=[1]), NOW)
+        write_changes(late, [Change(clicks=[1])], NOW)
         with database.writing() as rolled_back:
-            write_change(rolled_back, Change(clicks=[-1]), NOW)
+            write_changes(rolled_back, [Change(clicks=[-1])], NOW)
             rolled_back.rollback()
         for number in (2, 3):
             with database.writing() as connection:
-                write_change(connection, Change(clicks=[number]), NOW)
+                write_changes(connection, [Change(clicks=[number])], NOW)
         poll()
         poll()
         assert seen == [2, 3]
@@ -275,7 +451,7 @@ def test_changes_are_deleted_once_they_are_old_and_in_the_snapshot(store_url: st
     with running(store_url) as store:
         live = Live(store.database, None, 1000)
         with store.database.writing() as connection:
-            write_change(connection, Change(clicks=[1]), NOW - CHANGES_KEPT_S - 60)
+            write_changes(connection, [Change(clicks=[1])], NOW - CHANGES_KEPT_S - 60)
         trim(store.database, Retention())
         assert rows(store_url, "SELECT count(*) FROM changes") == [(1,)]
         live.follow()
@@ -307,7 +483,7 @@ def test_a_click_told_by_two_instances_at_once_counts_once(store_url: str) -> No
         told = Told(1, 0, True)
         for _ in range(2):
             with store.database.writing() as connection:
-                write_change(connection, Change(shown=[1], told=[told]), NOW)
+                write_changes(connection, [Change(shown=[1], told=[told])], NOW)
         live.follow()
         found = live.figures(["a", "b"], [None, None], NOW)
         assert (found.shown.tolist(), found.clicks.tolist()) == ([1, 1], [1, 0])

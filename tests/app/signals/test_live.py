@@ -131,28 +131,18 @@ def test_one_key_adds_no_more_than_its_limit_however_many_readers_it_invents() -
     assert found.clicks[0] == found.shown[0] == 21
 
 
-def test_instances_that_exchange_changes_know_the_same_as_one_that_saw_all() -> None:
-    options = SignalOptions(half_lives=HalfLives(slow_s=5 * HOUR))
-    one, other, both = (LiveFigures(options) for _ in range(3))
-    for hour in range(4):
-        for live, names in ((one, "ab"), (other, "bc")):
-            for name in names:
-                reader, at = f"{hour}{name}{names}", NOON + hour * HOUR
-                for target in (live, both):
-                    target.shown(reader, shown(name), at)
-                    if hour % 2:
-                        target.clicked(reader, shown(name), at)
-        mine, theirs = one.take_changes(), other.take_changes()
-        one.merge(theirs)
-        other.merge(mine)
-    now = NOON + 6 * HOUR
-    expected = both.figures(list("abc"), ["news"] * 3, now)
-    for live in (one, other):
-        found = live.figures(list("abc"), ["news"] * 3, now)
-        for name in ("clicks", "exposure", "recent_clicks", "shown", "age_s", "category_clicks"):
-            assert getattr(found, name) == pytest.approx(getattr(expected, name)), name
-        assert found.site_rate == pytest.approx(expected.site_rate)
-    assert not one.take_changes()["stories"].keys
+def test_of_many_stories_those_shown_last_stay() -> None:
+    """Compared with an ordered list, through batches that hold both known and new stories."""
+    live, expected = LiveFigures(SignalOptions(max_stories=50)), list[str]()
+    random = np.random.default_rng(0)
+    for batch in range(60):
+        names = [f"s{number}" for number in random.permutation(120)[: random.integers(1, 70)]]
+        live.shown(f"r{batch}", shown(*names), NOON)
+        assert len(live) == min(50, len({*expected, *names}))
+        expected = [*(name for name in expected if name not in names), *names][-50:]
+        assert live.snapshot()["stories"].keys == expected
+    never = sorted({f"s{number}" for number in range(120)} - {*expected})
+    assert live.figures(never, [None] * len(never), NOON).shown.sum() == 0
 
 
 def test_a_snapshot_restores_what_was_known() -> None:

@@ -162,7 +162,7 @@ def test_which_impressions_are_learned_from() -> None:
 
 
 def test_the_scale_benchmark_runs(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "loadtests.rank_scale", "--mind", str(MIND / "train")]
+    command = [sys.executable, "-m", "loadtests.training.rank", "--mind", str(MIND / "train")]
     command += ["--impressions", "460", "--stories", "100", "--learn", "300"]
     done = subprocess.run(
         [*command, "--work", str(tmp_path)], cwd=ROOT, check=True, capture_output=True, text=True

@@ -1,8 +1,8 @@
 """Measure the time and memory that `training rank` needs for a log of MIND-large's size.
 
-  python -m loadtests.rank_scale --mind MIND/train
+  python -m loadtests.training.rank --mind MIND/train
 
-The log is made from that of loadtests.prepare_scale by `prepare`. Measured are, each in its own
+The log is made from that of loadtests.training.prepare by `prepare`. Measured are, each in its own
 process: `prepare`; the features of every candidate, in parts that are not kept; and `rank`, which
 counts all impressions and learns from the newest --learn. Vectors, and the scores of language model
 and tower, are invented: so what `rank` finds says nothing, and embedding the titles, which is done
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from app.signals.counters import HalfLives
-from loadtests.prepare_scale import repeat, run_measured
+from loadtests.training.prepare import repeat, run_measured
 from training.data.prepared import PreparedData
 from training.ranking.log import Log
 from training.ranking.moments import Catalogue, Replay
@@ -32,7 +32,7 @@ ENCODER = Path("invented")
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m loadtests.rank_scale",
+        prog="python -m loadtests.training.rank",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -58,7 +58,7 @@ def measure(options: argparse.Namespace, work: Path) -> None:
     data, training = work / "data", [sys.executable, "-m", "training"]
     prepare = [*training, "prepare", "--train", str(work / "large"), "--out", str(data)]
     results = {"prepare": run_measured(prepare)}
-    every = [sys.executable, "-m", "loadtests.rank_scale", "--features", str(data)]
+    every = [sys.executable, "-m", "loadtests.training.rank", "--features", str(data)]
     results["all features, no vectors"] = run_measured(every)
     invent(data, options.learn)
     rank = [*training, "rank", "--data", str(data), "--encoder", str(ENCODER)]

@@ -1,6 +1,6 @@
 """Measure what the ranker adds to a /rank whose stories are known, in one service.
 
-  python -m loadtests.ranker_cost --mind "$MIND/train" --json runs/ranker-cost.json
+  python -m loadtests.ranker.cost --mind "$MIND/train" --json runs/ranker-cost.json
 
 Stories are stored, embedded and have live figures first. Then readers that never return are ranked
 for one after the other, every second one with `"ranker": false`, in a drawn order.
@@ -118,7 +118,7 @@ def main() -> int:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m loadtests.ranker_cost",
+        prog="python -m loadtests.ranker.cost",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
