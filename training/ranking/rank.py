@@ -37,6 +37,7 @@ from training.ranking.rows import (
     without_live,
     without_text,
 )
+from training.ranking.shortlists import measure_shortlists
 from training.ranking.vectors import story_vectors
 
 Scores = Mapping[str, Floats]
@@ -62,8 +63,12 @@ def rank(options: RankCommand) -> str:
     measured: dict[str, float] = {}
     if options.test_from is not None:
         test = rows.take(evenly(~early & has_text(rows), MEASURED))
-        report = figures.report(test, judge(test, *pair))
+        judged = judge(test, *pair)
+        report = figures.report(test, judged)
         texts.append(str(report))
+        texts.append("a shortlist of so many by the first stage, against judging all:")
+        curve = measure_shortlists(test, judged[figures.ALL], judged[figures.FIRST_STAGE])
+        texts += map(str, curve)
         if options.within is not None:
             part = test.take(is_within(test, options.within))
             texts.append(f"of them in {options.within}: {figures.report(part, judge(part, *pair))}")
