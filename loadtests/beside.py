@@ -25,7 +25,7 @@ import aiohttp
 
 from loadtests.limit import requests
 from loadtests.limit.closed_load import TIMEOUT, Request, call
-from loadtests.limit.processes import environment
+from loadtests.limit.processes import EVERY_STORY, environment
 from loadtests.limit.workload import Question, Workload
 from loadtests.services import LoadTestError, clean_up_on_sigterm, free_port, serving
 from loadtests.traffic import EXAMPLE_MIND
@@ -142,6 +142,7 @@ def our_service(model: Path, folder: Path, more: Mapping[str, str]) -> Iterator[
         "FRONTPAGE_MODEL": str(model),
         "FRONTPAGE_STATE": str(folder / "state"),
         "FRONTPAGE_LIMITS__TIMEOUT_MS": "600000",
+        **EVERY_STORY,
         **more,
     }
     with serving(["app"], settings, port, "/ready", folder / "log") as (url, _):

@@ -84,7 +84,8 @@ class Traffic:
     def rank(self) -> Request:
         visitor, count = self._visitor(), long_tailed(self.random, 25, 0.95, CANDIDATE_COUNTS)
         listed = b",".join(shown for _, shown in self.random.sample(self.candidates, count))
-        return Request("/rank", b'{%b"candidates":[%b]}' % (visitor.fields, listed), count)
+        asked = b'"shortlist":"all","candidates":[%b]' % listed
+        return Request("/rank", b"{%b%b}" % (visitor.fields, asked), count)
 
     def chat(self) -> Request:
         """The chat request of the original project, word for word."""
@@ -131,7 +132,10 @@ def make_visitor(stories: Sequence[Story], random: Random, model: str | None) ->
     counts = {"history": count, "liked": random.randint(0, 3), "disliked": random.randint(0, 3)}
     lists = {name: random.sample(stories, count) for name, count in counts.items()}
     named = {"model": model} if model else {}
-    sent = {name: [story.title for story in listed] for name, listed in lists.items()}
+    sent: dict[str, Any] = {
+        name: [story.title for story in listed] for name, listed in lists.items()
+    }
+    sent["degraded"] = "refuse"  # what is measured is the language model
     chat = {**named, "temperature": 0.01, "max_tokens": 10}
     return Visitor(json.dumps(named | sent).encode()[1:-1] + b",", chat, Reader(*lists.values()))
 

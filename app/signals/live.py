@@ -149,11 +149,17 @@ class LiveFigures:
         return float((site[CLICKS] + PRIOR_RATE * PRIOR_SHOWN) / (site[EXPOSURE] + PRIOR_SHOWN))
 
     def position_weights(self, at: float) -> Floats:
-        """How much an impression weighs at each position, [MAX_POSITION + 1]."""
+        """How much an impression weighs at each position, [MAX_POSITION + 1].
+
+        Of many clicks nobody knows the position, so positions are compared with each other, by the
+        clicks whose position is known, and not with the site.
+        """
         rows = self._counters["positions"].read(POSITIONS[: MAX_POSITION + 1], at)
-        site = self.site_rate(at)
-        rates = (rows[:, CLICKS] + POSITION_PRIOR * site) / (rows[:, EXPOSURE] + POSITION_PRIOR)
-        return rates / site
+        clicks, exposure = rows[:, CLICKS], rows[:, EXPOSURE]
+        if not clicks.sum() > 0:
+            return np.ones(len(rows))
+        mean = clicks.sum() / max(exposure.sum(), 1.0)
+        return np.asarray((clicks / mean + POSITION_PRIOR) / (exposure + POSITION_PRIOR))
 
     def merge(self, changes: Changes) -> None:
         """Add what was counted elsewhere, by `sum_events`."""

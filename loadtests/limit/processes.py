@@ -16,11 +16,17 @@ from loadtests.limit.machine import Setup
 from loadtests.limit.requests import SERVED_NAME
 from loadtests.services import READY_SECONDS, LoadTestError, free_port, last_line, running, serving
 
+EVERY_STORY = {
+    # What is measured is the language model, on every story of a request.
+    "FRONTPAGE_SHORTLIST": "1000",
+    "FRONTPAGE_DEGRADED": "false",
+}
 NO_LIMITS = {
     # A closed load waits for its turn. Refusals and deadlines are for other tests.
     "FRONTPAGE_LIMITS__MAX_PENDING_TOKENS": "1000000000",
     "FRONTPAGE_LIMITS__MAX_PENDING_REQUESTS": "1000000",
     "FRONTPAGE_LIMITS__TIMEOUT_MS": "600000",
+    **EVERY_STORY,
 }
 
 

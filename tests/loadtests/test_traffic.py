@@ -72,7 +72,9 @@ def test_predict_and_rank_are_what_the_service_takes() -> None:
 def test_chat_is_the_original_projects_request(smollm2: Encoder) -> None:
     traffic = Traffic(readers=1)
     lists = json.loads(b"{" + traffic.visitors[0].fields[:-1] + b"}")
-    reader = Reader(*([Story(title) for title in lists[name]] for name in lists))
+    reader = Reader(
+        *([Story(title) for title in lists[name]] for name in ("history", "liked", "disliked"))
+    )
     builder = PromptBuilder(smollm2, Profile())
     for _ in range(20):
         body = json.loads(traffic.chat().body)

@@ -75,6 +75,25 @@ def test_a_story_shown_first_is_not_thought_popular() -> None:
     assert fair[0] == pytest.approx(fair[1], rel=0.2)
 
 
+@pytest.mark.parametrize("known", [0.0, 0.3, 1.0])
+def test_clicks_without_positions_make_no_position_look_unpopular(known: float) -> None:
+    """A site may report where stories were shown, and only sometimes where they were clicked."""
+    live, random = LiveFigures(), np.random.default_rng(0)
+    names = [f"s{number}" for number in range(10)]
+    for reader in range(4_000):
+        order = random.permutation(names)
+        stories = [ShownStory(str(name), position=place) for place, name in enumerate(order)]
+        live.shown(str(reader), stories, NOON)
+        clicked = stories[int(random.integers(10))]
+        where = clicked.position if random.random() < known else None
+        live.clicked(str(reader), [ShownStory(clicked.story, position=where)], NOON)
+    found = live.figures(names, [None] * 10, NOON)
+    assert found.exposure == pytest.approx(found.shown, rel=0.1)
+    if not known:
+        assert np.array_equal(found.exposure, found.shown)
+    assert found.rate().mean() == pytest.approx(0.1, rel=0.1)
+
+
 def test_the_least_recently_shown_stories_leave() -> None:
     live = LiveFigures(SignalOptions(max_stories=2))
     for name in ("a", "b"):
