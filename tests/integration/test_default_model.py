@@ -1,6 +1,7 @@
 """The default model, as `make serve` has it: SmolLM2-135M-Instruct, the shipped adapter merged."""
 
 import json
+import time
 from itertools import product
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from tests.integration.conftest import MODEL, titles
 from tests.support.models import DEFAULT_MODEL, ROOT
 from tests.support.servers import Service
+from tests.support.waiting import HANG_S
 
 PROMPT = """\
 <|im_start|>system
@@ -183,6 +185,41 @@ def test_batch_equals_predict(http: httpx.Client) -> None:
     for pair, result in zip(pairs, together, strict=True):
         alone = http.post("/predict", json=pair).json()
         assert result["probability"] == pytest.approx(alone["probability"], rel=0.05)
+
+
+def test_it_orders_by_its_ranker_and_three_clicks_change_the_order(http: httpx.Client) -> None:
+    """The README's calls, with ids of their own."""
+    body = {
+        "history": ["Rookie breaks the touchdown record", "Quarterback leads late comeback"],
+        "candidates": [
+            {"id": "clicks-1", "title": "Stocks fall"},
+            {"id": "clicks-2", "title": "Cup final goes to penalties"},
+            {"id": "clicks-3", "title": "How to cook a juicy turkey"},
+        ],
+    }
+
+    def rank() -> dict[str, dict[str, Any]]:
+        answer = http.post("/rank", json=body).json()
+        assert answer["ranker"]
+        results = answer["results"]
+        found = [one["probability"] for one in results]
+        assert found == sorted(found, reverse=True)
+        assert all(one["probability"] != one["text_probability"] for one in results)
+        return {one["id"]: one for one in results}
+
+    before = rank()
+    last = min(before, key=lambda name: float(before[name]["probability"]))
+    events: list[dict[str, Any]] = []
+    for reader in ("clicks-u1", "clicks-u2", "clicks-u3"):
+        events.append({"type": "impression", "reader_id": reader, "stories": list(before)})
+        events.append({"type": "click", "reader_id": reader, "story": last})
+    told = http.post("/events", json={"events": events}).json()
+    assert told == {"accepted": 6, "duplicates": 0}
+    deadline = time.monotonic() + HANG_S
+    while (after := rank())[last]["rank"] != 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert after[last]["probability"] > 1.2 * before[last]["probability"]
 
 
 def test_metrics_hold_ours_and_vllms(http: httpx.Client) -> None:
