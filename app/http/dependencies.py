@@ -111,7 +111,7 @@ def terms_of(
         shortlist=None if shortlist == "all" else shortlist,
         deadline=request.state.deadline,
         may_degrade=service.settings.degraded and body.degraded == "allow",
-        draining=service.admission.draining.is_set(),
+        draining=request.state.draining,
     )
 
 

@@ -120,7 +120,7 @@ def test_readers_get_what_they_read(http: httpx.Client, with_category: bool) -> 
     candidates = [story for topic in TOPICS for story in stories(topic, slice(4, 6))]
     above, masses = [], []
     for topic in TOPICS:
-        body = {"history": stories(topic, slice(4)), "candidates": candidates}
+        body = {"history": stories(topic, slice(4)), "candidates": candidates, "ranker": False}
         results = http.post("/rank", json=body).json()["results"]
         own, others = ([r for r in results if (r["id"] == topic) is same] for same in (True, False))
         above += [a["rank"] < b["rank"] for a in own for b in others]
@@ -133,7 +133,8 @@ def test_chat_answers_as_the_score_says(http: httpx.Client, sdk: openai.OpenAI) 
     labels = []
     for topic, target in product(TOPICS, ("Rookie breaks the touchdown record", "Cheap pasta")):
         history = TOPICS[topic][:4]
-        scored = http.post("/predict", json={"history": history, "target": target}).json()
+        body = {"history": history, "target": target, "ranker": False}
+        scored = http.post("/predict", json=body).json()
         system = "Will the reader click the last story? Answer Yes. or No."
         user = "\n".join(["Clicked:", *history, "Next:", target])
         chat: list[Any] = [
@@ -160,8 +161,9 @@ def test_rank_equals_predict_and_uses_the_prefix_cache(http: httpx.Client) -> No
 
 
 def test_two_hundred_stories_do_not_tie(http: httpx.Client) -> None:
-    results = http.post("/rank", json={**READER, "candidates": titles(200)}).json()["results"]
-    assert len({result["probability"] for result in results}) >= 198
+    body = {**READER, "candidates": titles(200), "shortlist": "all"}
+    results = http.post("/rank", json=body).json()["results"]
+    assert len({result["text_probability"] for result in results}) >= 198
 
 
 def test_equal_stories_keep_their_order(http: httpx.Client) -> None:

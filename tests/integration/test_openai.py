@@ -154,9 +154,12 @@ def test_a_dead_engine_is_503(default_service: Service, http: httpx.Client) -> N
         time.sleep(0.1)
     for response in (
         http.get("/ready"),
-        http.post("/predict", json={"target": "t"}),
+        http.post("/predict", json={"target": "t", "degraded": "refuse"}),
         http.post("/v1/chat/completions", json={"model": MODEL, "messages": MESSAGES}),
     ):
         assert response.status_code == 503
         assert response.json()["error"]["code"] == "engine_unavailable"
+    signals = http.post("/rank", json={"candidates": ["Rain", "Cup final"]}).json()
+    assert signals["degraded"]
+    assert {one["stage"] for one in signals["results"]} == {"signals"}
     assert default_service.process.wait(HANG_S) == 1  # for its supervisor to see

@@ -26,6 +26,7 @@ class Admit:
             return await self.app(scope, receive, send)
         try:
             can_degrade = self.degrades and policy_for(scope).degrades
+            scope["state"]["draining"] = self.admission.draining.is_set()
             with self.admission.request(can_degrade=can_degrade):
                 await self.app(scope, receive, send)
         except Overloaded as error:  # raised by admission; the application answers its own errors
