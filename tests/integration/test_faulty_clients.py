@@ -219,7 +219,7 @@ def test_many_answers_are_refused_and_some_leave_room_for_others(http: httpx.Cli
         busy = pool.submit(post, http, COMPLETION, fields, x_request_timeout_ms="8000")
         while not metric(http, "frontpage_pending_tokens "):
             time.sleep(0.05)
-        beside = http.post("/predict", json={"target": "t"})
+        beside = http.post("/predict", json={"target": "t", "degraded": "refuse"})
         assert (beside.status_code, beside.json()["error"]["code"]) == (503, "overloaded")
         assert busy.result().status_code == 504
     assert http.post("/predict", json={"target": "t"}).status_code == 200
