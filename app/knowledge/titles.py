@@ -105,7 +105,8 @@ class TitleVectors:
             vectors, made = await asyncio.wrap_future(work)
             metrics.TITLES.labels("computed").inc(len(made))
             metrics.TITLES.labels("known").inc(len(vectors) - len(made))
-            self._work.later.keep(partial(self._keep, made), len(made))
+            if self._work.store.remember:  # else what a request carries is forgotten
+                self._work.later.keep(partial(self._keep, made), len(made))
             found |= vectors
         return found
 

@@ -63,17 +63,33 @@ def change(url: str, vector: bytes) -> None:
     database.close()
 
 
+async def test_without_remember_only_what_the_site_sends_is_stored(
+    store_url: str, tmp_path: Path, ranked: Path, encoder: Path
+) -> None:
+    [sent, *carried] = titles(5)
+    async with service(store_url, tmp_path, model=ranked, encoder=encoder) as client:
+        await rank(client, carried)
+        story = {"id": "N1", "title": sent}
+        assert (await client.put("/stories", json={"stories": [story]})).status_code == 200
+        await until(lambda: stored(store_url) == ENCODERS)
+    assert stored(store_url) == ENCODERS
+
+
 async def test_a_title_is_computed_once_by_all_instances(
     store_url: str, tmp_path: Path, ranked: Path, encoder: Path
 ) -> None:
     own = titles(30)
-    async with service(store_url, tmp_path / "one", model=ranked, encoder=encoder) as one:
+    async with service(
+        store_url, tmp_path / "one", model=ranked, encoder=encoder, remember=True
+    ) as one:
         with counting() as first:
             found = await rank(one, own)
         with counting() as again:
             assert await rank(one, own) == found
         await until(lambda: stored(store_url) >= ENCODERS * 30)
-        async with service(store_url, tmp_path / "two", model=ranked, encoder=encoder) as two:
+        async with service(
+            store_url, tmp_path / "two", model=ranked, encoder=encoder, remember=True
+        ) as two:
             with counting() as second:
                 assert await rank(two, own) == pytest.approx(found, abs=1e-9)
     assert (first["computed"], again["computed"], second["computed"]) == (ENCODERS * 30, 0, 0)
@@ -84,7 +100,7 @@ async def test_stories_are_embedded_before_a_request_names_them(
     store_url: str, tmp_path: Path, ranked: Path, encoder: Path
 ) -> None:
     stories = [{"id": f"N{number}", "title": title} for number, title in enumerate(titles(300))]
-    async with service(store_url, tmp_path, model=ranked, encoder=encoder) as client:
+    async with service(store_url, tmp_path, model=ranked, encoder=encoder, remember=True) as client:
         assert (await client.put("/stories", json={"stories": stories})).status_code == 200
         await until(lambda: stored(store_url) >= ENCODERS * 300)
         with counting() as found:
@@ -101,7 +117,7 @@ async def test_requests_are_answered_while_vectors_can_not_be_stored(
         with database.writing() as connection:
             connection.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
 
-    async with service(store_url, tmp_path, model=ranked, encoder=encoder) as client:
+    async with service(store_url, tmp_path, model=ranked, encoder=encoder, remember=True) as client:
         expected = await rank(client, titles(5))
         rename("vectors", "away")
         assert len(await rank(client, titles(40))) == 40
@@ -119,16 +135,22 @@ async def test_a_row_that_is_no_vector_is_computed_anew(
     store_url: str, tmp_path: Path, ranked: Path, encoder: Path, row: bytes
 ) -> None:
     own = titles(3)
-    async with service(store_url, tmp_path / "one", model=ranked, encoder=encoder) as client:
+    async with service(
+        store_url, tmp_path / "one", model=ranked, encoder=encoder, remember=True
+    ) as client:
         expected = await rank(client, own)
     change(store_url, row)
-    async with service(store_url, tmp_path / "two", model=ranked, encoder=encoder) as client:
+    async with service(
+        store_url, tmp_path / "two", model=ranked, encoder=encoder, remember=True
+    ) as client:
         with counting() as found:
             assert await rank(client, own) == pytest.approx(expected, abs=1e-9)
         assert (found["stored"], found["computed"]) == (0, ENCODERS * 3)
     sizes = {len(vector) for (vector,) in rows(store_url, "SELECT vector FROM vectors")}
     assert sizes == {96} or row != b""  # those of the probe stay as they are until it is asked for
-    async with service(store_url, tmp_path / "three", model=ranked, encoder=encoder) as client:
+    async with service(
+        store_url, tmp_path / "three", model=ranked, encoder=encoder, remember=True
+    ) as client:
         with counting() as found:
             assert await rank(client, own) == pytest.approx(expected, abs=1e-9)
         assert (found["stored"], found["computed"]) == (ENCODERS * 3, 0)
@@ -143,7 +165,7 @@ def test_only_vectors_of_unit_length_count() -> None:
 
 
 async def test_old_vectors_leave_the_store(store_url: str, encoder: Path) -> None:
-    with running(store_url) as store, started(encoder, store) as encoders:
+    with running(store_url, remember=True) as store, started(encoder, store) as encoders:
         await encoders.vectors().of(["one", "two"])
         await until(lambda: stored(store_url) == 2)
         with store.database.writing() as connection:
@@ -196,7 +218,7 @@ class Slow:
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Iterator[tuple[TitleVectors, Slow]]:
-    with running(f"sqlite:///{tmp_path / 'store.sqlite'}") as store:
+    with running(f"sqlite:///{tmp_path / 'store.sqlite'}", remember=True) as store:
         work, encoder = Threads(store), Slow()
         work.start()
         yield TitleVectors(b"slow", 4, lambda: encoder, work), encoder
@@ -248,7 +270,7 @@ async def test_a_cancelled_request_has_nothing_more_computed(
 async def test_a_vector_keeps_no_others_in_memory(encoder: Path, tmp_path: Path) -> None:
     """Each is an array of its own, not a view of all that were computed with it."""
     with (
-        running(f"sqlite:///{tmp_path / 'store.sqlite'}") as store,
+        running(f"sqlite:///{tmp_path / 'store.sqlite'}", remember=True) as store,
         started(encoder, store) as encoders,
     ):
         found = await encoders.vectors().of(titles(20))
@@ -259,7 +281,7 @@ async def test_an_encoder_goes_with_the_last_model_that_uses_it(
     encoder: Path, tmp_path: Path
 ) -> None:
     with (
-        running(f"sqlite:///{tmp_path / 'store.sqlite'}") as store,
+        running(f"sqlite:///{tmp_path / 'store.sqlite'}", remember=True) as store,
         started(encoder, store) as encoders,
     ):
         first = encoders.vectors()
