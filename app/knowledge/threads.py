@@ -18,27 +18,37 @@ MAX_WAITING = 50_000
 need them, and again after a restart."""
 NICENESS = 10
 STOP_S = 5.0
-"""How many seconds `stop` waits for vectors to be stored."""
+"""How many seconds `stop` waits for vectors to be stored, and for an encoder to be loaded."""
+
+
+LOADING = threading.Lock()
+"""Held while an encoder is loaded. transformers replaces its own functions meanwhile; when two
+threads of a process do so at once, they may stay replaced, and later models are loaded wrongly."""
 
 
 class Threads:
-    """requests: for titles that requests wait for. later: for all else."""
+    """requests: for titles that requests wait for. large: the same for requests with many, at low
+    priority, so that the engine's other requests stay fast. later: for all else."""
 
     requests: DaemonThreads
+    large: DaemonThreads
     later: "Later"
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.loading = threading.Lock()
-        """Held while an encoder is loaded, which transformers can't do in two threads at once."""
 
     def start(self) -> None:
         self.requests = DaemonThreads(1, "embed")
+        self.large = DaemonThreads(1, "embed-large")
+        self.large.submit(lower_priority)
         self.later = Later()
 
     def stop(self) -> None:
         self.requests.stop()
+        self.large.stop()
         self.later.stop()
+        if LOADING.acquire(timeout=STOP_S):  # nothing is loaded any more after this
+            LOADING.release()
 
 
 class Later:

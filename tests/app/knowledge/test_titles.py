@@ -2,8 +2,9 @@
 
 import asyncio
 import gc
+import os
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,10 +16,9 @@ import pytest
 from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 
-from app.knowledge import titles as module
 from app.knowledge.encoders import Encoders
-from app.knowledge.threads import MAX_WAITING, Later, Threads
-from app.knowledge.titles import TitleVectors, parsed
+from app.knowledge.threads import LOADING, MAX_WAITING, NICENESS, Later, Threads
+from app.knowledge.titles import AT_ONCE, LARGE_AT_ONCE, TitleVectors, parsed
 from app.likeness.encoder import SentenceEncoder
 from app.store.database import Database
 from app.store.retention import Retention, trim
@@ -208,9 +208,12 @@ class Slow:
     def __init__(self) -> None:
         self.begun, self.free = threading.Event(), threading.Event()
         self.asked: list[list[str]] = []
+        self.priorities: defaultdict[str, list[int]] = defaultdict(list)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         self.asked.append(list(texts))
+        priority = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        self.priorities[texts[0].split()[0]].append(priority)
         self.begun.set()
         assert self.free.wait(HANG_S)
         return np.eye(4, dtype=np.float32)[[len(text) % 4 for text in texts]]
@@ -226,6 +229,24 @@ def slow(tmp_path: Path) -> Iterator[tuple[TitleVectors, Slow]]:
         work.stop()
 
 
+async def test_a_large_request_holds_no_other_up(slow: tuple[TitleVectors, Slow]) -> None:
+    """Its titles are computed at low priority, in small parts, beside those of others."""
+    own, encoder = slow
+    large = asyncio.create_task(own.of([f"large {n}" for n in range(AT_ONCE + 1)]))
+    await until(encoder.begun.is_set)
+    small = asyncio.create_task(own.of([f"small {n}" for n in range(AT_ONCE)]))
+    await until(lambda: len(encoder.asked) == 2)  # both are at work
+    encoder.free.set()
+    assert len(await small) == AT_ONCE
+    assert len(await large) == AT_ONCE + 1
+    sizes = [len(asked) for asked in encoder.asked if asked[0].startswith("large")]
+    assert max(sizes) == LARGE_AT_ONCE
+    assert sum(sizes) == AT_ONCE + 1
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    assert set(encoder.priorities["large"]) == {usual + NICENESS}
+    assert set(encoder.priorities["small"]) == {usual}
+
+
 async def test_two_requests_for_one_new_title_compute_it_once(
     slow: tuple[TitleVectors, Slow],
 ) -> None:
@@ -239,20 +260,6 @@ async def test_two_requests_for_one_new_title_compute_it_once(
     assert all((one["new"] == found[0]["new"]).all() for one in found)
 
 
-async def test_a_request_with_many_new_titles_lets_others_go_first(
-    slow: tuple[TitleVectors, Slow],
-) -> None:
-    own, encoder = slow
-    many = asyncio.create_task(own.of([f"title {n}" for n in range(300)]))
-    await until(encoder.begun.is_set)
-    few = asyncio.create_task(own.of(["urgent"]))
-    await until(lambda: own._work.requests._queue.qsize() == 1)  # `few`, behind the first part
-    encoder.free.set()
-    await few
-    assert len(await many) == 300
-    assert ["urgent"] in encoder.asked[:2]
-
-
 async def test_a_cancelled_request_has_nothing_more_computed(
     slow: tuple[TitleVectors, Slow],
 ) -> None:
@@ -263,8 +270,8 @@ async def test_a_cancelled_request_has_nothing_more_computed(
     with pytest.raises(asyncio.CancelledError):
         await request
     encoder.free.set()
-    await own.of(["another"])
-    assert [len(texts) for texts in encoder.asked] == [module.AT_ONCE, 1]
+    await own.of([f"another {n}" for n in range(AT_ONCE + 1)])  # behind what is left of the first
+    assert [texts[0].startswith("title") for texts in encoder.asked[:2]] == [True, False]
 
 
 async def test_a_vector_keeps_no_others_in_memory(encoder: Path, tmp_path: Path) -> None:
@@ -314,3 +321,15 @@ def test_a_stop_waits_for_what_is_to_be_stored() -> None:
     threading.Timer(0.2, free.set).start()
     later.stop()
     assert done == ["kept"]
+
+
+def test_a_stop_waits_for_an_encoder_that_is_loaded(slow: tuple[TitleVectors, Slow]) -> None:
+    """What transformers replaces while it loads must not outlive the service that it loads for."""
+    own, _ = slow
+    with LOADING:
+        stopping = threading.Thread(target=own._work.stop)
+        stopping.start()
+        stopping.join(0.2)
+        assert stopping.is_alive()
+    stopping.join(HANG_S)
+    assert not stopping.is_alive()
