@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 
 from loadtests.limit.processes import environment
+from loadtests.options import json_object
 from loadtests.services import ROOT, LoadTestError, clean_up_on_sigterm, free_port, serving
 from loadtests.store.measurements import NewsSite, p95, post
 from loadtests.traffic import EXAMPLE_MIND
@@ -102,6 +103,7 @@ def main() -> int:
         "FRONTPAGE_MODEL": str(options.model.resolve()),
         "FRONTPAGE_STATE": str(options.out.resolve() / f"state-{port}"),
         "FRONTPAGE_LIMITS__TIMEOUT_MS": "600000",
+        "FRONTPAGE_ENGINE": json.dumps(options.engine),
     }
     try:
         site = NewsSite.read(options.mind, options.candidates)
@@ -128,6 +130,7 @@ def parse_options() -> argparse.Namespace:
     add("--mind", type=Path, default=EXAMPLE_MIND, help="MIND folder for titles")
     add("--ranks", type=int, default=100, help="rankings of each kind (default: %(default)s)")
     add("--candidates", type=int, default=50)
+    add("--engine", type=json_object, default={}, metavar="JSON", help="vLLM's options")
     add("--json", type=Path, default=Path("runs/ranker-cost.json"))
     add("--out", type=Path, default=Path("runs/ranker-cost"), help="for logs and state")
     add("--commit", help="commit of the code, if it cannot be read from git")
