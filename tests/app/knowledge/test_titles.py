@@ -253,6 +253,22 @@ async def test_a_request_with_many_new_titles_lets_others_go_first(
     assert ["urgent"] in encoder.asked[:2]
 
 
+async def test_a_long_queue_is_left_to_those_who_need_all_titles(
+    slow: tuple[TitleVectors, Slow],
+) -> None:
+    own, encoder = slow
+    first = asyncio.create_task(own.of(["known", "other"]))
+    await until(encoder.begun.is_set)
+    assert await own.of(["new"], queue=module.KNOWN_ONLY) == {}
+    assert await own.of(["new"], queue=1) == {}
+    patient = asyncio.create_task(own.of(["new"], queue=2))
+    encoder.free.set()
+    await first
+    assert set(await patient) == {"new"}
+    assert set(await own.of(["known", "newest"], queue=module.KNOWN_ONLY)) == {"known"}
+    assert encoder.asked == [["known", "other"], ["new"]]
+
+
 async def test_a_cancelled_request_has_nothing_more_computed(
     slow: tuple[TitleVectors, Slow],
 ) -> None:
