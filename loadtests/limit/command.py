@@ -27,7 +27,7 @@ from loadtests.limit import peers, processes
 from loadtests.limit.machine import Setup, limit_rows
 from loadtests.limit.options import Options, make_setup, parse_options
 from loadtests.limit.record import Record, describe_run, read_earlier
-from loadtests.limit.shortlists import MOST_STORIES, measure_shortlists
+from loadtests.limit.shortlists import MOST_STORIES, Plan, measure_shortlists
 from loadtests.limit.speed import Row, as_table, find_ratios
 from loadtests.limit.workload import Workload
 from loadtests.services import LoadTestError, clean_up_on_sigterm
@@ -58,8 +58,9 @@ def measure(setup: Setup, options: Options) -> Record:
     limits = {f"{row.shape} {row.layout}": row.figures["stories_per_s"] for row in found}
     about = describe_run(setup, options, machine)
     found += [row for file in options.earlier for row in read_earlier(file, about)]
+    plan = Plan(options.shortlist, options.visits)
     for part in options.parts:
-        for row in measure_part(part, setup, machine, folder, options.shortlist):
+        for row in measure_part(part, setup, machine, folder, plan):
             shown = row.error or f"{row.figures['stories_per_s']:.1f} stories/s"
             print(f"{' | '.join(row.key)}: {shown}", file=sys.stderr, flush=True)
             found.append(row.with_limits(machine.get("token_limit_per_s"), limits))
@@ -71,7 +72,7 @@ def measure(setup: Setup, options: Options) -> Record:
 
 
 def measure_part(
-    name: str, setup: Setup, machine: dict[str, Any], folder: Path, shortlists: Sequence[int]
+    name: str, setup: Setup, machine: dict[str, Any], folder: Path, plan: Plan
 ) -> Iterator[Row]:
     """Measure one of options.PARTS; if it cannot start, the only row says why."""
     print(f"starting {name}", file=sys.stderr, flush=True)
@@ -93,7 +94,7 @@ def measure_part(
                     Path(setup.model), Path(setup.mind), setup.history, MOST_STORIES
                 )
                 with processes.our_service(setup, folder) as (url, pid):
-                    yield from measure_shortlists(url, pid, setup, workload, shortlists)
+                    yield from measure_shortlists(url, pid, setup, workload, plan)
                 return
             case _:
                 yield from (Row(**record) for record in processes.run_worker(name, setup, folder))

@@ -23,8 +23,9 @@ class Options:
 
     only: parts to measure; None means all. seconds: length of one measurement. history: titles per
     reader. concurrency: stories in flight. shortlist: how many candidates the language model
-    judges, each of which is compared with all. ranker: a folder with one, or None for the model's
-    own. earlier: files given by --with. out: folder for logs.
+    judges, each of which is compared with all. visits: of each reader of impressions. ranker: a
+    folder with one, or None for the model's own. earlier: files given by --with. out: folder for
+    logs.
     """
 
     model: Path
@@ -38,6 +39,7 @@ class Options:
     history: int
     concurrency: int
     shortlist: list[int]
+    visits: int
     ranker: Path | None
     mind: Path
     earlier: list[Path]
@@ -64,7 +66,7 @@ def parse_options(description: str | None = None) -> Options:
         parser.error("--reduced always measures engine and http: leave out --only")
     if given.seconds is None:
         given.seconds = 8.0 if given.reduced else 15.0
-    for name in ("seconds", "history", "concurrency", "prefix_multiple"):
+    for name in ("seconds", "history", "concurrency", "prefix_multiple", "visits"):
         if (value := getattr(given, name)) is not None and value <= 0:
             parser.error(f"--{name.replace('_', '-')} must be above 0")
     return Options(**vars(given))
@@ -136,6 +138,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="N,…",
         help="how many candidates the language model judges, compared with all of them (default:"
         f" {DEFAULT}, as the service has)",
+    )
+    parser.add_argument(
+        "--visits",
+        type=int,
+        default=1,
+        help="how often each reader of impressions like MIND's comes (default: once, so that no"
+        " prompt begins like an earlier one)",
     )
     parser.add_argument(
         "--with",

@@ -27,6 +27,15 @@ AT_ONCE = 1000
 """How many titles one request makes known."""
 
 
+@dataclass(frozen=True)
+class Plan:
+    """shortlists: how many candidates the language model judges, each compared with all. visits:
+    how often each reader of IMPRESSIONS comes; the readers of other rankings never return."""
+
+    shortlists: Sequence[int]
+    visits: int = 1
+
+
 @dataclass
 class Kind:
     """One kind of ranking, and what was measured so far."""
@@ -41,7 +50,7 @@ class Kind:
 
 
 def measure_shortlists(
-    url: str, pid: int, setup: Setup, workload: Workload, shortlists: Sequence[int]
+    url: str, pid: int, setup: Setup, workload: Workload, plan: Plan
 ) -> Iterator[Row]:
     """A row for each length of rankings, with all stories judged and with each shortlist, each over
     ROUNDS turns. As many stories are at the language model at once with each.
@@ -50,8 +59,8 @@ def measure_shortlists(
     """
     get_known(url, workload)
     for size in (*SIZES, IMPRESSIONS):
-        whole = make_kind(size, ALL, setup, workload)
-        kinds = [whole, *(make_kind(size, one, setup, workload) for one in shortlists)]
+        make = partial(make_kind, size, setup=setup, workload=workload, visits=plan.visits)
+        kinds = [make(ALL), *map(make, plan.shortlists)]
         try:
             for _ in range(ROUNDS):
                 for kind in kinds:
@@ -64,7 +73,9 @@ def measure_shortlists(
             yield Row(HTTP, kind.shape, setup.layout, kind.at_once, figures)
 
 
-def make_kind(size: int | str, shortlist: int | str, setup: Setup, workload: Workload) -> Kind:
+def make_kind(
+    size: int | str, shortlist: int | str, setup: Setup, workload: Workload, visits: int
+) -> Kind:
     """size: how many candidates, or IMPRESSIONS."""
     count = size if isinstance(size, int) else MEAN_IMPRESSION
     shape = f"rank {size}" if isinstance(size, int) else IMPRESSIONS
@@ -72,10 +83,9 @@ def make_kind(size: int | str, shortlist: int | str, setup: Setup, workload: Wor
 
     def asked(series: str) -> Iterator[Request]:
         name = f"{shape} {shortlist} {series}"
-        questions = (
-            workload.questions(name, size) if isinstance(size, int) else workload.impressions(name)
-        )
-        return requests.rank(questions, shortlist)
+        if isinstance(size, int):
+            return requests.rank(workload.questions(name, size), shortlist)
+        return requests.rank(workload.impressions(name, visits), shortlist)
 
     named = shortlist_shape(shape, shortlist)
     return Kind(named, setup.at_once(judged), asked("warm-up"), asked("counted"))

@@ -26,6 +26,7 @@ IMPRESSION_LENGTHS = (23, 1.0, (2, 300))
 """Candidates of an impression like MIND's: log-normal with this median and spread, clipped. Their
 mean is 37, and a tenth have over 83. Of 5,000 impressions of MIND's training data the mean is 38,
 the median 24, and a tenth have over 93."""
+READERS_AT_ONCE = 64
 SAMPLED_READERS = 32
 """How many readers the mean of the needed tokens is taken over."""
 CHATML = (
@@ -84,14 +85,17 @@ class Workload:
             reader = Reader(random.sample(self.stories, self.history))
             yield Question(reader, random.sample(self.stories, targets))
 
-    def impressions(self, series: str) -> Iterator[Question]:
+    def impressions(self, series: str, visits: int = 1) -> Iterator[Question]:
         """As `questions`, with as many stories as an impression of MIND has, see
-        IMPRESSION_LENGTHS."""
+        IMPRESSION_LENGTHS. visits: how often each reader comes, among READERS_AT_ONCE others."""
         random = Random(f"limit impressions {series}")
         while True:
-            reader = Reader(random.sample(self.stories, self.history))
-            count = long_tailed(random, *IMPRESSION_LENGTHS)
-            yield Question(reader, random.sample(self.stories, count))
+            readers = [
+                Reader(random.sample(self.stories, self.history)) for _ in range(READERS_AT_ONCE)
+            ]
+            for reader in random.sample(readers * visits, READERS_AT_ONCE * visits):
+                count = long_tailed(random, *IMPRESSION_LENGTHS)
+                yield Question(reader, random.sample(self.stories, count))
 
     def prompts(self, question: Question, layout: str) -> list[Prompt]:
         return self.builders[layout].build(question.reader, question.targets, NO_TOKEN_LIMIT)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 from statistics import mean
@@ -10,9 +11,9 @@ import pytest
 
 from loadtests.limit import shortlists
 from loadtests.limit.machine import Setup
-from loadtests.limit.shortlists import IMPRESSIONS, measure_shortlists
+from loadtests.limit.shortlists import IMPRESSIONS, Plan, measure_shortlists
 from loadtests.limit.speed import HTTP, Row, find_ratios
-from loadtests.limit.workload import Workload, prepare_model
+from loadtests.limit.workload import READERS_AT_ONCE, Workload, prepare_model
 from loadtests.services import LoadTestError
 from loadtests.traffic import EXAMPLE_MIND
 from tests.loadtests.conftest import Serve
@@ -37,7 +38,7 @@ async def test_all_and_shortlists_are_measured_in_turns(
     workload = Workload(SMOLLM2, EXAMPLE_MIND, 3, 350)
 
     def measure(url: str) -> list[Row]:
-        return list(measure_shortlists(url, os.getpid(), SETUP, workload, [5, 2]))
+        return list(measure_shortlists(url, os.getpid(), SETUP, workload, Plan([5, 2])))
 
     async with serve() as url:
         rows = await asyncio.to_thread(measure, url)
@@ -64,7 +65,7 @@ async def test_a_model_without_a_ranker_is_an_error(serve: Serve) -> None:
     workload = Workload(SMOLLM2, EXAMPLE_MIND, 3, 50)
 
     def measure(url: str) -> list[Row]:
-        return list(measure_shortlists(url, os.getpid(), SETUP, workload, [5]))
+        return list(measure_shortlists(url, os.getpid(), SETUP, workload, Plan([5])))
 
     async with serve(model=SMOLLM2) as url:
         with pytest.raises(LoadTestError, match="no ranker: name a folder that has one"):
@@ -79,6 +80,14 @@ def test_impressions_are_as_long_as_minds(workload: Workload) -> None:
     assert 200 < max(counts) <= 300
     again = [len(one.targets) for one in islice(workload.impressions("lengths"), 9)]
     assert again == counts[:9]
+
+
+def test_readers_of_impressions_may_return(workload: Workload) -> None:
+    asked = list(islice(workload.impressions("visits", 3), 3 * READERS_AT_ONCE + 1))
+    *readers, new = [tuple(one.reader.history) for one in asked]
+    assert set(Counter(readers).values()) == {3}
+    assert readers[:3] != [readers[0]] * 3
+    assert new not in readers
 
 
 def test_a_model_gets_the_ranker_of_another(tmp_path: Path) -> None:
