@@ -39,7 +39,7 @@ class Admission:
             refuse("requests", f"{self.requests} requests are in progress")
         if not can_degrade:
             self.check_draining()
-            self._check_tokens()
+            self.check_tokens()
         self.requests += 1
         self.idle.clear()
         metrics.PENDING_REQUESTS.set(self.requests)
@@ -58,7 +58,7 @@ class Admission:
         While the total is below the limit, any request is admitted, even one that then exceeds it:
         otherwise a large request would starve. Raises Overloaded.
         """
-        self._check_tokens()
+        self.check_tokens()
         with self.more_work(tokens):
             yield
 
@@ -80,7 +80,7 @@ class Admission:
         It is admitted as at `work`, but its tokens count against other large requests only: the
         small ones need not wait for them. Raises Overloaded.
         """
-        self._check_tokens()
+        self.check_tokens()
         if self.large_tokens >= self.max_tokens:
             refuse("tokens", f"{self.large_tokens} prompt tokens of large requests are in progress")
         self.large_tokens += tokens
@@ -109,8 +109,13 @@ class Admission:
     def _show_tokens(self) -> None:
         metrics.PENDING_TOKENS.set(self.tokens + self.large_tokens)
 
-    def _check_tokens(self) -> None:
-        if self.tokens >= self.max_tokens:
+    @property
+    def is_full(self) -> bool:
+        return self.tokens >= self.max_tokens
+
+    def check_tokens(self) -> None:
+        """Raises Overloaded while the engine has as much to do as is allowed."""
+        if self.is_full:
             refuse("tokens", f"{self.tokens} prompt tokens are in progress")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from app.knowledge.judging import Judged, judge, shortlist
 from app.knowledge.ranking import Ranking
 from app.knowledge.shortlists import LAST_S, Shortlists
 from app.knowledge.terms import Terms
+from app.knowledge.titles import KNOWN_ONLY, LONG_QUEUE
 from app.knowledge.watching import Watch
 from app.models.registry import Choice, ModelRegistry, ServedModel
 from app.observability import metrics
@@ -110,7 +112,7 @@ class Recommender:
             return observed(await self._ask(choice, pairs, request_id))
         with (
             self.models.at_work(choice.model),
-            started(self._gather(choice.name, ranking, pairs, terms)) as known,
+            started(self._gather(choice.name, ranking, pairs, terms, self._queue(terms))) as known,
         ):
             chosen = await self._choose(choice, pairs, known, terms)
             text, degraded = await self._ask_or_degrade(choice, pairs, chosen, request_id, terms)
@@ -129,18 +131,25 @@ class Recommender:
         whole = put_together(choice, text, places, judged)
         return observed(replace(whole, degraded=degraded, explored=self.chance is not None))
 
+    def _queue(self, terms: Terms) -> float:
+        """As in TitleVectors.of: titles are not embedded for a request that the language model has
+        no room for."""
+        if not terms.may_degrade:
+            return inf
+        return KNOWN_ONLY if self.turns.admission.is_full else LONG_QUEUE
+
     async def _gather(
-        self, model: str, ranking: Ranking, pairs: Sequence[Pair], terms: Terms
+        self, model: str, ranking: Ranking, pairs: Sequence[Pair], terms: Terms, queue: float
     ) -> list[Known]:
-        """What is known of each pair; without vectors of titles if those take too long."""
+        """What is known of each pair; without the vectors of new titles if those take too long."""
         end = terms.deadline - 2 * LAST_S if terms.may_degrade and terms.deadline else None
-        try:
-            with metrics.RANKER_SECONDS.labels(model, "gather").time():
+        gather = partial(self.knowledge.gather, ranking, pairs, terms.at)
+        with metrics.RANKER_SECONDS.labels(model, "gather").time():
+            try:
                 async with asyncio.timeout_at(end):
-                    return await self.knowledge.gather(ranking, pairs, terms.at)
-        except TimeoutError:
-            metrics.TITLES.labels("late").inc()
-            return await self.knowledge.gather(ranking.without_titles(), pairs, terms.at)
+                    return await gather(queue)
+            except TimeoutError:
+                return await gather(KNOWN_ONLY)
 
     async def _choose(
         self,
@@ -184,6 +193,7 @@ class Recommender:
         try:
             if terms.draining:
                 self.turns.admission.check_draining()
+            self.turns.admission.check_tokens()  # before prompts are built for nothing
             async with asyncio.timeout_at(end):
                 return await self._ask_about(choice, asked, chosen, request_id), None
         except (Overloaded, EngineUnavailable, TimeoutError) as error:

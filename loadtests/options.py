@@ -18,6 +18,14 @@ def names(known: Collection[str]) -> Callable[[str], list[str]]:
     return read
 
 
+def numbers(text: str) -> list[int]:
+    """Whole numbers above 0, separated by commas. Raises ArgumentTypeError."""
+    found = [int(part) for part in text.split(",") if part.isdecimal()]
+    if not found or min(found) < 1 or len(found) < len(text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers above 0")
+    return found
+
+
 def json_object(text: str) -> dict[str, Any]:
     """Raises ArgumentTypeError for anything but a JSON object."""
     try:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from app.knowledge.ranking import Ranking
 from app.knowledge.titles import MAX_INLINE, Found, TitleVectors
 from app.likeness.cosine import cosines
+from app.likeness.tower import ReaderEncoder
 from app.live.live import Live
 from app.ranker.features import Known, count_matches
 from app.scoring.wording import Reader, Story
@@ -31,12 +33,16 @@ class Knowledge:
         self._now = now
 
     async def gather(
-        self, ranking: Ranking, pairs: Sequence[Pair], at: float | None = None
+        self,
+        ranking: Ranking,
+        pairs: Sequence[Pair],
+        at: float | None = None,
+        queue: float = inf,
     ) -> list[Known]:
         """What is known of each pair, without the language model's score. at: the moment, in Unix
-        seconds; now, if there is none. Raises EncoderError."""
-        plain = await vectors_of(ranking.titles, pairs)
-        tuned = await vectors_of(ranking.tower_titles, pairs)
+        seconds; now, if there is none. queue: as in TitleVectors.of. Raises EncoderError."""
+        plain = await vectors_of(ranking.titles, pairs, queue)
+        tuned = await vectors_of(ranking.tower_titles, pairs, queue)
         know = partial(self._know_all, ranking, pairs, plain, tuned, at)
         return know() if size(pairs) < MAX_INLINE else await asyncio.to_thread(know)
 
@@ -59,16 +65,10 @@ class Knowledge:
         categories = [story.category for story in stories]
         history = history_of(reader)
         time = datetime.fromtimestamp(now, UTC)
-        tower = None
-        if ranking.tower is not None and tuned is not None:
-            vector = ranking.tower.reader(rows_of(tuned, history))
-            tower = ranking.tower.scores(vector, rows_of(tuned, stories))
         return Known(
             figures=self._live.figures(ids, categories, now),
-            cosines=None
-            if plain is None
-            else cosines(rows_of(plain, history), rows_of(plain, stories)),
-            tower=tower,
+            cosines=likeness(plain, history, stories, cosines),
+            tower=likeness(tuned, history, stories, partial(tower_scores, ranking.tower)),
             category_count=count_matches(categories, [story.category for story in history]),
             history_length=len(history),
             times_passed=count_matches(ids, reader.passed),
@@ -77,8 +77,10 @@ class Knowledge:
         )
 
 
-async def vectors_of(titles: TitleVectors | None, pairs: Sequence[Pair]) -> Found | None:
-    """Of all titles of the pairs."""
+async def vectors_of(
+    titles: TitleVectors | None, pairs: Sequence[Pair], queue: float
+) -> Found | None:
+    """Of all titles of the pairs, or of those that are known."""
     if titles is None:
         return None
     return await titles.of(
@@ -87,8 +89,38 @@ async def vectors_of(titles: TitleVectors | None, pairs: Sequence[Pair]) -> Foun
             for reader, stories in pairs
             for part in (history_of(reader), stories)
             for story in part
-        ]
+        ],
+        queue,
     )
+
+
+def likeness(
+    found: Found | None,
+    history: Sequence[Story],
+    stories: Sequence[Story],
+    compare: Callable[[Vectors, Vectors], NDArray[np.float64]],
+) -> NDArray[np.float64] | None:
+    """What `compare` makes of the vectors of history and stories, [stories, …]. NaN for a story
+    whose title has no vector; None if that is so of all stories or of the whole history."""
+    if found is None:
+        return None
+    clicked = [story for story in history if story.title in found]
+    known = [story.title in found for story in stories]
+    if not any(known) or (history and not clicked):
+        return None
+    values = compare(
+        rows_of(found, clicked), rows_of(found, [one for one in stories if one.title in found])
+    )
+    whole = np.full((len(stories), *values.shape[1:]), np.nan)
+    whole[known] = values
+    return whole
+
+
+def tower_scores(
+    tower: ReaderEncoder | None, history: Vectors, stories: Vectors
+) -> NDArray[np.float64]:
+    assert tower is not None, "a ranking with the tower's vectors has the tower"
+    return tower.scores(tower.reader(history), stories)
 
 
 def rows_of(found: Found, stories: Sequence[Story]) -> Vectors:

@@ -1,7 +1,7 @@
 """What a model's ranker needs while it serves: trees, tower, and vectors of titles."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +26,6 @@ class Ranking:
     titles: TitleVectors | None
     tower: ReaderEncoder | None
     tower_titles: TitleVectors | None
-
-    def without_titles(self) -> "Ranking":
-        """For a request that can't wait for vectors: cosines and tower are missing then."""
-        return replace(self, titles=None, tower=None, tower_titles=None)
 
     async def prove(self) -> None:
         """Load the encoders, and embed a title. Raises EncoderError."""

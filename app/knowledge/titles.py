@@ -6,8 +6,10 @@ thread of low priority, so that requests need not wait for them later.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
+from math import inf
 from typing import Protocol
 
 import numpy as np
@@ -33,6 +35,10 @@ READ_AT_ONCE = 1000
 """How many vectors one read asks the store for."""
 MAX_INLINE = 500
 """From so many titles on, work on them is done in a thread, so as not to block other requests."""
+LONG_QUEUE = 256
+"""So many titles take a second on two cores. While more are waiting, requests that can do without
+the others go on with the vectors in memory: a queue that grows would delay all of them."""
+KNOWN_ONLY = -1
 UNIT_TOLERANCE = 0.01
 """How much a stored vector's length may differ from 1; half precision rounds by far less."""
 
@@ -59,19 +65,38 @@ class TitleVectors:
         self._work = work
         self._encoder: Embeds | None = None
         self._cache = VectorCache()
+        self._waiting = {True: 0, False: 0}
+        """How many titles requests wait for: those with more than AT_ONCE, and the others."""
 
-    async def of(self, titles: Sequence[str]) -> Found:
-        """The vectors [width], of unit length, by title. Raises EncoderError."""
+    async def of(self, titles: Sequence[str], queue: float = inf) -> Found:
+        """The vectors [width], of unit length, by title. Raises EncoderError.
+
+        queue: while other requests like this one wait for more titles than that, those that are not
+        in memory are left out. KNOWN_ONLY leaves them out in any case.
+        """
         look_up = partial(self._look_up, titles)
         is_small = len(titles) < MAX_INLINE
         found, missing = look_up() if is_small else await asyncio.to_thread(look_up)
         metrics.TITLES.labels("known").inc(len(found))
-        if missing:
+        if missing and self._waiting[len(missing) > AT_ONCE] > queue:
+            metrics.TITLES.labels("left_out").inc(len(missing))
+        elif missing:
             stored = await self._read(missing)
             metrics.TITLES.labels("stored").inc(len(stored))
             left = {title: key for title, key in missing.items() if title not in stored}
-            found |= stored | await self._compute(left)
+            with self._counted(left):
+                found |= stored | await self._compute(left)
         return found
+
+    @contextmanager
+    def _counted(self, left: Keys) -> Iterator[None]:
+        """Count the titles that a request waits for."""
+        is_large = len(left) > AT_ONCE
+        self._waiting[is_large] += len(left)
+        try:
+            yield
+        finally:
+            self._waiting[is_large] -= len(left)
 
     def announce(self, titles: Sequence[str]) -> None:
         """Have titles embedded when there is time."""

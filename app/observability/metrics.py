@@ -131,8 +131,8 @@ STORE_READS_MISSED = Counter(
 )
 TITLES = Counter(
     "frontpage_titles_total",
-    "Titles whose vectors requests needed: known, stored or computed for them; late: requests that"
-    " went on without.",
+    "Titles whose vectors requests needed: known, stored or computed for them; left_out: what"
+    " requests went on without.",
     ["source"],
 )
 RANKED = Counter(

@@ -2,6 +2,7 @@
 
 import { announce, make } from "./dom.js";
 import { milliseconds, count, percent } from "./format.js";
+import { drawDegraded, drawStage, howManyRead } from "./stage.js";
 import { drawWhy, inWords, largest } from "./why.js";
 
 /**
@@ -14,6 +15,9 @@ export function drawRanking(stories, answers, onFeedback) {
   const show = (lead) => {
     const focused = place.contains(document.activeElement);
     place.replaceChildren(
+      ...answers
+        .filter(({ degraded }) => degraded)
+        .map((answer) => drawDegraded(name(answers, answers.indexOf(answer)), answers.length)),
       drawSummary(answers),
       ...(answers.length > 1 ? [drawOrder(answers, lead, show)] : []),
       drawList(stories, answers, lead, onFeedback),
@@ -45,6 +49,7 @@ function drawSummary(answers) {
           fact("Prompt tokens", count(answer.usage.prompt_tokens)),
           fact("Cached tokens", count(answer.usage.cached_tokens)),
           fact("Request id", make("code", { title: answer.id }, answer.id)),
+          fact("Stories read", howManyRead(answer)),
         ),
       ),
     ),
@@ -167,9 +172,7 @@ function drawMeasure(answers, number, own, leading, most) {
         own.label.replace(".", ""),
       ),
       " ",
-      answers[number].ranker
-        ? make("span", { class: "hint alone" }, `language model ${percent(own.text_probability)}`)
-        : null,
+      answers[number].ranker ? drawStage(own) : null,
     ),
   );
 }
@@ -224,6 +227,10 @@ function drawLegend(answers) {
     answers.some(({ ranker }) => ranker)
       ? "“Language model” is what it says alone. “Why” shows what else counts: live figures," +
           " likeness to the history, the category, the reader, and the language model’s text. "
+      : null,
+    answers.some(({ results }) => results.some(({ stage }) => stage === "signals"))
+      ? "The language model has not read stories marked “signals only”: everything else has placed" +
+          " them, below those that it has read. "
       : null,
     answers.length === 1
       ? "“Mean” is the mean of these stories. “Clicked?” reports a click, shown under Experiments." +

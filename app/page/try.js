@@ -10,6 +10,7 @@ import { clearNotice, showError } from "./notice.js";
 import { best, drawRanking } from "./ranking.js";
 import { installReader, placeInReader, readReader, setReader } from "./reader.js";
 import { toCurl, toPython } from "./snippets.js";
+import { DEGRADED } from "./stage.js";
 import { parseStories, toWire } from "./story.js";
 
 const stories = () => parseStories(byId("candidates").value);
@@ -77,7 +78,7 @@ function show(asked, answers) {
   const [first] = answers;
   announce(
     `Ranked ${asked.length} stories in ${count(first.latency_ms)} milliseconds.` +
-      ` First: ${best(asked, first)}.`,
+      ` First: ${best(asked, first)}.${answers.some((one) => one.degraded) ? ` ${DEGRADED}` : ""}`,
   );
   const top = byId("results").getBoundingClientRect().top;
   if (top < 0 || top > innerHeight / 2) byId("ranking").scrollIntoView(); // on a phone

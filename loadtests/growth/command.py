@@ -1,5 +1,7 @@
 """Measure how the cost of /rank grows with candidates, history, readers at once and adapters.
 
+Candidates are varied with all of them judged by the language model and with the usual shortlist.
+
   python -m loadtests.growth --json runs/growth.json --plot docs/pictures/growth.png
 
   python -m loadtests.growth --by adapters --readers 20 --adapter-candidates 50 --base models/base
@@ -13,8 +15,10 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from app.knowledge.shortlists import DEFAULT
 from loadtests.growth.options import Options, parse_options
 from loadtests.growth.points import (
     ADAPTERS,
@@ -22,6 +26,7 @@ from loadtests.growth.points import (
     HELD_VALUES,
     HISTORY,
     READERS,
+    SHORTLISTED,
     VALUES,
     Point,
     as_table,
@@ -32,6 +37,7 @@ from loadtests.limit.closed_load import Request
 from loadtests.limit.machine import Setup
 from loadtests.limit.peers import Load, measure_loads
 from loadtests.limit.requests import Questions
+from loadtests.limit.shortlists import MOST_STORIES, get_known
 from loadtests.limit.speed import HTTP
 from loadtests.limit.workload import Workload, prepare_model
 from loadtests.services import LoadTestError, clean_up_on_sigterm
@@ -82,8 +88,12 @@ def measure_model(varied: Sequence[str], options: Options) -> Iterator[Point]:
     setup = make_setup(options.model, options)
     with processes.our_service(setup, options.out.resolve()) as served:
         for by in varied:
+            rank = requests.rank
+            if by == SHORTLISTED:
+                get_known(served[0], make_workload(by, setup.history, setup, options))
+                rank = partial(requests.rank, shortlist=DEFAULT)
             for value in VALUES[by]:
-                yield measure_point(by, value, requests.rank, served, setup, options)
+                yield measure_point(by, value, rank, served, setup, options)
 
 
 def measure_adapters(options: Options) -> Iterator[Point]:
@@ -124,6 +134,11 @@ def in_turn(models: Sequence[str]) -> Callable[[Questions], Iterator[Request]]:
     return rank
 
 
+def make_workload(by: str, history: int, setup: Setup, options: Options) -> Workload:
+    most = MOST_STORIES if by == SHORTLISTED else None
+    return Workload(Path(setup.model), options.mind, history, most)
+
+
 def measure_point(
     by: str,
     value: int,
@@ -136,8 +151,8 @@ def measure_point(
     held = {READERS: options.readers}
     if by == ADAPTERS:
         held[CANDIDATES] = options.adapter_candidates
-    values = HELD_VALUES | held | {by: value}
-    workload = Workload(Path(setup.model), options.mind, values[HISTORY])
+    values = HELD_VALUES | held | {CANDIDATES if by == SHORTLISTED else by: value}
+    workload = make_workload(by, values[HISTORY], setup, options)
     load = Load(
         HTTP,
         shape=f"rank {values[CANDIDATES]}",

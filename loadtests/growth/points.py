@@ -9,8 +9,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CANDIDATES, HISTORY, READERS, ADAPTERS = "candidates", "history", "readers at once", "adapters"
+SHORTLISTED = "shortlisted candidates"
+"""Candidates of which the language model judges only the service's usual shortlist."""
+PANELS = (CANDIDATES, HISTORY, READERS, ADAPTERS)
 VALUES = {
     CANDIDATES: (1, 5, 10, 25, 50, 100, 200),
+    SHORTLISTED: (10, 25, 50, 100, 200, 500, 1000),
     HISTORY: (0, 5, 10, 20, 40),
     READERS: (1, 2, 4, 8, 16),
     ADAPTERS: (0, 1, 2, 4),
@@ -54,8 +58,8 @@ def plot(points: Sequence[Point], readers: int, file: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
-    for panel, by in zip(panels.flat, VALUES, strict=True):
-        draw_panel(panel, by, [point for point in points if point.by == by])
+    for panel, by in zip(panels.flat, PANELS, strict=True):
+        draw_panel(panel, by, points)
     held = f"{HELD_VALUES[CANDIDATES]} candidates, {HELD_VALUES[HISTORY]} titles of history"
     figure.suptitle(f"/rank over HTTP; where not varied: {held}, {readers} readers at once")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -63,14 +67,21 @@ def plot(points: Sequence[Point], readers: int, file: Path) -> None:
 
 
 def draw_panel(panel: "Axes", by: str, points: Sequence[Point]) -> None:
+    """Draw one quantity; candidates also with a shortlist."""
     from matplotlib.ticker import MaxNLocator
 
     if by in (CANDIDATES, HISTORY):
         name, label = "p50_ms", "ms a ranking (median)"
     else:
         name, label = "stories_per_s", "candidates a second"
-    values = [point.value for point in points]
-    panel.plot(values, [point.figures[name] for point in points], marker="o", color="#0f6b5c")
+    lines = {by: ("#0f6b5c", "all judged")}
+    if by == CANDIDATES:
+        lines[SHORTLISTED] = ("#8a4b12", "shortlist")
+    for line, (color, label_of_line) in lines.items():
+        drawn = [(one.value, one.figures[name]) for one in points if one.by == line]
+        panel.plot(*zip(*drawn, strict=True), marker="o", color=color, label=label_of_line)
+    if by == CANDIDATES:
+        panel.legend(frameon=False)
     panel.set_xlabel(AXIS_LABELS.get(by, by))
     panel.set_ylabel(label)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -2,11 +2,13 @@
 
   python -m loadtests.limit --json runs/limit.json
   python -m loadtests.limit --model models/qwen3-8b-shapes --load-format dummy --concurrency 512
+  python -m loadtests.limit --only shortlist --shortlist 20,10 --ranker adapters/news-smollm2
   python -m loadtests.limit --reduced
 
 These are measured one after the other, each in its own processes: the matrix products of the device
 and what they allow for this model; vLLM offline; our engine layer without HTTP; our service; vLLM's
-own server; transformers in a plain FastAPI loop. All get the same engine options and questions of
+own server; transformers in a plain FastAPI loop; and our service's rankings with all stories judged
+and with a shortlist, in turns. All get the same engine options and questions of
 the same kind. No question comes twice, so no row profits from another one's prefix cache. Times run
 from the first send to the last answer, after a warm-up. A failure becomes a row that says why.
 
@@ -25,6 +27,7 @@ from loadtests.limit import peers, processes
 from loadtests.limit.machine import Setup, limit_rows
 from loadtests.limit.options import Options, make_setup, parse_options
 from loadtests.limit.record import Record, describe_run, read_earlier
+from loadtests.limit.shortlists import MOST_STORIES, Plan, measure_shortlists
 from loadtests.limit.speed import Row, as_table, find_ratios
 from loadtests.limit.workload import Workload
 from loadtests.services import LoadTestError, clean_up_on_sigterm
@@ -55,8 +58,9 @@ def measure(setup: Setup, options: Options) -> Record:
     limits = {f"{row.shape} {row.layout}": row.figures["stories_per_s"] for row in found}
     about = describe_run(setup, options, machine)
     found += [row for file in options.earlier for row in read_earlier(file, about)]
+    plan = Plan(options.shortlist, options.visits)
     for part in options.parts:
-        for row in measure_part(part, setup, machine, folder):
+        for row in measure_part(part, setup, machine, folder, plan):
             shown = row.error or f"{row.figures['stories_per_s']:.1f} stories/s"
             print(f"{' | '.join(row.key)}: {shown}", file=sys.stderr, flush=True)
             found.append(row.with_limits(machine.get("token_limit_per_s"), limits))
@@ -67,7 +71,9 @@ def measure(setup: Setup, options: Options) -> Record:
     return record
 
 
-def measure_part(name: str, setup: Setup, machine: dict[str, Any], folder: Path) -> Iterator[Row]:
+def measure_part(
+    name: str, setup: Setup, machine: dict[str, Any], folder: Path, plan: Plan
+) -> Iterator[Row]:
     """Measure one of options.PARTS; if it cannot start, the only row says why."""
     print(f"starting {name}", file=sys.stderr, flush=True)
     workload = Workload(Path(setup.model), Path(setup.mind), setup.history)
@@ -83,6 +89,13 @@ def measure_part(name: str, setup: Setup, machine: dict[str, Any], folder: Path)
             case "transformers":
                 served = processes.plain_server(setup, preload, folder)
                 loads = peers.plain_loads(workload)
+            case "shortlist":
+                workload = Workload(
+                    Path(setup.model), Path(setup.mind), setup.history, MOST_STORIES
+                )
+                with processes.our_service(setup, folder) as (url, pid):
+                    yield from measure_shortlists(url, pid, setup, workload, plan)
+                return
             case _:
                 yield from (Row(**record) for record in processes.run_worker(name, setup, folder))
                 return

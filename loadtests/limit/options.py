@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.knowledge.shortlists import DEFAULT
 from app.scoring.profile import LAYOUTS
 from loadtests.limit.machine import Setup
 from loadtests.limit.workload import Workload, prepare_model
-from loadtests.options import json_object, names
+from loadtests.options import json_object, names, numbers
 from loadtests.services import LoadTestError
 from loadtests.traffic import EXAMPLE_MIND
 
-PARTS = ("offline", "engine", "http", "vllm", "transformers")
+PARTS = ("offline", "engine", "http", "shortlist", "vllm", "transformers")
 REDUCED_PARTS = ("engine", "http")
 
 
@@ -21,7 +22,10 @@ class Options:
     """What to measure and where to write it. Each field is the option of the same name.
 
     only: parts to measure; None means all. seconds: length of one measurement. history: titles per
-    reader. concurrency: stories in flight. earlier: files given by --with. out: folder for logs.
+    reader. concurrency: stories in flight. shortlist: how many candidates the language model
+    judges, each of which is compared with all. visits: of each reader of impressions. ranker: a
+    folder with one, or None for the model's own. earlier: files given by --with. out: folder for
+    logs.
     """
 
     model: Path
@@ -34,6 +38,9 @@ class Options:
     prefix_multiple: int | None
     history: int
     concurrency: int
+    shortlist: list[int]
+    visits: int
+    ranker: Path | None
     mind: Path
     earlier: list[Path]
     json: Path | None
@@ -59,7 +66,7 @@ def parse_options(description: str | None = None) -> Options:
         parser.error("--reduced always measures engine and http: leave out --only")
     if given.seconds is None:
         given.seconds = 8.0 if given.reduced else 15.0
-    for name in ("seconds", "history", "concurrency", "prefix_multiple"):
+    for name in ("seconds", "history", "concurrency", "prefix_multiple", "visits"):
         if (value := getattr(given, name)) is not None and value <= 0:
             parser.error(f"--{name.replace('_', '-')} must be above 0")
     return Options(**vars(given))
@@ -97,6 +104,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mind", type=Path, default=EXAMPLE_MIND, help="MIND folder to take titles from"
     )
+    parser.add_argument(
+        "--ranker",
+        type=Path,
+        metavar="FOLDER",
+        help="a folder with ranker.json, such as adapters/news-smollm2, for a model without one:"
+        " what a ranker learned does not change its speed",
+    )
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -116,6 +130,21 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=64,
         help="stories in flight (default: %(default)s; use 512 on a GPU)",
+    )
+    parser.add_argument(
+        "--shortlist",
+        type=numbers,
+        default=[DEFAULT],
+        metavar="N,…",
+        help="how many candidates the language model judges, compared with all of them (default:"
+        f" {DEFAULT}, as the service has)",
+    )
+    parser.add_argument(
+        "--visits",
+        type=int,
+        default=1,
+        help="how often each reader of impressions like MIND's comes (default: once, so that no"
+        " prompt begins like an earlier one)",
     )
     parser.add_argument(
         "--with",
@@ -141,7 +170,12 @@ def make_setup(options: Options) -> Setup:
     folder = options.out.resolve() / "model"
     try:
         model = prepare_model(
-            options.model, options.layout, options.history, folder, options.prefix_multiple
+            options.model,
+            options.layout,
+            options.history,
+            folder,
+            options.prefix_multiple,
+            options.ranker,
         )
         Workload(model, options.mind, options.history)
     except ValueError as error:  # from the profile or the titles

@@ -51,6 +51,26 @@ def our_service(
 
 
 @contextmanager
+def usual_service(
+    model: Path, folder: Path, more: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[str]:
+    """Run our service with its own limits on what is pending; yields its URL. more: further
+    settings, as variables."""
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    settings = {
+        **environment(),
+        "FRONTPAGE_PORT": str(port),
+        "FRONTPAGE_MODEL": str(model.resolve()),
+        "FRONTPAGE_STATE": str(folder / "state"),
+        **more,
+    }
+    with serving(["app"], settings, port, "/ready", folder / "log") as (url, _):
+        yield url
+
+
+@contextmanager
 def vllm_server(
     setup: Setup, options: Mapping[str, Any], preload: str, folder: Path
 ) -> Iterator[tuple[str, int]]:

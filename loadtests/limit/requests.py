@@ -28,10 +28,12 @@ def predict_batch(questions: Questions, size: int) -> Iterator[Request]:
         yield Request("/predict/batch", encode(body), size, read_ours)
 
 
-def rank(questions: Questions) -> Iterator[Request]:
+def rank(questions: Questions, shortlist: int | str | None = None) -> Iterator[Request]:
+    """shortlist: the field of the request; None leaves it to the service."""
+    asked = {} if shortlist is None else {"shortlist": shortlist}
     for question in questions:
         stories = [as_story(number, one) for number, one in enumerate(question.targets)]
-        body = {"history": history(question), "candidates": stories}
+        body = {"history": history(question), "candidates": stories, **asked}
         yield Request("/rank", encode(body), len(stories), read_ours)
 
 

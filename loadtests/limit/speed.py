@@ -57,14 +57,21 @@ class Row:
         return Row(**{**asdict(self), "figures": self.figures | more})
 
 
-def measure(calls: Sequence[Call], cpu_seconds: float | None = None) -> dict[str, float]:
+def duration(calls: Sequence[Call]) -> float:
+    """Seconds from the first send to the last answer."""
+    return max(call.done for call in calls) - min(call.sent for call in calls)
+
+
+def measure(
+    calls: Sequence[Call], cpu_seconds: float | None = None, seconds: float | None = None
+) -> dict[str, float]:
     """Figures of one measurement, which lasts from its first send to its last answer.
 
     computed_tokens_per_s counts the prompt tokens that did not come from a cache. cpu_seconds: CPU
-    time of the server's own process.
+    time of the server's own process. seconds: how long the measurement took, if it had pauses.
     """
     stories = sum(call.stories for call in calls)
-    seconds = max(call.done for call in calls) - min(call.sent for call in calls)
+    seconds = seconds or duration(calls)
     took = [(call.done - call.sent) * 1000 for call in calls]
     figures = {
         "stories_per_s": stories / seconds,
@@ -158,11 +165,31 @@ RATIOS: dict[str, tuple[tuple[str, str, str], tuple[str, str, str]]] = {
 is a speed-up."""
 
 
+ALL = "all"
+
+
+def shortlist_shape(shape: str, shortlist: int | str) -> str:
+    """The name of rankings of `shape` of which the language model judges `shortlist` or ALL."""
+    return f"{shape}, {ALL}" if shortlist == ALL else f"shortlist {shortlist} of {shape}"
+
+
+def shortlist_pair(shape: str) -> dict[str, tuple[tuple[str, str, str], ...]]:
+    """The ratio of rankings with a shortlist to the same without; empty for another shape."""
+    short, of, whole = shape.partition(" of ")
+    if not of or not short.startswith("shortlist "):
+        return {}
+    name = f"{short} to {ALL} of {whole}".replace(" ", "_")
+    return {name: ((HTTP, shape, OURS), (HTTP, shortlist_shape(whole, ALL), OURS))}
+
+
 def find_ratios(rows: Sequence[Row], layout: str) -> dict[str, float]:
     """The ratios for which both rows were measured."""
+    pairs: dict[str, Any] = dict(RATIOS)
+    for row in rows:
+        pairs |= shortlist_pair(row.shape)
     rates = {row.key: row.figures["stories_per_s"] for row in rows if row.figures}
     found: dict[str, float] = {}
-    for name, pair in RATIOS.items():
+    for name, pair in pairs.items():
         keys = [(who, shape, layout if which == OURS else which) for who, shape, which in pair]
         over, under = (rates.get(key) for key in keys)
         if over is not None and under:

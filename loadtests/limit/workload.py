@@ -12,14 +12,21 @@ from itertools import islice, takewhile
 from pathlib import Path
 from random import Random
 
+from app.likeness.tower import TOWER_FILE
+from app.ranker.ranker import DESCRIPTION_FILE, FIRST_STAGE_FILE, RANKER_FILE
 from app.scoring.encoder import Encoder
 from app.scoring.profile import LAYOUTS, PROFILE_FILE, load_profile
 from app.scoring.prompt import Prompt, PromptBuilder
 from app.scoring.wording import Reader, Story, chat_messages
 from loadtests.services import LoadTestError
-from loadtests.traffic import read_stories
+from loadtests.traffic import long_tailed, read_stories
 
 NO_TOKEN_LIMIT = 1 << 30
+IMPRESSION_LENGTHS = (23, 1.0, (2, 300))
+"""Candidates of an impression like MIND's: log-normal with this median and spread, clipped. Their
+mean is 37, and a tenth have over 83. Of 5,000 impressions of MIND's training data the mean is 38,
+the median 24, and a tenth have over 93."""
+READERS_AT_ONCE = 64
 SAMPLED_READERS = 32
 """How many readers the mean of the needed tokens is taken over."""
 CHATML = (
@@ -39,13 +46,16 @@ class Question:
 class Workload:
     """Questions, and the prompts that they become in each layout."""
 
-    def __init__(self, model: Path, mind: Path, history: int) -> None:
+    def __init__(
+        self, model: Path, mind: Path, history: int, most_stories: int | None = None
+    ) -> None:
         """Prepare the stories and the prompts.
 
         model: a folder with tokenizer.json. mind: a folder with news.tsv. history: titles per
-        reader. Raises ValueError if the stories cannot be read or are too few.
+        reader. most_stories: how many of the stories take part; None means all. Raises ValueError
+        if the stories cannot be read or are too few.
         """
-        self.stories = read_stories(mind, Random("limit"))
+        self.stories = read_stories(mind, Random("limit"))[:most_stories]
         self.history = history
         if len(self.stories) < history:
             raise ValueError(f"{mind} gives {len(self.stories)} titles, too few for a history")
@@ -75,6 +85,18 @@ class Workload:
             reader = Reader(random.sample(self.stories, self.history))
             yield Question(reader, random.sample(self.stories, targets))
 
+    def impressions(self, series: str, visits: int = 1) -> Iterator[Question]:
+        """As `questions`, with as many stories as an impression of MIND has, see
+        IMPRESSION_LENGTHS. visits: how often each reader comes, among READERS_AT_ONCE others."""
+        random = Random(f"limit impressions {series}")
+        while True:
+            readers = [
+                Reader(random.sample(self.stories, self.history)) for _ in range(READERS_AT_ONCE)
+            ]
+            for reader in random.sample(readers * visits, READERS_AT_ONCE * visits):
+                count = long_tailed(random, *IMPRESSION_LENGTHS)
+                yield Question(reader, random.sample(self.stories, count))
+
     def prompts(self, question: Question, layout: str) -> list[Prompt]:
         return self.builders[layout].build(question.reader, question.targets, NO_TOKEN_LIMIT)
 
@@ -103,12 +125,18 @@ class Workload:
 
 
 def prepare_model(
-    model: Path, layout: str, history: int, folder: Path, prefix_multiple: int | None = None
+    model: Path,
+    layout: str,
+    history: int,
+    folder: Path,
+    prefix_multiple: int | None = None,
+    ranker: Path | None = None,
 ) -> Path:
     """Create a folder of links to the model's files, with the profile of this run; return its path.
 
     If the model has no chat template, one is added, since vLLM's chat needs it. prefix_multiple:
-    None keeps the model's own. Raises LoadTestError if the model lacks a file.
+    None keeps the model's own. ranker: a folder whose ranker is used instead of the model's. Raises
+    LoadTestError if a file is missing.
     """
     for name in ("config.json", "tokenizer.json"):
         if not (model / name).is_file():
@@ -124,6 +152,8 @@ def prepare_model(
     for file in model.iterdir():
         if file.is_file() and file.name != PROFILE_FILE:
             (place / file.name).symlink_to(file.resolve())
+    if ranker is not None:
+        link_ranker(ranker, place)
     (place / PROFILE_FILE).write_text(profile.model_dump_json(indent=1), encoding="utf-8")
     tokenizer = model / "tokenizer_config.json"
     if not any(model.glob("chat_template.*")) and not (
@@ -131,6 +161,16 @@ def prepare_model(
     ):
         (place / "chat_template.jinja").write_text(CHATML, encoding="utf-8")
     return place
+
+
+def link_ranker(ranker: Path, place: Path) -> None:
+    """Raises LoadTestError if the folder has no ranker."""
+    if not (ranker / DESCRIPTION_FILE).is_file():
+        raise LoadTestError(f"--ranker: no {DESCRIPTION_FILE} in {ranker}")
+    for name in (DESCRIPTION_FILE, RANKER_FILE, FIRST_STAGE_FILE, TOWER_FILE):
+        (place / name).unlink(missing_ok=True)
+        if (ranker / name).is_file():
+            (place / name).symlink_to((ranker / name).resolve())
 
 
 def layer_weights(model: Path) -> int:

@@ -35,7 +35,8 @@ def serve(engine: FakeEngine, tmp_path: Path) -> Serve:
 
     @asynccontextmanager
     async def start(**settings: Any) -> AsyncIterator[str]:
-        app = create_app(Settings(model=SMOLLM2, state=tmp_path / "state", **settings), engine)
+        usual = {"model": SMOLLM2, "state": tmp_path / "state"}
+        app = create_app(Settings(**usual | settings), engine)
         async with serving(app) as url:
             yield url
 

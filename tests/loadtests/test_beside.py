@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from loadtests import beside
-from loadtests.beside import Times, as_table, measure, middle_and_slow
+from loadtests.beside import Plan, Times, as_table, measure, middle_and_slow
 from loadtests.limit.closed_load import Request
 from loadtests.limit.speed import Call
 from loadtests.limit.workload import Workload
@@ -43,7 +43,8 @@ async def test_small_requests_are_asked_alone_and_beside_each_large_one(
         times.update(found)
         kept.append(len(found["rank 400 uncut"]))
 
-    await measure("ours", "uncut", workload, 2, keep)
+    plan = Plan(["rank 400", "long chat"], ["predict", "rank 10"], rounds=2)
+    await measure("ours", "uncut", workload, plan, keep)
     assert kept == [1, 2]  # after each round, without the one that warms up
     assert {url for url, path, size in asked if path == "/predict" or size == 10} == {"ours"}
     for large in ("rank 400", "long chat"):
@@ -52,7 +53,7 @@ async def test_small_requests_are_asked_alone_and_beside_each_large_one(
             assert len(times[f"{large} beside {small}"]) == 2
             assert len(times[f"{small} beside {large}"]) >= 2
             assert len(times[f"{small} alone, before {large}"]) >= 2
-    table = as_table(times).splitlines()
+    table = as_table(times, plan).splitlines()
     assert len(table) == 2 + 4 + 2 + 4
     assert {line.count("|") for line in table} == {8}
     assert "| rank 400 alone | rank 400 uncut | 0.03 | 0.03 | 1.00 | 1.00 | 2 |" in table
@@ -70,7 +71,7 @@ def test_a_refusal_ends_the_command(
         raise LoadTestError("/predict answers 503: overloaded")
 
     monkeypatch.setattr(beside, "measure", refuse)
-    monkeypatch.setattr(beside, "our_service", lambda *_: nullcontext("url"))
+    monkeypatch.setattr(beside, "usual_service", lambda *_: nullcontext("url"))
     monkeypatch.setattr(sys, "argv", ["beside", "--out", str(tmp_path), "--json", "none"])
     assert beside.main() == 2
     assert "answers 503" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY
 from app.admission import Admission
 from app.engine.fake import FakeEngine
 from app.knowledge.shortlists import DEFAULT, LAST_S, Shortlists
+from app.likeness.cache import VectorCache
 from app.main import create_app
 from app.settings import Limits, Settings
 from tests.support.models import SMOLLM2
@@ -194,18 +195,54 @@ async def test_a_deadline_is_kept_without_the_language_model(settings: dict[str,
 async def test_titles_that_take_too_long_are_left_out(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The others count as usual."""
+    *old, new = titles(5)
     async with served(FakeEngine(), settings) as client:
-        known = await ask(client, "/rank", candidates=titles(5), **READER)
+        every = await ask(client, "/rank", candidates=[*old, new], **READER)
+        app_vectors = client.app.state.service.encoders._known  # type: ignore[attr-defined]
+        for vectors in app_vectors.values():
+            vectors._cache = VectorCache()
+        await ask(client, "/rank", candidates=old, **READER)
         never = asyncio.Event()
 
         async def wait(*_: object) -> None:
             await never.wait()
 
-        monkeypatch.setattr("app.knowledge.titles.TitleVectors.of", wait)
-        answer = await client.post("/rank", json={"candidates": titles(5), **READER}, headers=SOON)
+        monkeypatch.setattr("app.knowledge.titles.TitleVectors._compute", wait)
+        body = {"candidates": [*old, new], **READER}
+        answer = await client.post("/rank", json=body, headers=SOON)
         assert answer.status_code == 200, answer.text
-        found = {one["index"]: one["probability"] for one in answer.json()["results"]}
-        assert found != {one["index"]: one["probability"] for one in known["results"]}
+    known, found = (
+        {one["index"]: one["probability"] for one in whole["results"]}
+        for whole in (every, answer.json())
+    )
+    assert {index for index, one in found.items() if one == known[index]} == {0, 1, 2, 3}
+
+
+async def test_titles_are_not_embedded_for_requests_that_the_engine_has_no_room_for(
+    settings: dict[str, Any],
+) -> None:
+    engine = HeldEngine()
+    async with served(engine, settings, limits=Limits(max_pending_tokens=1)) as client:
+        await ask(client, "/predict", **TARGET, **READER)  # these titles are known then
+        engine.hold()
+        first = asyncio.create_task(client.post("/predict", json=TARGET))
+        await until(lambda: engine.running == 1)
+        computed, left_out = (titles_from(source) for source in ("computed", "left_out"))
+        body = {"candidates": titles(9, seed=7), **READER}
+        assert (await ask(client, "/rank", **body))["degraded"]
+        assert titles_from("computed") == computed
+        assert titles_from("left_out") == left_out + 2 * 9  # of the encoder and of the tower
+        assert (await client.post("/rank", json={**body, "degraded": "refuse"})).status_code == 503
+        assert titles_from("computed") == computed
+        engine.release()
+        assert (await first).json()["degraded"] is False
+        assert not (await ask(client, "/rank", **body))["degraded"]
+        assert titles_from("computed") == computed + 2 * 9
+
+
+def titles_from(source: str) -> float:
+    return REGISTRY.get_sample_value("frontpage_titles_total", {"source": source}) or 0.0
 
 
 async def test_a_stopping_service_answers_without_the_language_model(

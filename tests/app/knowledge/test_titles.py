@@ -18,7 +18,7 @@ from prometheus_client import REGISTRY
 
 from app.knowledge.encoders import Encoders
 from app.knowledge.threads import LOADING, MAX_WAITING, NICENESS, Later, Threads
-from app.knowledge.titles import AT_ONCE, LARGE_AT_ONCE, TitleVectors, parsed
+from app.knowledge.titles import AT_ONCE, KNOWN_ONLY, LARGE_AT_ONCE, TitleVectors, parsed
 from app.likeness.encoder import SentenceEncoder
 from app.store.database import Database
 from app.store.retention import Retention, trim
@@ -258,6 +258,22 @@ async def test_two_requests_for_one_new_title_compute_it_once(
     found = await asyncio.gather(*requests)
     assert Counter(text for texts in encoder.asked for text in texts)["new"] == 1
     assert all((one["new"] == found[0]["new"]).all() for one in found)
+
+
+async def test_a_long_queue_is_left_to_those_who_need_all_titles(
+    slow: tuple[TitleVectors, Slow],
+) -> None:
+    own, encoder = slow
+    first = asyncio.create_task(own.of(["known", "other"]))
+    await until(encoder.begun.is_set)
+    assert await own.of(["new"], queue=KNOWN_ONLY) == {}
+    assert await own.of(["new"], queue=1) == {}
+    patient = asyncio.create_task(own.of(["new"], queue=2))
+    encoder.free.set()
+    await first
+    assert set(await patient) == {"new"}
+    assert set(await own.of(["known", "newest"], queue=KNOWN_ONLY)) == {"known"}
+    assert encoder.asked == [["known", "other"], ["new"]]
 
 
 async def test_a_cancelled_request_has_nothing_more_computed(

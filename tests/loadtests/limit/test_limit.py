@@ -25,13 +25,18 @@ def parsed(monkeypatch: pytest.MonkeyPatch, *words: object) -> Options:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--only", "http,vlm"], "no vlm among offline, engine, http, vllm, transformers"),
+        (
+            ["--only", "http,vlm"],
+            "no vlm among offline, engine, http, shortlist, vllm",
+        ),
         (["--engine", "eager"], "not JSON"),
         (["--engine", "[1]"], "not a JSON object"),
         (["--seconds", "0"], "--seconds must be above 0"),
         (["--history", "0"], "--history must be above 0"),
         (["--reduced", "--only", "http"], "leave out --only"),
         (["--layout", "long"], "invalid choice"),
+        (["--shortlist", "20,all"], "'20,all' is no list of numbers above 0"),
+        (["--shortlist", "0"], "'0' is no list of numbers above 0"),
     ],
 )
 def test_wrong_arguments(

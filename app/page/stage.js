@@ -1,0 +1,34 @@
+/** Whether the language model judged a story, and an answer that it gave no judgement for. */
+
+import { make } from "./dom.js";
+import { count, percent } from "./format.js";
+
+/** Draws the language model's own probability, or that it was not asked. */
+export function drawStage({ stage, text_probability: alone }) {
+  return stage === "text"
+    ? make("span", { class: "hint alone" }, `language model ${percent(alone)}`)
+    : make("span", { class: "label stage" }, "signals only");
+}
+
+/** How many stories the language model has read: "20 of 50". */
+export function howManyRead({ results }) {
+  const read = results.filter(({ stage }) => stage === "text").length;
+  return `${count(read)} of ${count(results.length)}`;
+}
+
+export const DEGRADED = "The language model did not answer.";
+
+/** Draws the notice above a degraded answer, naming its model if it is one of several answers. */
+export function drawDegraded(model, answers) {
+  return make(
+    "div",
+    { class: "notice degraded" },
+    make("p", { class: "what" }, answers > 1 ? `${model}: ${DEGRADED}` : DEGRADED),
+    make(
+      "p",
+      {},
+      "It is busy or away. Live clicks, likeness to the history and what is known of the reader" +
+        " made this order. Rank again later to ask it once more.",
+    ),
+  );
+}
