@@ -84,8 +84,11 @@ class PromptBuilder:
     def _fit(self, reader: Reader, lead: list[Piece], budget: int) -> tuple[Tokens, int]:
         """The longest prefix of at most `budget` tokens, or the shortest possible one if none fits,
         and how many stories of the history it holds."""
+        whole = self._prefix(reader, lead)
+        if len(whole) <= budget:
+            return whole, len(reader.history)
         sizes = (len(reader.history), len(reader.liked), len(reader.disliked))
-        low, high = 0, sum(sizes)  # how many stories to leave out, the oldest history first
+        low, high = 1, sum(sizes)  # how many stories to leave out, the oldest history first
         while low < high:
             middle = (low + high) // 2
             if len(self._prefix(leave_out(reader, middle), lead)) <= budget:

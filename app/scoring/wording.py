@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from app.scoring.profile import Layout, Profile, Section
 
@@ -51,10 +52,10 @@ def one_line(text: str) -> str:
 def item_pieces(item: str, story: Story) -> list[Piece]:
     """Split an item such as `"{title}"` into pieces for a story. The first piece is template text,
     the same for all stories."""
-    if "{category}" in item and not story.category:
+    if not story.category and "{category}" in item:
         item = "{title}"
     pieces = []
-    for text in re.split(r"(\{title\}|\{category\})", item):
+    for text in parts_of(item):
         match text:
             case "{title}":
                 pieces.append(Piece(one_line(story.title), True))
@@ -63,6 +64,12 @@ def item_pieces(item: str, story: Story) -> list[Piece]:
             case _:
                 pieces.append(Piece(text, False))
     return pieces
+
+
+@lru_cache
+def parts_of(item: str) -> list[str]:
+    """Template text and placeholders in turns, the text first."""
+    return re.split(r"(\{title\}|\{category\})", item)
 
 
 def section_pieces(section: Section, stories: Sequence[Story]) -> list[Piece]:
