@@ -35,8 +35,9 @@ Value = TypeVar("Value")
 USUAL = Terms()
 REASONS: dict[type[Exception], str] = {EngineUnavailable: "engine", TimeoutError: "deadline"}
 
-MAX_INLINE_TARGETS = 32
-"""From so many targets on, prompts are built in a thread, so as not to block other requests."""
+MAX_INLINE_TARGETS = 100
+"""From so many targets on, prompts are built and targets judged in a thread, so as not to block
+other requests. Fewer take a millisecond, and the way to another thread and back takes longer."""
 
 
 @dataclass(frozen=True, slots=True)
