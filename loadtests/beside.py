@@ -19,7 +19,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from random import Random
 from statistics import median, quantiles
@@ -43,7 +43,6 @@ SMALL = {"predict": 1, "rank 10": 10, "rank 20": 20}
 """How many titles each kind of request has."""
 SETTINGS = {"FRONTPAGE_LIMITS__TIMEOUT_MS": "600000", **EVERY_STORY}
 WHOLE = {"FRONTPAGE_LIMITS__SLICE_TOKENS": "1000000000"}
-MAX_PAUSE_S = 2.0
 ALONE, BESIDE, UNCUT = "alone", "beside", "uncut"
 Times = dict[str, list[float]]
 """Seconds of each answer, by what was asked and when, such as "predict beside rank 400"."""
@@ -59,13 +58,15 @@ def long_chats(questions: Iterator[Question]) -> Iterator[Request]:
 @dataclass(frozen=True)
 class Plan:
     """large, small: kinds of requests. readers: how many ask the small ones at once. repeat: how
-    often a large one is asked in each phase. rounds: after one that warms up."""
+    often a large one is asked in each phase. rounds: after one that warms up. pause: seconds that a
+    reader waits at most after an answer; half of it on average."""
 
     large: Sequence[str]
     small: Sequence[str]
     readers: int = 1
     repeat: int = 1
     rounds: int = 5
+    pause: float = 2.0
 
 
 class Asking:
@@ -97,7 +98,7 @@ class Asking:
         async def read() -> None:
             while not end.done():
                 await self.ask(url, kind, when)
-                await asyncio.sleep(self.pauses.uniform(0, MAX_PAUSE_S))
+                await asyncio.sleep(self.pauses.uniform(0, self.plan.pause))
 
         await asyncio.gather(*(read() for _ in range(self.plan.readers)))
 
@@ -167,7 +168,7 @@ def main() -> int:
         record = {"commit": options.commit or commit(), "seconds": times}
         write_whole(options.json, json.dumps(record, indent=1) + "\n")
 
-    plan = Plan(options.large, options.small, options.readers, options.repeat, options.rounds)
+    plan = Plan(*(getattr(options, field.name) for field in fields(Plan)))
     is_short = options.shortlist is not None
     settings = SETTINGS | ({"FRONTPAGE_SHORTLIST": str(options.shortlist)} if is_short else {})
     try:
@@ -210,6 +211,7 @@ def parse_options() -> argparse.Namespace:
     add("--large", type=names(LARGE), default=["rank 400", "long chat"], help=kinds(LARGE))
     add("--small", type=names(SMALL), default=["predict", "rank 10"], help=kinds(SMALL))
     add("--readers", type=int, default=1, help=f"of small requests, at once {default}")
+    add("--pause", type=float, default=2.0, help=f"most seconds between a reader's two {default}")
     add("--repeat", type=int, default=1, help=f"large requests a phase {default}")
     add("--shortlist", type=int, help="candidates the language model judges (default: all)")
     add("--rounds", type=int, default=5, help=f"after one that warms up {default}")

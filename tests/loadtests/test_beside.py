@@ -34,7 +34,6 @@ async def test_small_requests_are_asked_alone_and_beside_each_large_one(
         return Call(1, 0.0, 0.03 if is_large else 0.01)
 
     monkeypatch.setattr(beside, "call", call)
-    monkeypatch.setattr(beside, "MAX_PAUSE_S", 0.0)
     workload = Workload(SMOLLM2, EXAMPLE_MIND, 3)
     times: Times = {}
     kept: list[int] = []
@@ -43,7 +42,7 @@ async def test_small_requests_are_asked_alone_and_beside_each_large_one(
         times.update(found)
         kept.append(len(found["rank 400 uncut"]))
 
-    plan = Plan(["rank 400", "long chat"], ["predict", "rank 10"], rounds=2)
+    plan = Plan(["rank 400", "long chat"], ["predict", "rank 10"], rounds=2, pause=0.0)
     await measure("ours", "uncut", workload, plan, keep)
     assert kept == [1, 2]  # after each round, without the one that warms up
     assert {url for url, path, size in asked if path == "/predict" or size == 10} == {"ours"}
