@@ -20,8 +20,9 @@ GROWTH = 4
 """The cells are made anew once there are so many times as many vectors."""
 CELLS = 2.0
 """Cells for each square root of a vector."""
-SEARCHED = 1 / 12
-"""The share of cells that a search looks into, if it may find all rows."""
+SEARCHED = 0.4
+"""The share of cells that a search looks into, if it may find all rows. On the titles of MIND, which
+make no clear cells, a third finds 0.966 of the 200 stories nearest to a reader, a twelfth 0.75."""
 LEARNED = 64
 """How many vectors a cell's centre is found from."""
 ROUNDS = 10

@@ -7,14 +7,14 @@ import pytest
 
 from app.signals.live import LiveFigures, ShownStory
 from loadtests.ranker.recall import Hits, Impression, Stories, choices
-from loadtests.ranker.retrieval import measure
+from loadtests.ranker.retrieval import invented, measure
 
 NOON = datetime(2019, 11, 14, 12)
 
 
 @pytest.mark.parametrize("index", ["exact", "faiss"])
 def test_speed_is_measured(index: str) -> None:
-    lines = measure(3000, index)
+    lines = measure(invented(3000), invented(30, seed=1), index)
     assert any(line.startswith("all candidates: p50") for line in lines)
     assert (lines[-1] == "of the exact 200 neighbours it finds 1.000") == (index == "faiss")
 
