@@ -21,8 +21,8 @@ GROWTH = 4
 CELLS = 2.0
 """Cells for each square root of a vector."""
 SEARCHED = 0.4
-"""The share of cells that a search looks into, if it may find all rows. On the titles of MIND, which
-make no clear cells, a third finds 0.966 of the 200 stories nearest to a reader, a twelfth 0.75."""
+"""The share of cells that a search looks into, if it may find all rows. Titles of MIND make no
+clear cells: a third holds 0.966 of the 200 stories nearest to a reader, a twelfth 0.75."""
 LEARNED = 64
 """How many vectors a cell's centre is found from."""
 ROUNDS = 10

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 
 from app.engine.fake import FakeEngine
 from app.main import create_app
 from app.settings import Limits, Settings
+from app.store.database import Database
 from tests.support.keys import bearer, key
 from tests.support.models import SMOLLM2
 from tests.support.rankers import MODEL, titles
 from tests.support.servers import started
 from tests.support.site_calls import Json, ask, click, impression, put, refused, send, service
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, until
 
 NOW = time.time()
 STORIES = {f"N{number}": title for number, title in enumerate(titles(12))}
@@ -191,6 +193,32 @@ async def test_a_start_finds_the_stories_and_their_vectors(
         await similar(client)
     async with service(store_url, tmp_path / "two", model=ranked, encoder=encoder) as client:
         await similar(client)
+
+
+async def test_stories_are_recommended_while_the_store_is_away(
+    site: httpx.AsyncClient, store_url: str
+) -> None:
+    await put(site, **STORIES)
+    await recommended(site, *STORIES, history=HISTORY)
+    database = Database(store_url)
+
+    def rename(old: str, new: str) -> None:
+        with database.writing() as connection:
+            connection.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
+
+    rename("stories", "away")
+    failures = failed()
+    await until(lambda: failed() > failures)  # the catalogue has noticed
+    answer = await ask(site, "/recommend", history=HISTORY, top_k=100)
+    assert set(ids(answer)) == STORIES.keys()
+    rename("away", "stories")
+    await put(site, new="ten ten ten")
+    await recommended(site, *STORIES, "new", history=HISTORY)
+    database.close()
+
+
+def failed() -> float:
+    return REGISTRY.get_sample_value("frontpage_store_failures_total") or 0.0
 
 
 async def test_without_a_ranker_as_many_as_the_shortlist_are_judged(tmp_path: Path) -> None:
