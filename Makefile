@@ -67,7 +67,7 @@ packages:
 	@requirements/install.sh $(DEVICE)
 
 packages-dev:
-	@requirements/install.sh $(DEVICE) train load ray dev
+	@requirements/install.sh $(DEVICE) train load ray faiss dev
 
 $(BASE)/config.json: | packages
 	@echo "==> downloading SmolLM2-135M-Instruct into $(BASE)"

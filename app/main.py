@@ -35,6 +35,7 @@ from app.http.routes import (
     predict,
     rank,
     readers,
+    recommend,
     stories,
 )
 from app.knowledge.encoders import Encoders
@@ -50,6 +51,7 @@ from app.models.following import Following
 from app.models.local import LocalAdapters
 from app.observability.progress import step
 from app.recommender import Recommender
+from app.retrieval.retrieval import make_retrieval
 from app.security.hosts import allow_origins
 from app.security.middleware import Security
 from app.service import Service
@@ -58,7 +60,7 @@ from app.store.opening import make_store
 from app.store.store import Store
 
 ROUTES = (
-    *(predict, rank, stories, events, readers, feedback, experiments),
+    *(predict, rank, recommend, stories, events, readers, feedback, experiments),
     *(openai, adapters, aliases, operations, page),
 )
 """In the order in which the API reference lists them."""
@@ -122,6 +124,7 @@ def make_service(settings: Settings, engine: Engine | None, store: Store | None)
         store=store,
         live=live,
         encoders=encoders,
+        retrieval=make_retrieval(settings, store.database, live, encoders),
         reports=Reports(store),
         recommender=Recommender(engine, models, turns, knowledge, shortlists, chance),
     )

@@ -21,6 +21,7 @@ from app.models.registry import Choice, ModelRegistry
 from app.observability.progress import step
 from app.observability.tracing import exporting
 from app.recommender import Recommender, StoryTooLong, started
+from app.retrieval.retrieval import Retrieval
 from app.settings import Settings
 from app.store.store import Store
 
@@ -44,6 +45,7 @@ class Service:
     store: Store
     live: Live
     encoders: Encoders
+    retrieval: Retrieval
     reports: Reports
     recommender: Recommender
     has_scored: bool = False
@@ -59,6 +61,8 @@ class Service:
             self.encoders.start()
             stack.callback(self.live.stop)
             self.live.start()
+            stack.callback(self.retrieval.following.stop)
+            self.retrieval.following.start()
             await self.desired.start()
             stack.push_async_callback(self.engine.stop)
             with started(self._load_encoders()) as encoders:

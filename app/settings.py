@@ -261,6 +261,19 @@ class Settings(BaseSettings):
         " live figures within an hour, however many readers it names. Without keys there is no"
         " limit.",
     )
+    catalogue_stories: int = Field(
+        100_000,
+        ge=0,
+        description="Among how many stories /recommend finds candidates: those that were sent or"
+        " shown last. They are kept in memory, with 4 bytes for each number of a vector: 1.5 kB a"
+        " story with the default encoder. 0 turns /recommend off.",
+    )
+    retrieval_index: Literal["exact", "faiss"] = Field(
+        "exact",
+        description="How /recommend finds stories that are like a reader's: `exact` compares with"
+        " all of them, `faiss` with a part, for more than 100,000 stories. It needs the package"
+        " faiss-cpu (requirements/faiss.txt).",
+    )
     default_model: str | None = Field(
         None,
         description="The model for requests that name none. Default: the base or merged model.",

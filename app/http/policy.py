@@ -44,6 +44,7 @@ POLICIES = {
     "/predict": JUDGING,
     "/predict/batch": JUDGING,
     "/rank": JUDGING,
+    "/recommend": JUDGING,
     "/v1/chat/completions": WORK,
     "/v1/completions": WORK,
     "/v1/models": Policy("predict", rate_limited=True),

@@ -40,6 +40,11 @@ class Encoders:
                 found = self._known[maker] = TitleVectors(maker, width, load, self._work)
             return found
 
+    def plain(self) -> TitleVectors | None:
+        """The vectors of the encoder as it is, if a model uses them."""
+        with self._looking:
+            return None if self._fingerprint is None else self._known.get(self._fingerprint)
+
     def announce(self, titles: Sequence[str]) -> None:
         """Have titles embedded for all models when there is time."""
         with self._looking:  # an adapter may be loaded in another thread

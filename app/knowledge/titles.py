@@ -98,6 +98,14 @@ class TitleVectors:
         finally:
             self._waiting[is_large] -= len(left)
 
+    def known(self, titles: Sequence[str]) -> Found:
+        """Those that are in memory or in the store. Called by threads. Raises SQLAlchemyError."""
+        found, left = self._look_up(titles)
+        if left:
+            with self._work.store.database.reading() as connection:
+                found |= self._stored(left, connection)
+        return found
+
     def announce(self, titles: Sequence[str]) -> None:
         """Have titles embedded when there is time."""
         for start in range(0, len(titles), AT_ONCE):

@@ -27,7 +27,7 @@ QUEUE = Histogram(
 )
 CANDIDATES = Histogram(
     "frontpage_rank_candidates",
-    "Candidates per /rank request.",
+    "Candidates per request of /rank or /recommend.",
     ["model"],
     buckets=(1, 5, 10, 25, 50, 100, 200, 300, 500, 1000),
 )
@@ -129,6 +129,23 @@ STORE_READS_MISSED = Counter(
     "frontpage_store_reads_missed_total",
     "Requests answered without the reader's current history because the store was away.",
 )
+CATALOGUE = Gauge("frontpage_catalogue_stories", "Stories that /recommend can choose from.")
+CATALOGUE_VECTORS = Gauge(
+    "frontpage_catalogue_vectors", "Of these, those whose titles have been embedded."
+)
+RETRIEVAL_SECONDS = Histogram(
+    "frontpage_retrieval_seconds",
+    "Seconds until a /recommend has its candidates.",
+    buckets=(0.001, 0.0025, *SECONDS),
+)
+RECOMMENDED = Counter(
+    "frontpage_recommended_stories_total",
+    "Stories that /recommend has answered with, by why they were candidates: similar, popular,"
+    " new.",
+    ["source"],
+)
+for _source in ("similar", "popular", "new"):
+    RECOMMENDED.labels(_source)
 TITLES = Counter(
     "frontpage_titles_total",
     "Titles whose vectors requests needed: known, stored or computed for them; left_out: what"

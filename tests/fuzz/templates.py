@@ -160,6 +160,12 @@ TEMPLATES = [
     Template("POST", "/predict/batch", {"pairs": [{"target": STORY}], "model": MODEL}, weight=2),
     Template("POST", "/rank", {**READER, "candidates": [STORY, "Rain"], "top_k": 2}, weight=4),
     Template("POST", "/rank", {"reader_id": "u1", "candidates": [{"id": "N1"}, STORY]}),
+    Template("POST", "/recommend", {**READER, "top_k": 2, "exclude": ["N2"]}),
+    Template(
+        "POST",
+        "/recommend",
+        {"reader_id": "u1", "published_within_hours": 24, "categories": ["sports"], "shortlist": 2},
+    ),
     Template("PUT", "/stories", {"stories": [STORY, {**STORY, "published_at": 1e9}]}),
     Template("POST", "/events", {"events": EVENTS}),
     Template("POST", "/feedback", {"id": "8d9f2c7e", "index": 0, "clicked": True}),

@@ -28,6 +28,10 @@ MAY_IMPORT = {
         *("admission", "errors", "likeness", "live", "observability", "ranker", "scoring"),
         *("settings", "store"),
     },
+    "retrieval": {
+        *("errors", "knowledge", "likeness", "live", "observability", "scoring", "settings"),
+        *("signals", "store"),
+    },
     "feedback": {"errors", "store"},
     "models": {
         *("engine", "errors", "files", "knowledge", "likeness", "observability", "ranker"),
@@ -38,11 +42,11 @@ MAY_IMPORT = {
     },
     "service": {
         *("admission", "engine", "errors", "feedback", "knowledge", "likeness", "live", "models"),
-        *("observability", "recommender", "settings", "store"),
+        *("observability", "recommender", "retrieval", "settings", "store"),
     },
     "http": {
         *("admission", "engine", "errors", "feedback", "knowledge", "models", "observability"),
-        *("recommender", "scoring", "service", "settings", "signals", "store"),
+        *("recommender", "retrieval", "scoring", "service", "settings", "signals", "store"),
     },
     "security": {"errors", "http", "observability", "settings"},
     "server": {"errors", "http", "observability", "service"},

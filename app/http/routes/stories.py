@@ -51,7 +51,8 @@ async def get_story(story_id: Id, service: ServiceDep) -> StoryWithFigure:
 async def delete_story(story_id: Id, service: ServiceDep) -> ErasedStory:
     """Erase a story and the clicks on it. Impressions keep its id.
 
-    Other instances may use its title for up to 30 seconds more.
+    Other instances may use its title, and recommend it, for up to 30 seconds more.
     """
     erased = await service.store.erase_story(story_id)
+    service.retrieval.catalogue.erase(story_id)
     return ErasedStory(stories=erased.stories, clicks=erased.clicks)

@@ -50,6 +50,15 @@ ReaderId = Annotated[
 ]
 
 
+Shortlist = Annotated[
+    Annotated[int, Field(ge=1)] | Literal["all"] | None,
+    Field(
+        description="How many candidates the language model judges: those that the ranker's first"
+        " stage likes best. The others follow them. Default: the setting `shortlist`.",
+    ),
+]
+
+
 MAX_EXPLAINED = 50
 
 
@@ -107,11 +116,7 @@ class RankRequest(JudgingFields, ReaderFields):
     top_k: int | None = Field(
         None, ge=1, description="Return only the `top_k` highest-ranked stories."
     )
-    shortlist: Annotated[int, Field(ge=1)] | Literal["all"] | None = Field(
-        None,
-        description="How many candidates the language model judges: those that the ranker's first"
-        " stage likes best. The others follow them. Default: the setting `shortlist`.",
-    )
+    shortlist: Shortlist = None
 
 
 class Pair(ReaderFields):

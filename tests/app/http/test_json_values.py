@@ -62,6 +62,8 @@ def test_what_can_be_encoded_passes(body: Json) -> None:
         ("/predict", {"target": "t", "history": ["a", f"b{HALF}"]}, "history.1.title"),
         ("/predict", {"target": "t", "reader_id": HALF}, "reader_id"),
         ("/rank", {"candidates": ["t", {"id": HALF, "title": "u"}]}, "candidates.1.id"),
+        ("/recommend", {"exclude": ["a", HALF]}, "exclude.1"),
+        ("/recommend", {"categories": [HALF]}, "categories.0"),
         ("/predict/batch", {"pairs": [{"target": "t", "liked": [HALF]}]}, "pairs.0.liked.0.title"),
         ("/feedback", {"id": HALF, "clicked": True}, "id"),
         ("/feedback", {"id": "a", "index": 10**30, "clicked": True}, "index"),

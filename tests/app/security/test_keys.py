@@ -21,7 +21,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SCOPES = {
     **dict.fromkeys(("health", "ready"), None),
     **dict.fromkeys(("", "page"), None),  # the try-it page and its files
-    **dict.fromkeys(("predict", "rank", "feedback", "v1", "metrics"), "predict"),
+    **dict.fromkeys(("predict", "rank", "recommend", "feedback", "v1", "metrics"), "predict"),
     **dict.fromkeys(("docs", "redoc", "openapi.json", "static-offline-docs"), "predict"),
     **dict.fromkeys(("stories", "events"), "events"),
     **dict.fromkeys(("adapters", "aliases", "experiments", "readers"), "admin"),
