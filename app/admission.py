@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.errors import Overloaded
+from app.errors import EngineStarting, Overloaded
 from app.observability import metrics
 
 
@@ -39,7 +39,8 @@ class Admission:
             refuse("requests", f"{self.requests} requests are in progress")
         if not can_degrade:
             self.check_draining()
-            self._check_tokens()
+            if self.max_tokens:
+                self._check_tokens()
         self.requests += 1
         self.idle.clear()
         metrics.PENDING_REQUESTS.set(self.requests)
@@ -110,6 +111,8 @@ class Admission:
         metrics.PENDING_TOKENS.set(self.tokens + self.large_tokens)
 
     def _check_tokens(self) -> None:
+        if not self.max_tokens:
+            raise EngineStarting("the language model is still being loaded")
         if self.tokens >= self.max_tokens:
             refuse("tokens", f"{self.tokens} prompt tokens are in progress")
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -31,7 +31,6 @@ from app.scoring.ranking import order
 Value = TypeVar("Value")
 
 USUAL = Terms()
-REASONS: dict[type[Exception], str] = {EngineUnavailable: "engine", TimeoutError: "deadline"}
 
 MAX_INLINE_TARGETS = 32
 """From so many targets on, prompts are built in a thread, so as not to block other requests."""
@@ -132,15 +131,15 @@ class Recommender:
     async def _gather(
         self, model: str, ranking: Ranking, pairs: Sequence[Pair], terms: Terms
     ) -> list[Known]:
-        """What is known of each pair; without vectors of titles if those take too long."""
+        """What is known of each pair; without vectors of titles while no encoder is loaded, or if
+        they take too long."""
         end = terms.deadline - 2 * LAST_S if terms.may_degrade and terms.deadline else None
-        try:
-            with metrics.RANKER_SECONDS.labels(model, "gather").time():
+        if ranking.is_proven or not terms.may_degrade:
+            with suppress(TimeoutError), metrics.RANKER_SECONDS.labels(model, "gather").time():
                 async with asyncio.timeout_at(end):
                     return await self.knowledge.gather(ranking, pairs, terms.at)
-        except TimeoutError:
-            metrics.TITLES.labels("late").inc()
-            return await self.knowledge.gather(ranking.without_titles(), pairs, terms.at)
+        metrics.TITLES.labels("late").inc()
+        return await self.knowledge.gather(ranking.without_titles(), pairs, terms.at)
 
     async def _choose(
         self,
@@ -187,7 +186,7 @@ class Recommender:
             async with asyncio.timeout_at(end):
                 return await self._ask_about(choice, asked, chosen, request_id), None
         except (Overloaded, EngineUnavailable, TimeoutError) as error:
-            reason = REASONS.get(type(error)) or getattr(error, "reason", "engine")
+            reason = getattr(error, "reason", "deadline")
         metrics.DEGRADED.labels(choice.name, reason).inc()
         metrics.SKIPPED.labels(choice.name, "degraded").inc(count_targets(asked))
         return None, reason

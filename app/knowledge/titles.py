@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.errors import StoreUnavailable
 from app.knowledge.threads import Threads
 from app.likeness.cache import Vector, VectorCache, content_key
+from app.likeness.folder import EncoderError
 from app.observability import metrics
 from app.store.database import reason
 from app.store.vectors import read_vectors, write_vectors
@@ -30,6 +31,7 @@ READ_AT_ONCE = 1000
 """How many vectors one read asks the store for."""
 MAX_INLINE = 500
 """From so many titles on, work on them is done in a thread, so as not to block other requests."""
+PROBE_TITLE = "Microsoft builds a wind farm"
 UNIT_TOLERANCE = 0.01
 """How much a stored vector's length may differ from 1; half precision rounds by far less."""
 
@@ -55,6 +57,8 @@ class TitleVectors:
         self._load = load
         self._work = work
         self._encoder: Embeds | None = None
+        self.is_proven = False
+        """Whether the encoder has been loaded and embeds titles well."""
         self._cache = VectorCache()
 
     async def of(self, titles: Sequence[str]) -> Found:
@@ -69,6 +73,12 @@ class TitleVectors:
             left = {title: key for title, key in missing.items() if title not in stored}
             found |= stored | await self._compute(left)
         return found
+
+    async def prove(self) -> None:
+        """Load the encoder and embed a title. Raises EncoderError."""
+        if not self.is_proven:
+            await asyncio.wrap_future(self._work.requests.submit(self._load_and_embed))
+            self.is_proven = True
 
     def announce(self, titles: Sequence[str]) -> None:
         """Have titles embedded when there is time."""
@@ -124,17 +134,25 @@ class TitleVectors:
     def _embed(self, keys: Keys) -> tuple[Found, dict[bytes, Vector]]:
         """Called by threads: the vectors, and those among them that nobody had computed in the
         meantime, by key. Raises EncoderError."""
-        with self._work.loading:
-            if self._encoder is None:
-                self._encoder = self._load()
+        encoder = self._loaded()
         found, left = self._look_up(keys)
         if not left:
             return found, {}
-        vectors = self._encoder.embed(list(left)).astype(np.float16)
+        vectors = encoder.embed(list(left)).astype(np.float16)
         made = {title: vector.copy() for title, vector in zip(left, vectors, strict=True)}
         by_key = {left[title]: vector for title, vector in made.items()}
         self._cache.put(by_key)
         return found | made, by_key
+
+    def _loaded(self) -> Embeds:
+        with self._work.loading:
+            if self._encoder is None:
+                self._encoder = self._load()
+            return self._encoder
+
+    def _load_and_embed(self) -> None:
+        if not np.isfinite(self._loaded().embed([PROBE_TITLE])).all():
+            raise EncoderError("the sentence encoder's vectors are not finite")
 
     def _prepare(self, titles: Sequence[str]) -> None:
         """Compute what is neither in memory nor in the store."""

@@ -16,8 +16,8 @@ LoadRanking = Callable[[Path], Ranking | None]
 
 
 def read_models(settings: Settings, load_ranking: LoadRanking) -> ModelRegistry:
-    """Check the settings' models and return a registry with the base or merged model; no weights
-    are loaded.
+    """Check the settings' models and return a registry with them, the base or merged model and
+    adapters of version 1; no weights are loaded.
 
     Raises StartupError for settings and folders that can't be served, before an engine starts.
     """
@@ -28,21 +28,30 @@ def read_models(settings: Settings, load_ranking: LoadRanking) -> ModelRegistry:
         raise StartupError(f"model_name: {name!r} can't end with {TEXT_ALONE}")
     encoder = read_encoder(settings.model)
     try:
-        prompts = read_prompts(encoder, settings.model)
-        ranking = read_ranking(load_ranking, settings.model)
+        base = read_model(encoder, load_ranking, name, settings.model, 0)
+        adapters = []
         for adapter, folder in settings.adapters.items():
             check_name(adapter)
             check_adapter(folder, settings)
-            read_prompts(encoder, folder)
-            read_ranking(load_ranking, folder)
+            adapters.append(read_model(encoder, load_ranking, adapter, folder, 1))
     except (AdapterRejected, InvalidValue) as error:
         raise StartupError(str(error)) from error
     default = settings.default_model or name
     known = {name, *settings.adapters, *settings.aliases}
     if default not in known and model_of(default) not in known:
         raise StartupError(f"default_model {default!r} is not among {', '.join(sorted(known))}")
-    base = ServedModel(name, 0, settings.model, prompts, str(settings.model), ranking)
-    return ModelRegistry(base, default, settings.aliases)
+    models = ModelRegistry(base, default, settings.aliases)
+    for model in adapters:
+        models.put(model)
+    return models
+
+
+def read_model(
+    encoder: Encoder, load_ranking: LoadRanking, name: str, folder: Path, version: int
+) -> ServedModel:
+    """Raises AdapterRejected."""
+    prompts, ranking = read_prompts(encoder, folder), read_ranking(load_ranking, folder)
+    return ServedModel(name, version, folder, prompts, str(folder), ranking)
 
 
 def read_encoder(model: Path) -> Encoder:

@@ -102,7 +102,7 @@ async def test_an_encoder_that_can_not_be_loaded_ends_the_start(
     with pytest.raises(StartupError, match="can't load the sentence encoder"):
         async with service.running():
             pytest.fail("it is running")
-    assert not service.has_scored
+    assert service.supervision.state == "loading"
 
 
 async def test_layers_that_the_encoder_does_not_have_end_the_start(
