@@ -30,6 +30,7 @@ class Server(uvicorn.Server):
         config.timeout_keep_alive = service.settings.keep_alive_s
         config.timeout_graceful_shutdown = 1  # it only starts after our own drain
         super().__init__(config)
+        self.service = service
         self.supervision = service.supervision
         self.admission = service.admission
         self.drain_s = service.settings.drain_s
@@ -49,9 +50,7 @@ class Server(uvicorn.Server):
 
     async def run_until_end(self) -> None:
         """Serve until a signal, or until the engine can't be started (again): `failure` is why."""
-        gc.collect()
-        gc.freeze()  # loaded objects are exempt from collection, so later collections are short
-        works = (self._supervise, self._drain, self._announce, measure_lag)
+        works = (self._supervise, self._drain, self._announce, self._tidy, measure_lag)
         tasks = [asyncio.create_task(work()) for work in works]
         try:
             await self.serve()
@@ -59,6 +58,7 @@ class Server(uvicorn.Server):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            gc.unfreeze()
 
     async def _announce(self) -> None:
         """Say when the language model answers."""
@@ -67,8 +67,17 @@ class Server(uvicorn.Server):
         if not self.supervision.ready.is_set():
             logger.info("listening: %s — until the model is loaded, answers are degraded", address)
             await self.supervision.ready.wait()
-            gc.freeze()
         logger.info("ready: %s — open it in a browser; the README has calls to try", address)
+
+    async def _tidy(self) -> None:
+        """Exempt loaded objects from collection, so that later collections are short. What a lost
+        engine has left is collected before."""
+        while True:
+            await self.supervision.ready.wait()
+            gc.unfreeze()
+            gc.collect()
+            gc.freeze()
+            await self.supervision.away.wait()
 
     async def _drain(self) -> None:
         await self.admission.draining.wait()

@@ -123,8 +123,9 @@ class Service:
         return self.settings.degraded and usual.ranking is not None
 
     def check_alive(self) -> None:
-        """Raises EngineUnavailable once the engine is dead and not started again."""
-        if self.supervision.state == "failed" or not self.supervision.is_watching:
+        """Raises EngineUnavailable once the engine is dead and is not started again."""
+        state, is_watching = self.supervision.state, self.supervision.is_watching
+        if state == "failed" or (state == "ready" and not is_watching):
             self.engine.check_health()
 
     def check_loaded(self) -> None:

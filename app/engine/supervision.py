@@ -41,7 +41,7 @@ class Supervision:
     ) -> None:
         self.state: State = "loading"
         self.is_watching = False
-        self.ready = asyncio.Event()
+        self.ready, self.away = asyncio.Event(), asyncio.Event()
         self._engine = engine
         self._begin = begin
         self._prove = prove
@@ -69,10 +69,12 @@ class Supervision:
     def _be_ready(self, began: float) -> None:
         metrics.ENGINE_START_SECONDS.set(time.monotonic() - began)
         self._enter("ready")
-        self.ready.set()
 
     def _enter(self, state: State) -> None:
         self.state = state
+        here, gone = (self.ready, self.away) if state == "ready" else (self.away, self.ready)
+        here.set()
+        gone.clear()
         metrics.ENGINE_UP.set(state == "ready")
 
     async def _until_lost(self) -> Loss:

@@ -1,16 +1,23 @@
 """Reading models from their folders, before an engine runs them."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from app.errors import AdapterRejected, InvalidValue, StartupError
 from app.knowledge.ranking import Ranking
-from app.models.adapter_folder import check_adapter, check_name
+from app.likeness.folder import EncoderError
+from app.likeness.tower import TowerError
+from app.models.adapter_folder import check_lora, check_name
 from app.models.registry import TEXT_ALONE, ModelRegistry, ServedModel, model_of
+from app.observability import metrics
+from app.ranker.ranker import RankerError
 from app.scoring.encoder import Encoder
 from app.scoring.profile import load_profile
 from app.scoring.prompt import PromptBuilder
 from app.settings import Settings
+
+logger = logging.getLogger("frontpage")
 
 LoadRanking = Callable[[Path], Ranking | None]
 
@@ -32,7 +39,7 @@ def read_models(settings: Settings, load_ranking: LoadRanking) -> ModelRegistry:
         adapters = []
         for adapter, folder in settings.adapters.items():
             check_name(adapter)
-            check_adapter(folder, settings)
+            check_lora(folder, settings)
             adapters.append(read_model(encoder, load_ranking, adapter, folder, 1))
     except (AdapterRejected, InvalidValue) as error:
         raise StartupError(str(error)) from error
@@ -49,8 +56,16 @@ def read_models(settings: Settings, load_ranking: LoadRanking) -> ModelRegistry:
 def read_model(
     encoder: Encoder, load_ranking: LoadRanking, name: str, folder: Path, version: int
 ) -> ServedModel:
-    """Raises AdapterRejected."""
-    prompts, ranking = read_prompts(encoder, folder), read_ranking(load_ranking, folder)
+    """A model of the settings. One whose ranker's files are broken is served without it. Raises
+    AdapterRejected."""
+    prompts, ranking = read_prompts(encoder, folder), None
+    try:
+        ranking = load_ranking(folder)
+    except (RankerError, TowerError) as error:
+        logger.error("%s is served without its ranker, by text alone: %s", name, error)
+        metrics.RANKER_BROKEN.labels(name).set(1)
+    except EncoderError as error:
+        raise AdapterRejected(str(error), "path") from error
     return ServedModel(name, version, folder, prompts, str(folder), ranking)
 
 

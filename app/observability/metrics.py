@@ -144,6 +144,11 @@ COVERED = Counter(
     " history (the reader has clicked something), vectors (of their titles).",
     ["model", "known"],
 )
+RANKER_BROKEN = Gauge(
+    "frontpage_ranker_broken",
+    "1 for each model that is served by text alone because its ranker's files could not be read.",
+    ["model"],
+)
 MOVED = Histogram(
     "frontpage_ranker_moved",
     "How far a ranker moves the language model's order: the mean change of rank in a ranking,"
