@@ -13,6 +13,7 @@ import uvloop
 
 from app.engine import threads
 from app.engine.environment import be_quiet
+from app.engine.processes import children, kill_all
 from app.errors import EngineUnavailable, StartupError
 from app.models.merged import merge_if_asked
 from app.observability import logs
@@ -27,7 +28,8 @@ logger = logging.getLogger("frontpage")
 def main() -> int:
     """Serve until SIGTERM or SIGINT and return the process's exit code."""
     be_quiet()
-    signal.signal(signal.SIGTERM, stop)
+    for sent in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sent, stop)
     try:
         settings = read_settings()
         logs.configure(settings)
@@ -42,7 +44,7 @@ def main() -> int:
 
 
 def stop(_signal: int, _frame: FrameType | None) -> None:
-    """Handle SIGTERM before uvicorn does, and again after it has shut down."""
+    """Handle a signal before uvicorn does, and again after it has shut down."""
     raise KeyboardInterrupt
 
 
@@ -100,6 +102,7 @@ def check_port(host: str, port: int) -> None:
 def end(code: int) -> NoReturn:
     """End the process, without Python's own shutdown if a thread is still importing libraries."""
     if threads.is_any_at_work():
+        kill_all(children())
         logging.shutdown()
         sys.stderr.flush()
         os._exit(code)

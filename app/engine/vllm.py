@@ -94,7 +94,7 @@ class VllmEngine:
     async def start(self) -> None:
         self._making = in_thread(self._make)
         try:
-            self._llm = await self._making
+            self._llm = await asyncio.shield(self._making)
             self._openai = await VllmOpenAI.create(self._llm, self._settings, self._loras)
         except BaseException:
             await self.stop()
@@ -120,18 +120,18 @@ class VllmEngine:
     async def stop(self) -> None:
         llm, self._llm, self._is_ended = self._llm, None, True
         if llm is None:
-            await self.kill()
-        else:
-            await in_thread(llm.shutdown)
+            return await self.kill()
+        self._making = None
+        return await in_thread(llm.shutdown)
 
     async def kill(self) -> None:
-        self._is_ended = True
-        while self._making is not None and not self._making.done():
+        making, self._making, self._is_ended = self._making, None, True
+        while making is not None and not making.done():
             kill_all(children())  # which ends the thread's waiting for them
-            await asyncio.wait({self._making}, timeout=KILL_INTERVAL_S)
+            await asyncio.wait({making}, timeout=KILL_INTERVAL_S)
         llm, self._llm = self._llm, None
-        if llm is None and self._making is not None and not self._making.cancelled():
-            llm = None if self._making.exception() else self._making.result()
+        if llm is None and making is not None and making.exception() is None:
+            llm = making.result()
         if llm is not None:
             release_callers(llm)
             manager = llm.engine_core.resources.engine_manager

@@ -150,7 +150,6 @@ async def test_what_needs_the_engine_is_refused_until_it_is_there(settings: Sett
         chat = {"messages": [{"role": "user", "content": "Hello"}]}
         for response in (
             await away.client.post("/v1/chat/completions", json=chat),
-            await away.client.get("/v1/models"),
             await load(away.client, "news", "v1"),
             await away.client.delete("/adapters/news"),
             await away.client.put("/aliases/a", json={"weights": {MODEL: 1}}),
@@ -159,8 +158,12 @@ async def test_what_needs_the_engine_is_refused_until_it_is_there(settings: Sett
             await away.rank(model="news"),  # it may be among the adapters that are loaded later
         ):
             assert refused(response), response.text
+        [listed] = (await away.client.get("/v1/models")).json()["data"]
+        assert (listed["id"], listed["max_model_len"]) == (MODEL, None)
         away.engines[0].loaded.set()
         await away.server.supervision.ready.wait()
+        [listed] = (await away.client.get("/v1/models")).json()["data"]
+        assert listed["max_model_len"] == FakeEngine.max_prompt_tokens + 1
         assert (await load(away.client, "news", "v1")).status_code == 201
         assert (await away.rank(model="other")).status_code == 404
 
