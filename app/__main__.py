@@ -13,7 +13,7 @@ import uvloop
 
 from app.engine import threads
 from app.engine.environment import be_quiet
-from app.engine.processes import children, kill_all
+from app.engine.processes import descendants, kill_all
 from app.errors import EngineUnavailable, StartupError
 from app.models.merged import merge_if_asked
 from app.observability import logs
@@ -102,7 +102,7 @@ def check_port(host: str, port: int) -> None:
 def end(code: int) -> NoReturn:
     """End the process, without Python's own shutdown if a thread is still importing libraries."""
     if threads.is_any_at_work():
-        kill_all(children())
+        kill_all(descendants())
         logging.shutdown()
         sys.stderr.flush()
         os._exit(code)

@@ -1,24 +1,29 @@
 """The processes that an engine consists of."""
 
-import multiprocessing
 from collections.abc import Iterable
 from contextlib import suppress
-from multiprocessing.process import BaseProcess
 
 import psutil
 
-
-def children() -> list[BaseProcess]:
-    """The processes that this one has started with multiprocessing; only engines do so here."""
-    return list(multiprocessing.active_children())
+TRACKER = "multiprocessing.resource_tracker"
+"""A helper of Python's own, which outlives engines."""
 
 
-def kill_all(processes: Iterable[BaseProcess]) -> None:
-    """SIGKILL for processes, stopped ones too, and for all that they have started."""
+def descendants() -> set[psutil.Process]:
+    """The processes that this one and its children have started; only engines do so in the
+    service."""
+    return {one for one in psutil.Process().children(recursive=True) if not is_tracker(one)}
+
+
+def is_tracker(process: psutil.Process) -> bool:
+    try:
+        return any(TRACKER in part for part in process.cmdline())
+    except psutil.Error:  # it has ended
+        return False
+
+
+def kill_all(processes: Iterable[psutil.Process]) -> None:
+    """SIGKILL, which ends stopped processes too."""
     for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            if process.pid is not None and process.is_alive():
-                first = psutil.Process(process.pid)
-                for one in (*first.children(recursive=True), first):
-                    with suppress(psutil.NoSuchProcess):
-                        one.kill()
+        with suppress(psutil.Error):
+            process.kill()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.inputs.engine import tokens_input
 from vllm.lora.request import LoRARequest
@@ -28,7 +29,7 @@ from app.engine.lora import LoraError, read_lora
 from app.engine.memory import check_memory
 from app.engine.openai import VllmOpenAI
 from app.engine.options import lora_room, vllm_options
-from app.engine.processes import children, kill_all
+from app.engine.processes import descendants, kill_all
 from app.engine.threads import in_thread
 from app.errors import AdapterRejected, EngineUnavailable, StartupError
 from app.files import first_line
@@ -46,7 +47,7 @@ with the first backend that takes it, but computes all with the backend of the f
 only another one understands then fails in the engine."""
 CPU_SLICE_TOKENS = 256
 """The embedded default computes so many in about a fifth of a second on two cores."""
-KILL_INTERVAL_S = 0.05
+KILL_INTERVAL_S, LOOK_INTERVAL_S = 0.05, 0.25
 OURS = {
     "model": "FRONTPAGE_MODEL",
     "served_model_name": "FRONTPAGE_MODEL_NAME",
@@ -63,6 +64,7 @@ class VllmEngine:
         self._llm: AsyncLLM | None = None
         self._making: asyncio.Future[AsyncLLM] | None = None
         self._is_ended = False
+        self._processes: set[psutil.Process] = set()
         self._openai: VllmOpenAI | None = None
         self._loras: dict[str, LoRARequest] = {}
         self._lora_ids = itertools.count(1)
@@ -92,9 +94,13 @@ class VllmEngine:
         return int(self.llm.model_config.max_model_len) - 1
 
     async def start(self) -> None:
-        self._making = in_thread(self._make)
+        others, making = descendants(), in_thread(self._make)
+        self._making = making
         try:
-            self._llm = await asyncio.shield(self._making)
+            while not making.done():
+                await asyncio.wait({making}, timeout=LOOK_INTERVAL_S)
+                self._processes |= descendants() - others
+            self._llm = making.result()
             self._openai = await VllmOpenAI.create(self._llm, self._settings, self._loras)
         except BaseException:
             await self.stop()
@@ -126,16 +132,15 @@ class VllmEngine:
 
     async def kill(self) -> None:
         making, self._making, self._is_ended = self._making, None, True
+        kill_all(self._processes)  # also those whose own parent has died already
         while making is not None and not making.done():
-            kill_all(children())  # which ends the thread's waiting for them
+            kill_all(descendants())  # which ends the thread's waiting for them
             await asyncio.wait({making}, timeout=KILL_INTERVAL_S)
         llm, self._llm = self._llm, None
         if llm is None and making is not None and making.exception() is None:
             llm = making.result()
         if llm is not None:
             release_callers(llm)
-            manager = llm.engine_core.resources.engine_manager
-            kill_all(getattr(manager, "processes", ()))  # Ray's actors are none
             await in_thread(llm.shutdown)
 
     def check_health(self) -> None:

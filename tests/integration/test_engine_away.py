@@ -192,8 +192,9 @@ def test_an_engine_that_fails_in_its_first_start_ends_the_service_with_one_line(
         assert wait_until_answering(service)["degraded"]
         fault(engine_of(service))
         assert service.process.wait(HANG_S) == 1
-        last = service.log.read_text().strip().splitlines()[-1]
-        assert last.startswith("frontpage: error: the engine did not start: ")
+        lines = service.log.read_text().splitlines()
+        [line] = [line for line in lines if line.startswith("frontpage: error: ")]
+        assert line.startswith("frontpage: error: the engine did not start: ")
 
 
 @pytest.mark.parametrize("degraded", ["true", "false"])
