@@ -1,6 +1,7 @@
 """The command `python -m app`: reads the settings, starts the engine and serves."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -106,6 +107,7 @@ def end(code: int) -> NoReturn:
         logging.shutdown()
         sys.stderr.flush()
         os._exit(code)
+    gc.collect()  # vLLM's engine complains if it is collected after its modules
     sys.exit(code)
 
 

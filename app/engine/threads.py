@@ -13,16 +13,20 @@ NAME = "engine-start"
 def in_thread(work: Callable[[], Value]) -> asyncio.Future[Value]:
     """Have a daemon thread call `work`, which goes on if the future is cancelled."""
     found: Future[Value] = Future()
-
-    def run() -> None:
-        found.set_running_or_notify_cancel()
-        try:
-            found.set_result(work())
-        except BaseException as error:
-            found.set_exception(error)
-
-    threading.Thread(target=run, name=NAME, daemon=True).start()
+    found.set_running_or_notify_cancel()
+    threading.Thread(target=do, args=(work, found), name=NAME, daemon=True).start()
     return asyncio.wrap_future(found)
+
+
+def do(work: Callable[[], Value], found: Future[Value]) -> None:
+    """Set a future to what `work` returns or raises."""
+    try:
+        found.set_result(work())
+    except BaseException as error:
+        found.set_exception(error)
+    finally:
+        # Exceptions that vLLM has caught and kept while it was imported hold this frame.
+        del work, found
 
 
 def is_any_at_work() -> bool:
