@@ -3,8 +3,8 @@
   python -m loadtests.away --json runs/away.json
 
 Starts `python -m app` and asks for a ranking until there is an answer, and until the language
-model gives one. Then a few readers ask in a closed loop, the engine's process gets SIGKILL, and
-they go on until the language model answers again.
+model gives one. Then a few readers ask, each again 0.1 s after its last answer, the engine's process
+gets SIGKILL, and they go on until the language model answers again.
 """
 
 import argparse
@@ -29,7 +29,7 @@ BODY = {
     "history": ["Tesla opens a plant", "SpaceX lands a rocket"],
     "candidates": ["Rain at the weekend", "Cup final goes to penalties", "Stocks fall"],
 }
-PAUSE_S = 0.05
+PAUSE_S = 0.1
 STEADY_S = 5.0
 """For how long the readers ask before the engine is killed, and after it has come back."""
 
@@ -96,6 +96,7 @@ async def lose(
             missed |= killed.is_set() and kind != "full"
             if missed and kind == "full":
                 back.set()
+            await asyncio.sleep(PAUSE_S)
 
     async with asyncio.TaskGroup() as asking:
         for _ in range(readers):
@@ -157,7 +158,7 @@ def parse_options() -> argparse.Namespace:
     default = "(default: %(default)s)"
     add = parser.add_argument
     add("--model", type=Path, default=Path("models/news-smollm2"), help=f"model folder {default}")
-    add("--readers", type=int, default=4, help=f"who ask in a closed loop {default}")
+    add("--readers", type=int, default=4, help=f"who ask at once {default}")
     add("--json", type=Path, metavar="FILE", default=Path("runs/away.json"), help=default)
     add("--out", type=Path, default=Path("runs/away"), help=f"folder for the log {default}")
     add("--commit", help="commit of the code, if it cannot be read from git")
