@@ -3,8 +3,8 @@
   python -m loadtests.away --json runs/away.json
 
 Starts `python -m app` and asks for a ranking until there is an answer, and until the language
-model gives one. Then a few readers ask, each again 0.1 s after its last answer, the engine's process
-gets SIGKILL, and they go on until the language model answers again.
+model gives one. Then a few readers ask, each again 0.1 s after its last answer, the engine's
+process gets SIGKILL, and they go on until the language model answers again.
 """
 
 import argparse
