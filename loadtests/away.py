@@ -145,7 +145,7 @@ def main() -> int:
     return 0
 
 
-def as_json(found: Found, commit: str) -> str:
+def as_json(found: Found, commit: str | None) -> str:
     return json.dumps(asdict(found) | {"commit": commit}, indent=1)
 
 
