@@ -1,19 +1,27 @@
 """The command `python -m app`: reads the settings, starts the engine and serves."""
 
 import asyncio
+import gc
 import logging
+import os
 import signal
 import socket
 import sys
 from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 import uvloop
 
+from app.engine import threads
 from app.engine.environment import be_quiet
-from app.errors import StartupError
+from app.engine.processes import descendants, kill_all
+from app.errors import EngineUnavailable, StartupError
 from app.models.merged import merge_if_asked
 from app.observability import logs
 from app.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from app.service import Service
 
 logger = logging.getLogger("frontpage")
 
@@ -21,7 +29,8 @@ logger = logging.getLogger("frontpage")
 def main() -> int:
     """Serve until SIGTERM or SIGINT and return the process's exit code."""
     be_quiet()
-    signal.signal(signal.SIGTERM, stop)
+    for sent in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sent, stop)
     try:
         settings = read_settings()
         logs.configure(settings)
@@ -36,14 +45,14 @@ def main() -> int:
 
 
 def stop(_signal: int, _frame: FrameType | None) -> None:
-    """Handle SIGTERM while the model loads, and again after uvicorn has shut down."""
-    raise SystemExit(0)
+    """Handle a signal before uvicorn does, and again after it has shut down."""
+    raise KeyboardInterrupt
 
 
 async def serve(settings: Settings) -> int:
-    """Load the model, then listen and serve until the end; returns the exit code.
+    """Serve until the end; returns the exit code.
 
-    The port opens only once the service is ready.
+    The port opens once the service can answer, with the language model or without.
     """
     import uvicorn
 
@@ -55,9 +64,10 @@ async def serve(settings: Settings) -> int:
     check_port(host, settings.port)
     settings = merge_if_asked(settings)
     app = create_app(settings)
-    async with app.router.lifespan_context(app):
-        address = f"http://{host}:{settings.port}"
-        logger.info("ready: %s — open it in a browser; the README has calls to try", address)
+    service: Service = app.state.service
+    async with service.opened():
+        if not service.can_degrade:
+            await service.supervision.start()
         config = uvicorn.Config(
             app,
             host=host,
@@ -67,9 +77,11 @@ async def serve(settings: Settings) -> int:
             log_level="warning",
             access_log=False,
         )
-        server = Server(config, app.state.service)
+        server = Server(config, service)
         await server.run_until_end()
-    return 1 if server.engine_died else 0
+    if server.failure is not None and not isinstance(server.failure, EngineUnavailable):
+        raise server.failure
+    return 1 if server.failure else 0
 
 
 def check_port(host: str, port: int) -> None:
@@ -88,5 +100,16 @@ def check_port(host: str, port: int) -> None:
         ) from None
 
 
+def end(code: int) -> NoReturn:
+    """End the process, without Python's own shutdown if a thread is still importing libraries."""
+    if threads.is_any_at_work():
+        kill_all(descendants())
+        logging.shutdown()
+        sys.stderr.flush()
+        os._exit(code)
+    gc.collect()  # vLLM's engine complains if it is collected after its modules
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

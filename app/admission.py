@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.errors import Overloaded
+from app.errors import EngineStarting, Overloaded
 from app.observability import metrics
 
 
@@ -39,7 +39,8 @@ class Admission:
             refuse("requests", f"{self.requests} requests are in progress")
         if not can_degrade:
             self.check_draining()
-            self.check_tokens()
+            if self.max_tokens:
+                self.check_tokens()
         self.requests += 1
         self.idle.clear()
         metrics.PENDING_REQUESTS.set(self.requests)
@@ -114,7 +115,10 @@ class Admission:
         return self.tokens >= self.max_tokens
 
     def check_tokens(self) -> None:
-        """Raises Overloaded while the engine has as much to do as is allowed."""
+        """Raises Overloaded while the engine has as much to do as is allowed, and EngineStarting
+        before it is known how much that is."""
+        if not self.max_tokens:
+            raise EngineStarting("the language model is still being loaded")
         if self.is_full:
             refuse("tokens", f"{self.tokens} prompt tokens are in progress")
 

@@ -75,9 +75,17 @@ class DeadlineExceeded(ServiceError):
 
 
 class EngineUnavailable(ServiceError):
-    """The engine is dead, has not started, or refuses work."""
+    """The engine is dead, is being started again, or refuses work. reason: for the metrics."""
 
     code = "engine_unavailable"
+    retry_after_s = 5
+    reason: ClassVar[str] = "engine"
+
+
+class EngineStarting(EngineUnavailable):
+    """The language model is being loaded for the first time."""
+
+    reason = "starting"
 
 
 class StoreUnavailable(ServiceError):

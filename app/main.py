@@ -13,6 +13,7 @@ from app import __doc__ as description
 from app import __version__
 from app.admission import Admission
 from app.engine.base import Engine
+from app.engine.replaceable import ReplaceableEngine
 from app.engine.turns import Turns
 from app.feedback.reports import Reports
 from app.http import errors
@@ -103,7 +104,7 @@ def make_service(settings: Settings, engine: Engine | None, store: Store | None)
     encoders = Encoders(settings.encoder, store)
     load = partial(load_ranking, encoders=encoders, half_life_s=live.half_life_s)
     models = read_models(settings, load)
-    engine = engine or vllm_engine(settings)
+    engine = engine or ReplaceableEngine(partial(make_vllm, settings))
     admission = Admission(settings.limits.max_pending_requests)
     desired = Desired(store.desired, settings)
     aliases = Aliases(settings, models, desired)
@@ -137,9 +138,10 @@ def make_live(settings: Settings, store: Store) -> Live:
     return Live(store.database, half_life_s, settings.live_stories, key_limit)
 
 
-def vllm_engine(settings: Settings) -> Engine:
+def make_vllm(settings: Settings) -> Engine:
+    """Called by a thread."""
     with step("vLLM"):
-        from app.engine.vllm import VllmEngine  # takes seconds, which tests with the fake avoid
+        from app.engine.vllm import VllmEngine  # takes seconds
     return VllmEngine(settings)
 
 

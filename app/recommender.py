@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
@@ -33,7 +33,6 @@ from app.scoring.ranking import order
 Value = TypeVar("Value")
 
 USUAL = Terms()
-REASONS: dict[type[Exception], str] = {EngineUnavailable: "engine", TimeoutError: "deadline"}
 
 MAX_INLINE_TARGETS = 100
 """From so many targets on, prompts are built and targets judged in a thread, so as not to block
@@ -142,15 +141,16 @@ class Recommender:
     async def _gather(
         self, model: str, ranking: Ranking, pairs: Sequence[Pair], terms: Terms, queue: float
     ) -> list[Known]:
-        """What is known of each pair; without the vectors of new titles if those take too long."""
+        """What is known of each pair; without the vectors of new titles while no encoder is loaded,
+        or if those take too long."""
         end = terms.deadline - 2 * LAST_S if terms.may_degrade and terms.deadline else None
         gather = partial(self.knowledge.gather, ranking, pairs, terms.at)
         with metrics.RANKER_SECONDS.labels(model, "gather").time():
-            try:
-                async with asyncio.timeout_at(end):
-                    return await gather(queue)
-            except TimeoutError:
-                return await gather(KNOWN_ONLY)
+            if ranking.is_proven or not terms.may_degrade:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(end):
+                        return await gather(queue)
+            return await gather(KNOWN_ONLY)
 
     async def _choose(
         self,
@@ -198,7 +198,7 @@ class Recommender:
             async with asyncio.timeout_at(end):
                 return await self._ask_about(choice, asked, chosen, request_id), None
         except (Overloaded, EngineUnavailable, TimeoutError) as error:
-            reason = REASONS.get(type(error)) or getattr(error, "reason", "engine")
+            reason = getattr(error, "reason", "deadline")
         metrics.DEGRADED.labels(choice.name, reason).inc()
         metrics.SKIPPED.labels(choice.name, "degraded").inc(count_targets(asked))
         return None, reason

@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.admission import Admission
 from app.engine.base import Engine
-from app.errors import EngineUnavailable, StartupError
+from app.engine.supervision import Supervision
+from app.errors import EngineStarting, EngineUnavailable, ModelNotFound, StartupError
 from app.feedback.reports import Reports
 from app.knowledge.encoders import Encoders
 from app.likeness.folder import EncoderError
@@ -15,13 +16,14 @@ from app.models.adapters import Adapters
 from app.models.aliases import Aliases
 from app.models.desired import Desired
 from app.models.following import Following
-from app.models.loading import PROBE, PROBE_TARGET
+from app.models.loading import score_once
 from app.models.local import LocalAdapters
-from app.models.registry import Choice, ModelRegistry
+from app.models.registry import ModelRegistry
 from app.observability.progress import step
 from app.observability.tracing import exporting
-from app.recommender import Recommender, StoryTooLong, started
+from app.recommender import Recommender
 from app.retrieval.retrieval import Retrieval
+from app.scoring.prompt import PromptTooLong
 from app.settings import Settings
 from app.store.store import Store
 
@@ -48,12 +50,23 @@ class Service:
     retrieval: Retrieval
     reports: Reports
     recommender: Recommender
-    has_scored: bool = False
+    supervision: Supervision = field(init=False)
+
+    def __post_init__(self) -> None:
+        restarts, hang_s = self.settings.engine_restarts, self.settings.engine_hang_s
+        self.supervision = Supervision(self.engine, self._begin, self._score_once, restarts, hang_s)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Start the engine, load the adapters and get a first score from each model. At the end, or
-        if any of this fails, stop what was started. Raises StartupError."""
+        """Start everything, and stop it at the end or if any of it fails. Raises StartupError."""
+        async with self.opened():
+            await self.supervision.start()
+            yield
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Start what needs no engine; from then on, `supervision` can start the engine. At the end,
+        stop all that was started. Raises StartupError."""
         async with AsyncExitStack() as stack:
             stack.callback(self.store.stop)
             self.store.start()  # first, so that a database that can't be opened fails at once
@@ -64,28 +77,31 @@ class Service:
             stack.callback(self.retrieval.following.stop)
             self.retrieval.following.start()
             await self.desired.start()
-            stack.push_async_callback(self.engine.stop)
-            with started(self._load_encoders()) as encoders:
-                with step(f"model {self.settings.base_name} from {self.settings.model}"):
-                    await self.engine.start()
-                await encoders
-            limits = self.settings.limits
-            self.admission.allow_tokens(limits.max_pending_tokens or 2 * self.engine.step_tokens)
-            turns, engine = self.recommender.turns, self.engine
-            turns.whole_tokens = engine.step_tokens
-            turns.slice_tokens = limits.slice_tokens or engine.slice_tokens
-            stack.push_async_callback(self.local.stop)
-            await self.local.start()
-            self.aliases.start()
-            await self._score_once()
-            stack.push_async_callback(self.following.stop)
-            await self.following.start()
+            for stop in (self.engine.stop, self.local.stop, self.following.stop):
+                stack.push_async_callback(stop)
             with exporting(self.settings.trace_endpoint):
                 yield
 
+    async def _begin(self) -> None:
+        """Start the engine, load the adapters and get a first score from each model.
+
+        The encoders come first: PyTorch can't be imported in two threads at once.
+        """
+        await self._load_encoders()
+        await self.engine.use_labels(self.models.base.labels)
+        with step(f"model {self.settings.base_name} from {self.settings.model}"):
+            await self.engine.start()
+        limits, turns, engine = self.settings.limits, self.recommender.turns, self.engine
+        turns.whole_tokens = engine.step_tokens
+        turns.slice_tokens = limits.slice_tokens or engine.slice_tokens
+        self.admission.allow_tokens(limits.max_pending_tokens or 2 * engine.step_tokens)
+        await self.local.start()
+        self.aliases.start()
+        await self._score_once()
+        await self.following.start()
+
     async def _load_encoders(self) -> None:
-        """Those of the base model, in another thread while the engine starts. Raises
-        StartupError."""
+        """Those of the base model. Raises StartupError."""
         ranking = self.models.base.ranking
         if ranking is not None:
             try:
@@ -97,17 +113,35 @@ class Service:
         for model in self.models:
             with step(f"first score of {model.name}"):
                 try:
-                    pairs = [(PROBE, [PROBE_TARGET])]
-                    await self.recommender.predict(Choice(model, None), pairs, "start")
-                except (StoryTooLong, EncoderError) as error:
+                    await score_once(self.engine, model)
+                except PromptTooLong as error:
                     raise StartupError(f"{model.name} can't score a story: {error}") from None
-        self.has_scored = True
 
-    def check_ready(self) -> None:
-        """Raises EngineUnavailable before the first score, while stopping, and once the engine is
-        dead."""
+    @property
+    def can_degrade(self) -> bool:
+        """Whether requests that name no model can be answered without the engine."""
+        try:
+            usual = self.models.choose(None, "")
+        except ModelNotFound:
+            return False
+        return self.settings.degraded and usual.ranking is not None
+
+    def check_alive(self) -> None:
+        """Raises EngineUnavailable once the engine is dead and is not started again."""
+        state, is_watching = self.supervision.state, self.supervision.is_watching
+        if state == "failed" or (state == "ready" and not is_watching):
+            self.engine.check_health()
+
+    def check_loaded(self) -> None:
+        """Raises EngineStarting until all models have been loaded."""
+        if self.supervision.state == "loading":
+            raise EngineStarting("the language model is still being loaded")
+
+    def check_ready(self, *, degraded: bool = False) -> None:
+        """Raises EngineUnavailable while the service stops, and while the language model does not
+        answer. degraded: answers without it will do."""
         if self.admission.draining.is_set():
             raise EngineUnavailable("the service is stopping")
-        if not self.has_scored:
-            raise EngineUnavailable("the model is still loading")
-        self.engine.check_health()
+        if not (degraded and self.can_degrade):
+            self.check_loaded()
+            self.engine.check_health()

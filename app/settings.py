@@ -281,6 +281,19 @@ class Settings(BaseSettings):
     engine: dict[str, Any] = Field(
         {}, description="Options passed to vLLM's AsyncEngineArgs under vLLM's own names."
     )
+    engine_restarts: int = Field(
+        3,
+        ge=0,
+        description="How often within 10 minutes the engine may be started again under the"
+        " running service, after it has died or hung. Beyond that, the process exits with code 1."
+        " 0: never.",
+    )
+    engine_hang_s: float = Field(
+        60.0,
+        gt=0,
+        description="For how many seconds the engine may answer nothing, not even between two of"
+        " its steps, before it is killed and counts as dead.",
+    )
     limits: Limits = Limits()
 
     @property

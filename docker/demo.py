@@ -255,11 +255,14 @@ class Demonstration:
         answer = json.load(killed)
         expect((killed.status, answer["error"]["code"]) == (503, "engine_unavailable"), answer)
         request.close()
-        wait_for("restart", lambda: self.inspect(".RestartCount") == "1")
+        wait_for(
+            "restart", lambda: self.gauge('frontpage_engine_restarts_total{reason="died"}') == 1
+        )
         self.wait_until_ready()
         status, answer = self.post("/predict", READER | {"target": "Microsoft"})
         expect(status == 200 and abs(answer["probability"] - self.probability) < 1e-4, answer)
         wait_for("scrape of the service", self.target_is_up)
+        expect(self.inspect(".RestartCount") == "0", "the container was restarted")
         return f"{engine} killed: 503 for the request at work, then ready again, as before"
 
     def drain(self) -> str:

@@ -52,8 +52,15 @@ class Engine(Protocol):
 
     async def stop(self) -> None: ...
 
+    async def kill(self) -> None:
+        """End the engine at once, even while it starts or if it hangs. Whatever waits for it raises
+        EngineUnavailable."""
+
     def check_health(self) -> None:
         """Raises EngineUnavailable if the engine can no longer answer."""
+
+    async def ping(self) -> None:
+        """Return once the engine has answered, which it does between two of its steps."""
 
     @property
     def max_prompt_tokens(self) -> int: ...

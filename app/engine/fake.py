@@ -39,6 +39,12 @@ class FakeEngine:
     async def stop(self) -> None:
         self.dead = True
 
+    async def kill(self) -> None:
+        self.dead = True
+
+    async def ping(self) -> None:
+        self.check_health()
+
     def check_health(self) -> None:
         if self.dead:
             raise EngineUnavailable("the engine has died")

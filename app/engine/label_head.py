@@ -31,6 +31,9 @@ class LabelHead:
     model_runner: Any
     label_rows: Rows
 
+    def answer_ping(self) -> None:
+        """Return, between two steps of the engine, which shows that it does not hang."""
+
     def use_float32_labels(self, token_ids: list[int]) -> bool:
         """Compute the logits of these tokens in float32 from now on; the others stay as they were.
 

@@ -5,11 +5,13 @@ import dataclasses
 import difflib
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.inputs.engine import tokens_input
 from vllm.lora.request import LoRARequest
@@ -27,6 +29,8 @@ from app.engine.lora import LoraError, read_lora
 from app.engine.memory import check_memory
 from app.engine.openai import VllmOpenAI
 from app.engine.options import lora_room, vllm_options
+from app.engine.processes import descendants, kill_all
+from app.engine.threads import in_thread
 from app.errors import AdapterRejected, EngineUnavailable, StartupError
 from app.files import first_line
 from app.scoring.prompt import Prompt
@@ -43,6 +47,7 @@ with the first backend that takes it, but computes all with the backend of the f
 only another one understands then fails in the engine."""
 CPU_SLICE_TOKENS = 256
 """The embedded default computes so many in about a fifth of a second on two cores."""
+KILL_INTERVAL_S, LOOK_INTERVAL_S = 0.05, 0.25
 OURS = {
     "model": "FRONTPAGE_MODEL",
     "served_model_name": "FRONTPAGE_MODEL_NAME",
@@ -51,11 +56,15 @@ OURS = {
 
 
 class VllmEngine:
-    """One AsyncLLM for a base or merged model with any number of LoRA adapters."""
+    """One AsyncLLM for a base or merged model with any number of LoRA adapters. It is started once;
+    after its end, another one takes its place."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._llm: AsyncLLM | None = None
+        self._making: asyncio.Future[AsyncLLM] | None = None
+        self._is_ended = False
+        self._processes: set[psutil.Process] = set()
         self._openai: VllmOpenAI | None = None
         self._loras: dict[str, LoRARequest] = {}
         self._lora_ids = itertools.count(1)
@@ -85,45 +94,78 @@ class VllmEngine:
         return int(self.llm.model_config.max_model_len) - 1
 
     async def start(self) -> None:
+        others, making = descendants(), in_thread(self._make)
+        self._making = making
+        try:
+            while not making.done():
+                await asyncio.wait({making}, timeout=LOOK_INTERVAL_S)
+                self._processes |= descendants() - others
+            self._llm = making.result()
+            self._openai = await VllmOpenAI.create(self._llm, self._settings, self._loras)
+        except BaseException:
+            await self.stop()
+            raise
+
+    def _make(self) -> AsyncLLM:
+        """Called by a thread, where no event loop runs: vLLM then starts its tasks with the first
+        call. Raises StartupError."""
         settings = self._settings
         options = engine_options(settings)
         check_memory(settings.model, options, on_cpu=current_platform.is_cpu())
         try:
             args = AsyncEngineArgs(**options)
+            if self._is_ended:
+                raise StartupError("the engine was ended before it had started")
             # Steps as large as vLLM's own server takes on this device; without it, 2,048 tokens.
             context = UsageContext.OPENAI_API_SERVER
-            self._llm = TidyLLM.from_engine_args(args, usage_context=context)
+            return TidyLLM.from_engine_args(args, usage_context=context)
         except (ValueError, TypeError, RuntimeError, OSError) as error:
             # pydantic and vLLM give many lines; the first that says something is the cause.
             raise StartupError(f"the engine did not start: {first_line(error)}") from error
-        try:
-            self._openai = await VllmOpenAI.create(self._llm, settings, self._loras)
-        except BaseException:
-            await self.stop()
-            raise
 
     async def stop(self) -> None:
-        if self._llm is not None:
-            self._llm.shutdown()
-            self._llm = None
+        llm, self._llm, self._is_ended = self._llm, None, True
+        if llm is None:
+            return await self.kill()
+        self._making = None
+        return await in_thread(llm.shutdown)
+
+    async def kill(self) -> None:
+        making, self._making, self._is_ended = self._making, None, True
+        kill_all(self._processes)  # also those whose own parent has died already
+        while making is not None and not making.done():
+            kill_all(descendants())  # which ends the thread's waiting for them
+            await asyncio.wait({making}, timeout=KILL_INTERVAL_S)
+        llm, self._llm = self._llm, None
+        if llm is None and making is not None and making.exception() is None:
+            llm = making.result()
+        if llm is not None:
+            release_callers(llm)
+            await in_thread(llm.shutdown)
 
     def check_health(self) -> None:
         if self.llm.errored:
             raise EngineUnavailable(DIED)
 
+    async def ping(self) -> None:
+        with death_as_ours():
+            await self.llm.collective_rpc("answer_ping")
+
     async def use_labels(self, token_ids: Sequence[int]) -> None:
-        exact = await self.llm.collective_rpc("use_float32_labels", args=(list(token_ids),))
+        with death_as_ours():
+            exact = await self.llm.collective_rpc("use_float32_labels", args=(list(token_ids),))
         if not exact[0]:  # the first worker is the one that samples
             logger.warning("scores have the resolution of the model's head: it has no plain rows")
 
     async def load_adapter(self, name: str, path: Path) -> None:
-        request = lora_request(name, next(self._lora_ids), path)
+        llm, request = self.llm, lora_request(name, next(self._lora_ids), path)
         try:
-            added = await self.llm.add_lora(request)
+            added = await llm.add_lora(request)
         except EngineDeadError as error:
             raise EngineUnavailable(DIED) from error
         except asyncio.CancelledError:  # the engine goes on with it, and would keep it
-            await self.llm.remove_lora(request.lora_int_id)
+            with suppress(EngineDeadError):
+                await llm.remove_lora(request.lora_int_id)
             raise
         except Exception as error:  # vLLM names no type for a bad adapter
             raise AdapterRejected(f"adapter {name}: {first_line(error)}") from error
@@ -133,12 +175,9 @@ class VllmEngine:
 
     async def unload_adapter(self, name: str) -> None:
         request = self._loras.pop(name, None)
-        if request is None:
-            return
-        try:
-            await self.llm.remove_lora(request.lora_int_id)
-        except EngineDeadError as error:
-            raise EngineUnavailable(DIED) from error
+        if request is not None:
+            with death_as_ours():
+                await self.llm.remove_lora(request.lora_int_id)
 
     async def score(
         self,
@@ -149,7 +188,7 @@ class VllmEngine:
     ) -> list[LabelScore]:
         # A client may send the same id twice at once; the engine's ids must differ.
         unique = f"{request_id}-{uuid4().hex[:8]}"
-        lora = self._loras[adapter] if adapter is not None else None
+        llm, lora = self.llm, self._loras[adapter] if adapter is not None else None
         params = SamplingParams(
             max_tokens=1,
             temperature=0.0,
@@ -165,21 +204,36 @@ class VllmEngine:
             for number, prompt in enumerate(prompts):
                 tokens = tokens_input(prompt.tokens)
                 asked.append(
-                    await self.llm.add_request(
-                        f"{unique}-{number}", tokens, params, lora_request=lora
-                    )
+                    await llm.add_request(f"{unique}-{number}", tokens, params, lora_request=lora)
                 )
             outputs = [one.get_nowait() or await one.get() for one in asked]
         except EngineDeadError as error:
             raise EngineUnavailable(DIED) from error
         except BaseException as error:  # the client has left, too
-            await self.llm.abort([one.request_id for one in asked], internal=True)
-            if isinstance(error, EngineGenerateError) and (
-                failure := engine_failure(self.llm, error)
-            ):
+            await llm.abort([one.request_id for one in asked], internal=True)
+            if isinstance(error, EngineGenerateError) and (failure := engine_failure(llm, error)):
                 raise failure from error
             raise
         return [label_score(output, labels) for output in outputs]
+
+
+@contextmanager
+def death_as_ours() -> Iterator[None]:
+    """Raises EngineUnavailable for an engine that has died."""
+    try:
+        yield
+    except EngineDeadError as error:
+        raise EngineUnavailable(DIED) from error
+
+
+def release_callers(llm: AsyncLLM) -> None:
+    """Have everything that waits for an engine get EngineDeadError. Of an engine that is killed,
+    vLLM tells those who wait for answers, unless its own task is ended first, and nobody else (seen
+    with vLLM 0.32)."""
+    llm.output_processor.propagate_error(EngineDeadError())
+    for call in llm.engine_core.utility_results.values():
+        if not call.done():
+            call.set_exception(EngineDeadError())
 
 
 def label_score(

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Request
 
+from app.errors import ModelNotFound
 from app.http.schemas.base import ErrorResponse
 from app.http.schemas.predictions import JudgingFields
 from app.knowledge.terms import Terms
@@ -89,9 +90,13 @@ def choose(
     """Choose the model that answers this request, and note it for the metrics. ranker: whether the
     model's ranker may be used.
 
-    Raises ModelNotFound.
+    Raises ModelNotFound, and EngineStarting if the model may still have to be loaded.
     """
-    choice = service.models.choose(name, reader_id or request.state.request_id)
+    try:
+        choice = service.models.choose(name, reader_id or request.state.request_id)
+    except ModelNotFound:
+        service.check_loaded()
+        raise
     if not ranker:
         choice = choice.without_ranker()
     request.state.model = choice.name

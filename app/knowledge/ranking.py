@@ -4,15 +4,11 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from app.knowledge.encoders import Encoders
 from app.knowledge.titles import TitleVectors
 from app.likeness.folder import EncoderError
 from app.likeness.tower import TOWER_FILE, ReaderEncoder, read_tower
 from app.ranker.ranker import DESCRIPTION_FILE, Ranker, RankerError, load_ranker
-
-PROBE_TITLE = "Microsoft builds a wind farm"
 
 logger = logging.getLogger("frontpage.knowledge")
 
@@ -27,13 +23,18 @@ class Ranking:
     tower: ReaderEncoder | None
     tower_titles: TitleVectors | None
 
+    @property
+    def is_proven(self) -> bool:
+        """Whether titles can be embedded at once."""
+        return all(vectors.is_proven for vectors in self._encoders())
+
     async def prove(self) -> None:
         """Load the encoders, and embed a title. Raises EncoderError."""
-        for vectors in (self.titles, self.tower_titles):
-            if vectors is not None:
-                found = await vectors.of([PROBE_TITLE])
-                if not np.isfinite(found[PROBE_TITLE]).all():
-                    raise EncoderError("the sentence encoder's vectors are not finite")
+        for vectors in self._encoders():
+            await vectors.prove()
+
+    def _encoders(self) -> list[TitleVectors]:
+        return [one for one in (self.titles, self.tower_titles) if one is not None]
 
 
 def load_ranking(folder: Path, encoders: Encoders, half_life_s: float | None) -> Ranking | None:

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.errors import StoreUnavailable
 from app.knowledge.threads import LOADING, Threads
 from app.likeness.cache import Vector, VectorCache, content_key
+from app.likeness.folder import EncoderError
 from app.observability import metrics
 from app.store.database import reason
 from app.store.vectors import read_vectors, write_vectors
@@ -39,6 +40,7 @@ LONG_QUEUE = 256
 """So many titles take a second on two cores. While more are waiting, requests that can do without
 the others go on with the vectors in memory: a queue that grows would delay all of them."""
 KNOWN_ONLY = -1
+PROBE_TITLE = "Microsoft builds a wind farm"
 UNIT_TOLERANCE = 0.01
 """How much a stored vector's length may differ from 1; half precision rounds by far less."""
 
@@ -64,6 +66,8 @@ class TitleVectors:
         self._load = load
         self._work = work
         self._encoder: Embeds | None = None
+        self.is_proven = False
+        """Whether the encoder has been loaded and embeds titles well."""
         self._cache = VectorCache()
         self._waiting = {True: 0, False: 0}
         """How many titles requests wait for: those with more than AT_ONCE, and the others."""
@@ -105,6 +109,12 @@ class TitleVectors:
             with self._work.store.database.reading() as connection:
                 found |= self._stored(left, connection)
         return found
+
+    async def prove(self) -> None:
+        """Load the encoder and embed a title. Raises EncoderError."""
+        if not self.is_proven:
+            await asyncio.wrap_future(self._work.requests.submit(self._load_and_embed))
+            self.is_proven = True
 
     def announce(self, titles: Sequence[str]) -> None:
         """Have titles embedded when there is time."""
@@ -163,17 +173,25 @@ class TitleVectors:
     def _embed(self, keys: Keys) -> tuple[Found, dict[bytes, Vector]]:
         """Called by threads: the vectors, and those among them that nobody had computed in the
         meantime, by key. Raises EncoderError."""
-        if self._encoder is None:
-            with LOADING:
-                self._encoder = self._encoder or self._load()
+        encoder = self._loaded()
         found, left = self._look_up(keys)
         if not left:
             return found, {}
-        vectors = self._encoder.embed(list(left)).astype(np.float16)
+        vectors = encoder.embed(list(left)).astype(np.float16)
         made = {title: vector.copy() for title, vector in zip(left, vectors, strict=True)}
         by_key = {left[title]: vector for title, vector in made.items()}
         self._cache.put(by_key)
         return found | made, by_key
+
+    def _loaded(self) -> Embeds:
+        if self._encoder is None:
+            with LOADING:
+                self._encoder = self._encoder or self._load()
+        return self._encoder
+
+    def _load_and_embed(self) -> None:
+        if not np.isfinite(self._loaded().embed([PROBE_TITLE])).all():
+            raise EncoderError("the sentence encoder's vectors are not finite")
 
     def _prepare(self, titles: Sequence[str]) -> None:
         """Compute what is neither in memory nor in the store."""

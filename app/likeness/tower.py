@@ -68,7 +68,7 @@ def read_tower(folder: Path) -> TowerFile | None:
     if not file.exists():
         return None
     try:
-        with np.load(file, allow_pickle=False) as opened:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as opened:
             tensors = {key: opened[key] for key in opened.files}
     except (
         OSError,

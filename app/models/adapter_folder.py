@@ -35,6 +35,17 @@ def check_adapter(folder: Path, settings: Settings, max_rank: int | None = None)
 
     Raises AdapterRejected.
     """
+    rank = check_lora(folder, settings, max_rank)
+    try:
+        load_ranker(folder)
+        read_tower(folder)
+    except (ValueError, OSError) as error:
+        raise AdapterRejected(str(error), "path") from error
+    return rank
+
+
+def check_lora(folder: Path, settings: Settings, max_rank: int | None = None) -> int:
+    """The same without the ranker."""
     try:
         adapter = read_lora(folder)
         rank = adapter.rank
@@ -47,8 +58,6 @@ def check_adapter(folder: Path, settings: Settings, max_rank: int | None = None)
         config = read_json(settings.model / "config.json")
         if "quantization_config" not in config:  # a quantized base's tensors have other names
             check_fit(adapter, settings.model)
-        load_ranker(folder)
-        read_tower(folder)
     except (ValueError, OSError, TypeError) as error:
         raise AdapterRejected(str(error), "path") from error
     return rank

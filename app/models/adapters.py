@@ -29,10 +29,11 @@ class Adapters:
         If the client leaves before the adapter is recorded, nothing changes. If it leaves later,
         the adapter is served and the old version retired all the same.
 
-        Raises InvalidValue, Conflict, AdapterRejected or StoreUnavailable; nothing has changed
-        then, except that the version's number is not used again.
+        Raises InvalidValue, Conflict, AdapterRejected, EngineUnavailable or StoreUnavailable;
+        nothing has changed then, except that the version's number is not used again.
         """
         check_name(name)
+        self._local.loader.engine.check_health()
         async with self._local.loader.changing:
             await self._local.loader.retired()
             source = await asyncio.to_thread(self._local.root.find, path)
@@ -56,8 +57,9 @@ class Adapters:
             return model
 
     async def unload(self, name: str) -> None:
-        """Unload an adapter everywhere. Raises ModelNotFound, StoreUnavailable, or Conflict if
-        settings or an alias use it."""
+        """Unload an adapter everywhere. Raises ModelNotFound, EngineUnavailable, StoreUnavailable,
+        or Conflict if settings or an alias use it."""
+        self._local.loader.engine.check_health()
         async with self._local.loader.changing:
             await self._local.loader.retired()
 

@@ -66,7 +66,7 @@ class Loader:
         old = self.models.get(model.name) if model.name in self.models else None
         self.models.put(model)
         metrics.ADAPTERS.labels(model.name, str(model.version)).set(1)
-        if old is not None:
+        if old is not None and old is not model:
             self._retire(old)
 
     def remove(self, model: ServedModel) -> None:
@@ -119,6 +119,13 @@ async def prove_ranking(ranking: Ranking) -> None:
         await ranking.prove()
     except EncoderError as error:
         raise AdapterRejected(str(error), "path") from error
+
+
+async def score_once(engine: Engine, model: ServedModel) -> None:
+    """Get a first score, past all that waits. Raises PromptTooLong if the model can't score even a
+    short story, and EngineUnavailable."""
+    prompts = model.prompts.build(PROBE, [PROBE_TARGET], engine.max_prompt_tokens)
+    await engine.score(prompts, model.labels, model.adapter, "start")
 
 
 async def check_effect(engine: Engine, model: ServedModel) -> None:

@@ -82,13 +82,10 @@ class LocalAdapters:
 
         Raises StartupError, except for a desired adapter that fails, which is left out.
         """
-        await self.loader.engine.use_labels(self.models.base.labels)
         for name, folder in self.settings.adapters.items():
+            model = self.models.get(name)
             try:
                 with step(f"adapter {name} from {folder}"):
-                    prompts = read_prompts(self._encoder, folder)
-                    ranking = read_ranking(self._load_ranking, folder)
-                    model = ServedModel(name, 1, folder, prompts, str(folder), ranking)
                     await self.loader.prove(model)
                     self.loader.publish(model)
             except AdapterRejected as error:

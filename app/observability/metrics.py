@@ -67,7 +67,7 @@ REFUSED = Counter(
 DEGRADED = Counter(
     "frontpage_degraded_total",
     "Requests answered without the language model, by reason: requests, tokens, draining, engine,"
-    " deadline.",
+    " starting, deadline.",
     ["model", "reason"],
 )
 SKIPPED = Counter(
@@ -161,6 +161,11 @@ COVERED = Counter(
     " history (the reader has clicked something), vectors (of their titles).",
     ["model", "known"],
 )
+RANKER_BROKEN = Gauge(
+    "frontpage_ranker_broken",
+    "1 for each model that is served by text alone because its ranker's files could not be read.",
+    ["model"],
+)
 MOVED = Histogram(
     "frontpage_ranker_moved",
     "How far a ranker moves the language model's order: the mean change of rank in a ranking,"
@@ -189,7 +194,21 @@ FEATURE_MISSING = Gauge(
 STORE_WRITE = Histogram(
     "frontpage_store_write_seconds", "Seconds for one batch of writes.", buckets=SECONDS
 )
-ENGINE_UP = Gauge("frontpage_engine_up", "1 while the engine is alive, else 0.")
+ENGINE_UP = Gauge(
+    "frontpage_engine_up", "1 while the language model answers, 0 while it loads or is away."
+)
+ENGINE_RESTARTS = Counter(
+    "frontpage_engine_restarts_total",
+    "Attempts to start the engine again, by why it was lost: died, hung.",
+    ["reason"],
+)
+for _reason in ("died", "hung"):
+    ENGINE_RESTARTS.labels(_reason)
+ENGINE_START_SECONDS = Gauge(
+    "frontpage_engine_start_seconds",
+    "Seconds that the engine's last start took until the language model answered, from its loss on"
+    " if it was a restart.",
+)
 LOOP_LAG = Histogram(
     "frontpage_loop_lag_seconds",
     "Seconds by which the event loop runs a timer late.",

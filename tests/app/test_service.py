@@ -42,4 +42,4 @@ async def test_a_start_that_fails_stops_the_engine(
         async with service.running():
             pytest.fail("it is running")
     assert engine.dead
-    assert not service.has_scored
+    assert service.supervision.state == "loading"

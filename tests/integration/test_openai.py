@@ -15,7 +15,6 @@ import requests
 from tests.integration.conftest import MODEL
 from tests.repository.test_openapi import schemathesis
 from tests.support.servers import Service
-from tests.support.waiting import HANG_S
 
 SYSTEM = (
     "You are a news recommendation expert. Based on user's click history and preferences, predict"
@@ -145,13 +144,11 @@ def test_schemathesis_finds_no_server_error(default_service: Service) -> None:
 
 
 def test_a_dead_engine_is_503(default_service: Service, http: httpx.Client) -> None:
-    """Last of the tests that use this service: it kills the engine's process."""
-    import psutil
-
-    for child in psutil.Process(default_service.process.pid).children(recursive=True):
-        child.kill()
-    while http.get("/health").status_code == 200:
-        time.sleep(0.1)
+    """Last of the tests that use this service: it kills the engine's process, and each one that
+    takes its place until the service gives up."""
+    kill_engine(default_service)
+    while http.get("/health").json()["engine"] == "ready":
+        time.sleep(0.05)
     for response in (
         http.get("/ready"),
         http.post("/predict", json={"target": "t", "degraded": "refuse"}),
@@ -162,4 +159,19 @@ def test_a_dead_engine_is_503(default_service: Service, http: httpx.Client) -> N
     signals = http.post("/rank", json={"candidates": ["Rain", "Cup final"]}).json()
     assert signals["degraded"]
     assert {one["stage"] for one in signals["results"]} == {"signals"}
-    assert default_service.process.wait(HANG_S) == 1  # for its supervisor to see
+    while default_service.process.poll() is None:
+        kill_engine(default_service)
+        time.sleep(0.1)
+    assert default_service.process.returncode == 1  # for its supervisor to see
+    log = default_service.log.read_text()
+    assert "the engine could not be started again" in log
+    assert "the service exits in 5 s" in log
+
+
+def kill_engine(service: Service) -> None:
+    import psutil
+
+    with suppress(psutil.Error):
+        for child in psutil.Process(service.process.pid).children(recursive=True):
+            if "resource_tracker" not in " ".join(child.cmdline()):
+                child.kill()

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "settings": {"errors"},
     "observability": {"settings"},
     "admission": {"errors", "observability"},
-    "engine": {"admission", "errors", "files", "scoring", "settings"},
+    "engine": {"admission", "errors", "files", "observability", "scoring", "settings"},
     "store": {"errors", "files", "observability", "settings"},
     "live": {"observability", "signals", "store"},
     "knowledge": {
@@ -42,7 +42,7 @@ MAY_IMPORT = {
     },
     "service": {
         *("admission", "engine", "errors", "feedback", "knowledge", "likeness", "live", "models"),
-        *("observability", "recommender", "retrieval", "settings", "store"),
+        *("observability", "recommender", "retrieval", "scoring", "settings", "store"),
     },
     "http": {
         *("admission", "engine", "errors", "feedback", "knowledge", "models", "observability"),

@@ -24,6 +24,7 @@ async def set_alias(alias: str, body: AliasRequest, service: ServiceDep) -> Alia
     An alias with several models is an experiment: a `reader_id` always gets the same model. The
     alias `default` answers requests that name no model.
     """
+    service.check_loaded()
     await service.following.catch_up(body.weights)
     return Alias(alias=alias, weights=await service.aliases.set(alias, body.weights))
 
@@ -31,5 +32,6 @@ async def set_alias(alias: str, body: AliasRequest, service: ServiceDep) -> Alia
 @router.delete("/aliases/{alias}")
 async def remove_alias(alias: str, service: ServiceDep) -> Removed:
     """Remove an alias. Requests that still name it get a 404."""
+    service.check_loaded()
     await service.aliases.remove(alias)
     return Removed(removed=alias)

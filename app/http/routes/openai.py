@@ -3,14 +3,14 @@ list of models is ours."""
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from app.engine.base import OpenAIAnswer, OpenAIAPI
-from app.errors import BadRequest, ModelNotFound, NotFound
+from app.errors import BadRequest, EngineUnavailable, ModelNotFound, NotFound
 from app.http.dependencies import ERRORS, ServiceDep, choose
 from app.http.errors import EVENT_STREAM
 from app.http.json_values import check_encodable
@@ -104,7 +104,9 @@ async def model(model: str, service: ServiceDep) -> ModelCard:
 
 
 def cards(service: Service) -> list[ModelCard]:
-    served, length = service.models, service.engine.max_prompt_tokens + 1
+    served, length = service.models, None
+    with suppress(EngineUnavailable):
+        length = service.engine.max_prompt_tokens + 1
     parents = {m.name: served.base.name if m.version else None for m in served}
     names = parents | dict.fromkeys(served.aliases)
     return [

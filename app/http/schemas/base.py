@@ -1,6 +1,6 @@
 """What wire types have in common, and the answers of many routes."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
 
@@ -25,8 +25,25 @@ class ErrorResponse(BaseModel):
     error: ErrorDetail
 
 
+EngineState = Annotated[
+    Literal["loading", "ready", "restarting", "failed"],
+    Field(
+        description="`loading`: for the first time. `restarting`: a new one takes the place of one"
+        " that has died or hung."
+    ),
+]
+
+
 class Health(BaseModel):
     status: Literal["ok"]
+    engine: EngineState
+
+
+class Readiness(Health):
+    level: Literal["full", "degraded"] = Field(
+        description="`full`: the language model answers. `degraded`: only the rankers' first stages"
+        " do."
+    )
 
 
 class Removed(BaseModel):

@@ -88,7 +88,9 @@ class ModelCard(BaseModel):
     created: int
     owned_by: Literal["frontpage"] = "frontpage"
     parent: str | None = Field(None, description="The base model of an adapter.")
-    max_model_len: int
+    max_model_len: int | None = Field(
+        description="In tokens. Null while the language model is loaded or started again."
+    )
 
 
 class ModelList(BaseModel):

@@ -112,7 +112,7 @@ async def test_requests_sent_without_waiting_are_answered_in_order(port: int) ->
 async def test_an_offer_without_a_body_or_with_expect(port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + H2C + b"\r\n")
-    assert await answer(reader) == (200, b'{"status":"ok"}')
+    assert await answer(reader) == (200, b'{"status":"ok","engine":"ready"}')
     head, _, body = post(H2C + b"Expect: 100-continue\r\n").partition(b"\r\n\r\n")
     writer.write(head + b"\r\n\r\n")
     assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HANG_S) == (

@@ -16,6 +16,7 @@ from prometheus_client import REGISTRY
 
 from app.engine.base import LabelScore
 from app.engine.fake import FakeEngine
+from app.errors import EngineUnavailable
 from app.main import create_app
 from app.scoring.encoder import Encoder
 from app.scoring.prompt import Prompt
@@ -30,10 +31,20 @@ TARGET = {"target": "Tesla unveils a car"}
 
 @asynccontextmanager
 async def running(
-    engine: FakeEngine, state: Path, drain_s: float = HANG_S, **limits: Any
+    engine: FakeEngine,
+    state: Path,
+    drain_s: float = HANG_S,
+    engine_restarts: int = 3,
+    **limits: Any,
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Server, asyncio.Task[None]]]:
     """A service that a held engine keeps busy, but not while it starts."""
-    settings = Settings(model=SMOLLM2, state=state, drain_s=drain_s, limits=Limits(**limits))
+    settings = Settings(
+        model=SMOLLM2,
+        state=state,
+        drain_s=drain_s,
+        engine_restarts=engine_restarts,
+        limits=Limits(**limits),
+    )
     app = create_app(settings, engine)
     async with app.router.lifespan_context(app):
         port = free_port()
@@ -147,7 +158,7 @@ async def test_sigterm_ends_what_is_at_work_and_takes_nothing_new(tmp_path: Path
         engine.release()
         assert (await at_work).status_code == 200
         await asyncio.wait_for(ended, HANG_S)
-        assert not server.engine_died
+        assert server.failure is None
 
 
 @pytest.mark.parametrize("signals", [1, 2])
@@ -170,13 +181,13 @@ async def test_a_dead_engine_is_told_and_ends_the_service(
 ) -> None:
     monkeypatch.setattr("app.server.LAST_ANSWERS_S", 5.0)
     engine = FakeEngine()
-    async with running(engine, tmp_path) as (client, server, ended):
+    async with running(engine, tmp_path, engine_restarts=0) as (client, server, ended):
         engine.dead = True
         await until(lambda: REGISTRY.get_sample_value("frontpage_engine_up") == 0)
         assert code(await client.get("/health")) == (503, "engine_unavailable")
         assert code(await client.post("/predict", json=TARGET)) == (503, "engine_unavailable")
         await asyncio.wait_for(ended, HANG_S)
-        assert server.engine_died
+        assert isinstance(server.failure, EngineUnavailable)
 
 
 class Instant(FakeEngine):

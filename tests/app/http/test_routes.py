@@ -194,8 +194,9 @@ async def test_request_id_is_taken_over_unless_it_is_strange(client: httpx.Async
 async def test_a_dead_engine_is_503_everywhere_but_for_metrics(
     client: httpx.AsyncClient, engine: FakeEngine
 ) -> None:
-    assert (await client.get("/health")).json() == {"status": "ok"}
-    assert (await client.get("/ready")).json() == {"status": "ok"}
+    well = {"status": "ok", "engine": "ready"}
+    assert (await client.get("/health")).json() == well
+    assert (await client.get("/ready")).json() == well | {"level": "full"}
     engine.dead = True
     for response in (
         await client.get("/health"),

@@ -1,14 +1,17 @@
-"""What of a ranker can't be served is refused with a reason: at the start, and while serving."""
+"""What of a ranker can't be served: broken files are named and left out at the start, settings that
+don't fit end it, and an adapter is refused while serving."""
 
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from app.engine.fake import FakeEngine
 from app.errors import StartupError
@@ -65,20 +68,63 @@ def test_a_missing_encoder_is_named_with_its_setting(
         make(model, tmp_path / "other", tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("changes", "complaint"),
-    [
-        ({"version": 0}, "fitted on version 0 of the features"),
-        ({"features": ["rate"]}, "fit it again"),
-        ({"encoder": "another"}, "needs the sentence encoder another"),
-    ],
-)
-def test_a_ranker_of_another_kind_is_refused(
-    model: Path, encoder: Path, tmp_path: Path, changes: dict[str, Any], complaint: str
+def test_a_ranker_for_another_encoder_is_refused(
+    model: Path, encoder: Path, tmp_path: Path
 ) -> None:
-    describe(model, **changes)
-    with pytest.raises(StartupError, match=complaint):
+    describe(model, encoder="another")
+    with pytest.raises(StartupError, match="needs the sentence encoder another"):
         make(model, encoder, tmp_path)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
+    "ranker.json": (lambda folder: cut(folder / "ranker.json"), "ranker.json"),
+    "ranker.txt": (lambda folder: cut(folder / "ranker.txt"), "ranker.txt is not the file"),
+    "first stage": (lambda folder: cut(folder / "first_stage.txt"), "first_stage.txt is not"),
+    "no trees": (lambda folder: (folder / "ranker.txt").unlink(), "ranker.txt can't be read"),
+    "tower": (lambda folder: cut(folder / "tower.npz"), "tower.npz can't be read"),
+    "version": (lambda folder: describe(folder, version=0), "version 0 of the features"),
+    "features": (lambda folder: describe(folder, features=["rate"]), "fit it again"),
+}
+
+
+def broken_gauge(model: str) -> float | None:
+    return REGISTRY.get_sample_value("frontpage_ranker_broken", {"model": model})
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+async def test_a_model_with_a_broken_ranker_is_served_by_text_alone(
+    model: Path, encoder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    spoil, complaint = BROKEN[kind]
+    spoil(model)
+    settings = Settings(model=model, encoder=encoder, state=tmp_path / "state", model_name=kind)
+    app = create_app(settings, FakeEngine())
+    [line] = [line for line in caplog.messages if "ranker" in line]
+    assert line.startswith(f"{kind} is served without its ranker, by text alone: ")
+    assert complaint in line
+    assert broken_gauge(kind) == 1
+    assert not app.state.service.can_degrade  # so the port opens only when all is ready
+    async with started(app) as client:
+        answer = await ask(client, "/rank", candidates=["one", "two"])
+        assert (answer["ranker"], answer["degraded"]) == (False, False)
+        assert {one["stage"] for one in answer["results"]} == {"text"}
+
+
+async def test_so_is_an_adapter_of_the_settings(
+    root: Path, encoder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cut(root / "good" / "ranker.txt")
+    adapters = {"spoilt": root / "good"}
+    settings = Settings(model=SMOLLM2, state=tmp_path / "state", encoder=encoder, adapters=adapters)
+    async with started(create_app(settings, FakeEngine())) as client:
+        answer = await ask(client, "/rank", model="spoilt", candidates=["one", "two"])
+        assert not answer["ranker"]
+    assert any(line.startswith("spoilt is served without") for line in caplog.messages)
+    assert broken_gauge("spoilt") == 1
 
 
 def test_a_tower_of_another_encoder_is_refused(
@@ -102,7 +148,7 @@ async def test_an_encoder_that_can_not_be_loaded_ends_the_start(
     with pytest.raises(StartupError, match="can't load the sentence encoder"):
         async with service.running():
             pytest.fail("it is running")
-    assert not service.has_scored
+    assert service.supervision.state == "loading"
 
 
 async def test_layers_that_the_encoder_does_not_have_end_the_start(
@@ -134,7 +180,7 @@ def test_another_half_life_is_warned_about(
 def root(tmp_path: Path, encoder: Path, tower: Tower) -> Path:
     """An adapter with a good ranker, and some that can't be served."""
     root = tmp_path / "root"
-    for name in ("good", "other", "wide", "layers", "short"):
+    for name in ("good", "other", "wide", "layers", "short", "cut"):
         folder = write_ranker(write_adapter(root / name), encoder.name)
         tower.to_file(encoder.name).write(folder)
     describe(root / "other", encoder="another")
@@ -144,6 +190,7 @@ def root(tmp_path: Path, encoder: Path, tower: Tower) -> Path:
     TowerFile(encoder.name, layers).write(root / "layers")
     short = {name: one[:1] if name.endswith(".down") else one for name, one in tensors.items()}
     TowerFile(encoder.name, short).write(root / "short")
+    cut(root / "cut" / "first_stage.txt")
     return root
 
 
@@ -159,6 +206,7 @@ def settings(tmp_path: Path, root: Path, encoder: Path) -> Settings:
         ("wide", "tuned on another encoder"),
         ("layers", "tuned on another encoder"),
         ("short", "has a shape that does not fit"),
+        ("cut", "first_stage.txt is not the file"),
     ],
 )
 async def test_an_adapter_that_can_not_be_ranked_leaves_the_old_one_serving(
