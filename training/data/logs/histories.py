@@ -1,0 +1,93 @@
+"""What each reader clicked strictly earlier, from a file with their clicks and from the log."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from training.data.catalogue import StoryIds
+from training.data.faults import FileReport
+from training.data.logs.cells import as_list, as_text, as_time
+from training.data.logs.impressions import note_unknown
+from training.data.logs.mapping import Mapping
+from training.data.logs.tables import Source
+from training.data.samples import windows
+
+CLICKS = {"user": pl.String(), "time": pl.Datetime("ms"), "story": pl.UInt32()}
+"""Columns of clicks. time: null for before all times."""
+ROWS = 20_000
+"""How many readers are read at a time."""
+
+
+def clicks_of(rows: pl.DataFrame) -> pl.DataFrame:
+    """The clicks in impressions: columns as CLICKS."""
+    element = pl.element()
+    stories = pl.col("shown").list.eval(element.filter(element % 2 == 1) // 2)
+    flat = rows.select("user", "time", story=stories)
+    return flat.filter(pl.col("story").list.len() > 0).explode("story")
+
+
+def read_clicks(
+    source: Source,
+    file: Path,
+    report: FileReport,
+    ids: StoryIds,
+    readers: pl.Series,
+    mapping: Mapping,
+) -> Iterator[pl.DataFrame]:
+    """The clicks of the named readers in a file with lists by reader: columns as CLICKS, blocks."""
+    for rows in source.blocks(file, report):
+        types = rows.schema
+        rows = rows.with_columns(user=as_text(pl.col("reader"), types["reader"]))
+        rows = rows.filter(pl.col("user").is_in(readers.implode()))
+        items = as_list(pl.col("stories"), types["stories"], mapping.list_separator)
+        times = pl.lit(None, pl.Datetime("ms"))
+        if "times" in types:
+            times = times_of(pl.col("times"), types["times"], mapping)
+            unequal = times.list.len() != items.list.len()
+            found = pl.format("{} for {}", times.list.len(), items.list.len())
+            rows = report.set_aside(rows, unequal, "lists do not match", found)
+        rows = rows.select("line", "user", items=items, time=times)
+        stories = rows["items"].cast(ids.plain, strict=False)
+        note_unknown(rows["line"], rows["items"], stories, mapping, report)
+        flat = rows.with_columns(story=stories).filter(pl.col("story").list.len() > 0)
+        flat = flat.explode(["story", "time"] if "times" in types else "story")
+        code = pl.col("story").to_physical().cast(pl.UInt32)
+        yield flat.select("user", "time", story=code).drop_nulls("story")
+
+
+def times_of(cell: pl.Expr, dtype: pl.DataType, mapping: Mapping) -> pl.Expr:
+    """A list of times, in UTC."""
+    if isinstance(dtype, pl.List):
+        inner = dtype.inner
+        return cell.list.eval(
+            as_time(pl.element(), inner, mapping.time_format, mapping.zone)  # type: ignore[arg-type]
+        )
+    texts = as_list(cell, dtype, mapping.list_separator)
+    return texts.list.eval(as_time(pl.element(), pl.String(), mapping.time_format, mapping.zone))
+
+
+def add_histories(rows: pl.DataFrame, clicks: pl.DataFrame, keep: int) -> pl.DataFrame:
+    """The impressions with `history`: the last `keep` stories that the reader clicked strictly
+    earlier, oldest first. A story counts from its first click on, once."""
+    numbers = pl.concat([rows["user"], clicks["user"]]).cast(pl.Categorical).to_physical()
+    readers = numbers.to_numpy().astype(np.int64)
+    of_rows, of_clicks = readers[: len(rows)], readers[len(rows) :]
+    times = rows["time"].dt.epoch("ms").to_numpy().astype(np.int64)
+    first, last = (int(times.min()), int(times.max())) if len(times) else (0, 0)
+    past = clicks["time"].dt.epoch("ms").fill_null(first - 1).clip(first - 1, last).to_numpy()
+    width = last - first + 3
+    line = of_clicks * width + (past - first + 1)
+    # Clicks before the first impression keep their order: all of them are earlier than it.
+    order = pl.DataFrame({"line": of_clicks, "time": clicks["time"].dt.epoch("ms")})
+    sequence = order.with_row_index("row").sort("line", "time", "row")["row"].to_numpy()
+    stories = clicks["story"].to_numpy()[sequence]
+    line = line[sequence]
+    pairs = pl.DataFrame({"reader": of_clicks[sequence], "story": stories})
+    fresh = pairs.select(pl.struct("reader", "story").is_first_distinct()).to_series().to_numpy()
+    stories, line = stories[fresh], line[fresh]
+    begin = np.searchsorted(line, of_rows * width)
+    end = np.searchsorted(line, of_rows * width + (times - first + 1))
+    lists = windows(stories, np.maximum(begin, end - keep), end, keep)
+    return rows.with_columns(history=lists)
