@@ -44,7 +44,7 @@ def describe_log(log: ClickLog, options: PrepareOptions, rows: int) -> Iterator[
     found, of_events = log.read_impressions(ids, options.recipe.history, 1.0)
     reports += of_events
     if isinstance(log, SiteLog):
-        yield from (f"  {line}" for line in log.columns())
+        yield from (f"  {line}" for line in [*log.columns(), log.first_time()])
         if log.builds_history:
             clicks = clicks_of(found.filter("labelled"))
             found, past = log.add_history(found, clicks, ids, options.recipe.history, 1.0)

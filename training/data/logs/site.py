@@ -11,7 +11,7 @@ from training.data.logs.drawn import draw_others
 from training.data.logs.events import as_clicks, finish, gather, gather_block, parse_events
 from training.data.logs.histories import CLICKS, add_histories, read_clicks
 from training.data.logs.histories import ROWS as READERS
-from training.data.logs.impressions import CODES, parse_impressions
+from training.data.logs.impressions import CODES, parse_facts, parse_impressions
 from training.data.logs.mapping import Mapping, Shape
 from training.data.logs.reports import make_report
 from training.data.logs.stories import read_stories
@@ -65,6 +65,18 @@ class SiteLog:
                 pairs = ", ".join(f"{role} = {column}" for role, column in source.columns.items())
                 names = ", ".join(self.name(file) for file in source.files())
                 yield f"{source.where.rpartition(' ')[2]} of {names}: {pairs}"
+
+    def first_time(self) -> str:
+        """How the time of the first row is written, and what it is taken for, in a line."""
+        file = self.events.files()[0]
+        report = make_report(self.name(file), self.mapping)
+        rows = next(self.events.blocks(file, report, 1), pl.DataFrame())
+        if rows.is_empty():
+            return "there is no first row"
+        raw = str(rows["time"][0])
+        found = parse_facts(rows, self.mapping, report)["time"]
+        meaning = f"{found[0]} UTC" if len(found) else "no time"
+        return f"the first row's time, {raw}, is {meaning}"
 
     def no_labels(self, story: str) -> str:
         """What to do about a log that does not say what was clicked."""
