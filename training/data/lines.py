@@ -12,9 +12,9 @@ BLOCK_BYTES = 32 * 1024 * 1024
 """How much is read at a time: about 55,000 impressions of MIND."""
 
 
-def read_lines(path: Path, report: FileReport) -> Iterator[pl.DataFrame]:
+def read_lines(path: Path, report: FileReport, limit: int | None = None) -> Iterator[pl.DataFrame]:
     """Blocks of rows: `line` (from 1) and `text` (null where the bytes are not UTF-8). The report
-    counts and hashes. Raises OSError.
+    counts and hashes. limit: only the first lines, without a hash. Raises OSError.
 
     polars' scan_csv and scan_lines won't do: one broken byte fails the whole scan, and a row with
     too few columns is filled up silently.
@@ -26,7 +26,12 @@ def read_lines(path: Path, report: FileReport) -> Iterator[pl.DataFrame]:
             digest.update(block)
             whole, newline, rest = (rest + block).rpartition(b"\n")
             if newline:
-                yield number_lines(whole, report)
+                rows = number_lines(whole, report)
+                if limit is not None and report.rows >= limit:
+                    report.rows = limit
+                    yield rows.filter(pl.col("line") <= limit)
+                    return
+                yield rows
     if rest:
         yield number_lines(rest, report)
     report.sha256 = digest.hexdigest()

@@ -107,15 +107,11 @@ def read_behaviors(
     path = folder / "behaviors.tsv"
     parts: list[pl.DataFrame] = []
     labelled: bool | None = None
-    for rows in read_rows(path, BEHAVIOR_COLUMNS, report):
+    for rows in read_rows(path, BEHAVIOR_COLUMNS, report, limit):
         if labelled is None and len(rows):
             last = rows["shown"].str.split(" ").list.last()
             labelled = 2 * len(last.filter(last.is_in(ids.known))) <= len(last)
-        rows = rows if limit is None else rows.filter(pl.col("line") <= limit)
         parts.append(parse_impressions(rows, ids, history, labelled is not False, report))
-        if limit is not None and report.rows >= limit:
-            report.rows = limit
-            break
     report.check(max_bad_share)
     return pl.concat(parts).with_columns(labelled=pl.lit(labelled is not False)), report
 
@@ -172,11 +168,14 @@ def note_lost_history(rows: pl.DataFrame, ids: StoryIds, history: int, report: F
         report.add(line, "unknown story in history", " ".join(lost), kept=True)
 
 
-def read_rows(path: Path, columns: Sequence[str], report: FileReport) -> Iterator[pl.DataFrame]:
-    """Blocks of rows: `line` (from 1) and the columns, all text. The report counts and hashes."""
+def read_rows(
+    path: Path, columns: Sequence[str], report: FileReport, limit: int | None = None
+) -> Iterator[pl.DataFrame]:
+    """Blocks of rows: `line` (from 1) and the columns, all text. The report counts and hashes.
+    limit: only the first lines."""
     text = pl.col("text")
     try:
-        for rows in read_lines(path, report):
+        for rows in read_lines(path, report, limit):
             rows = report.set_aside(rows, text.is_null(), "not UTF-8", pl.lit(""))
             tabs = text.str.count_matches("\t", literal=True)
             found = pl.format("{} instead of {}", tabs + 1, len(columns))

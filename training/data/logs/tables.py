@@ -136,16 +136,13 @@ class Source:
         """Of a JSONL file."""
         fields: dict[str, pl.DataType] | None = None
         with reading(report.name):
-            for rows in read_lines(file, report):
-                rows = rows if limit is None else rows.filter(pl.col("line") <= limit)
+            for rows in read_lines(file, report, limit):
                 text = pl.col("text").str.strip_chars()
                 rows = report.set_aside(rows, text.is_null(), "not UTF-8", pl.lit(""))
                 rows = rows.filter(text != "")
                 if fields is None:
                     fields = self.json_fields(file, rows)
                 yield self.decode(rows, fields, report)
-                if limit is not None and report.rows >= limit:
-                    return
 
     def json_fields(self, file: Path, rows: pl.DataFrame) -> dict[str, pl.DataType]:
         """By column: text, or a list of texts where the first value is a list."""
