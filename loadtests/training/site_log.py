@@ -4,8 +4,8 @@
 
 Writes an invented log of 100,000 stories, three impressions a reader and 20 to 54 stories an
 impression in MIND's files, in CSV, JSONL and Parquet with a row an impression, in Parquet with a
-row a story shown, and in Parquet with its clicks alone. `prepare` runs on each in a process of its
-own. Prints a table and one line of JSON.
+row a story shown, in Parquet with a history file of 100 clicks a reader, and in Parquet with its
+clicks alone. `prepare` runs on each in a process of its own. Prints a table and one line of JSON.
 """
 
 import argparse
@@ -20,9 +20,9 @@ import polars as pl
 
 from loadtests.training.prepare import run_measured
 
-STORIES = 100_000
 PART = 25_000
 """How many impressions are made at a time."""
+PAST = 100
 SHOWN = (20, 55)
 DAYS_MS = 7 * 24 * 3_600_000
 START_MS = 1_793_491_200_000  # 2026-11-01, UTC
@@ -36,6 +36,8 @@ MAPPINGS = {
 } | {
     "stories shown": TABLES + "events: {file: shown.parquet, impression: id, reader: reader,"
     " time: time, story: shown, label: label}\n",
+    "history": LISTS.replace("FILE", "events.history, format: parquet")
+    + "history: {file: past.parquet, reader: reader, stories: stories, times: times}\n",
     "clicks": TABLES + "events: {file: clicks.parquet, reader: reader, time: time,"
     " story: clicked}\n",
 }
@@ -48,6 +50,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--impressions", type=int, default=1_000_000, metavar="N")
+    parser.add_argument("--stories", type=int, default=100_000, metavar="N")
     parser.add_argument(
         "--formats",
         default="MIND," + ",".join(MAPPINGS),
@@ -56,16 +59,19 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder for 3 GB (default: a temporary one)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.work) as work:
-        measure(Path(work), options.impressions, options.formats.split(","))
+        measure(Path(work), options)
 
 
-def measure(work: Path, impressions: int, formats: list[str]) -> None:
+def measure(work: Path, options: argparse.Namespace) -> None:
     """Write the log and prepare each format of it."""
+    impressions, stories, formats = options.impressions, options.stories, options.formats.split(",")
     (work / "mind").mkdir()
-    write_stories(work)
+    write_stories(work, stories)
+    if "history" in formats:
+        write_past(work, max(1, impressions // 3), stories)
     parts = work / "parts"
     parts.mkdir()
-    for number, part in enumerate(make_parts(impressions)):
+    for number, part in enumerate(make_parts(impressions, stories)):
         part.write_parquet(parts / f"{number:05}.parquet")
     results = {}
     for name in formats:
@@ -83,31 +89,47 @@ def measure(work: Path, impressions: int, formats: list[str]) -> None:
             f" peak {found['peak_gib']:5.2f} GiB",
             flush=True,
         )
-    print(json.dumps({"impressions": impressions, "stories": STORIES, **results}))
+    print(json.dumps({"impressions": impressions, "stories": stories, **results}))
 
 
-def write_stories(work: Path) -> None:
+def write_stories(work: Path, stories: int) -> None:
     """Titles of ten invented words."""
     random = np.random.default_rng(0)
     words = np.array([f"word{n}" for n in range(5000)])
-    titles = [" ".join(line) for line in words[random.integers(0, 5000, (STORIES, 10))]]
-    ids = [f"N{n}" for n in range(STORIES)]
+    titles = [" ".join(line) for line in words[random.integers(0, 5000, (stories, 10))]]
+    ids = [f"N{n}" for n in range(stories)]
     news = pl.DataFrame(
-        {"id": ids, "title": titles, "category": words[random.integers(0, 20, STORIES)]}
+        {"id": ids, "title": titles, "category": words[random.integers(0, 20, stories)]}
     )
     news.write_parquet(work / "stories.parquet")
     lines = news.select(pl.format("{}\t{}\t\t{}\t\t\t\t", "id", "category", "title"))
     (work / "mind" / "news.tsv").write_text("\n".join(lines.to_series()) + "\n")
 
 
-def make_parts(impressions: int) -> Iterator[pl.DataFrame]:
+def write_past(work: Path, readers: int, stories: int) -> None:
+    """PAST clicks of each reader, in the hours before the log."""
+    random = np.random.default_rng(2)
+    when = START_MS - np.arange(PAST, 0, -1) * 3_600_000
+    parts = work / "past"
+    parts.mkdir()
+    for start in range(0, readers, PART):
+        count = min(PART, readers - start)
+        clicked = pl.Series(random.integers(0, stories, (count, PAST))).arr.to_list()
+        times = pl.Series([when]).new_from_index(0, count).cast(pl.List(pl.Datetime("ms")))
+        rows = {"reader": start + np.arange(count), "stories": clicked, "times": times}
+        rows["stories"] = clicked.list.eval(pl.format("N{}", pl.element()))
+        pl.DataFrame(rows).write_parquet(parts / f"{start:09}.parquet")
+    pl.scan_parquet(parts / "*.parquet").sink_parquet(work / "past.parquet")
+
+
+def make_parts(impressions: int, stories: int) -> Iterator[pl.DataFrame]:
     """id, reader, time, shown and clicked, in the order of time."""
     random = np.random.default_rng(1)
     for start in range(0, impressions, PART):
         count = min(PART, impressions - start)
         sizes = random.integers(*SHOWN, count)
         row = np.repeat(np.arange(count), sizes)
-        story = random.integers(0, STORIES, len(row))
+        story = random.integers(0, stories, len(row))
         first = np.append(True, row[1:] != row[:-1])
         flat = pl.DataFrame({"row": row, "story": story, "first": first})
         item = pl.format("N{}", "story")
@@ -131,7 +153,7 @@ def write_events(work: Path, parts: Path, name: str) -> Path:
         write = rows.with_columns(texts).sink_csv
     elif name == "jsonl":
         write = rows.with_columns(pl.col("time").dt.to_string("iso")).sink_ndjson
-    elif name == "parquet":
+    elif name in ("parquet", "history"):
         write = rows.sink_parquet
     elif name == "clicks":
         file = work / "clicks.parquet"

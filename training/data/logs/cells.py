@@ -27,8 +27,8 @@ def as_list(cell: pl.Expr, dtype: pl.DataType, separator: str) -> pl.Expr:
     if isinstance(dtype, pl.List | pl.Array):
         cell = cell.arr.to_list() if isinstance(dtype, pl.Array) else cell
         items = cell.list.eval(as_text(pl.element(), dtype.inner))  # type: ignore[arg-type]
-    elif dtype == pl.String:
-        words = cell.str.strip_chars(BRACKETS).str.split(separator)
+    elif dtype in (pl.String, pl.Categorical, pl.Enum):
+        words = cell.cast(pl.String).str.strip_chars(BRACKETS).str.split(separator)
         items = words.list.eval(pl.element().str.strip_chars(QUOTES).replace("", None))
     else:
         items = pl.concat_list(as_text(cell, dtype))

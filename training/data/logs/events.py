@@ -28,12 +28,17 @@ def parse_events(
         clicked = pl.col("mark").is_in(events.click)
     else:
         clicked = pl.lit(True)
+    if "position" in types:
+        place = pl.col("position").cast(pl.Float32, strict=False)
+        rows = rows.with_columns(place=place)
+        strange = (
+            pl.col("place").is_null() & as_text(pl.col("position"), types["position"]).is_not_null()
+        )
+        rows = report.set_aside(rows, strange, "bad position", pl.col("position").cast(pl.String))
     rows = report.set_aside(rows, pl.col("index").is_null(), "unknown story", pl.col("named"))
     code = 2 * pl.col("index").cast(pl.UInt32) + clicked.cast(pl.UInt32)
-    found = rows.select("line", "impression", "user", "time", shown=code)
-    if "position" not in types:
-        return found
-    return found.with_columns(place=rows["position"].cast(pl.Float32, strict=False))
+    places = ["place"] if "position" in types else []
+    return rows.select("line", "impression", "user", "time", *places, shown=code)
 
 
 def as_clicks(rows: pl.DataFrame, name: str) -> pl.DataFrame:

@@ -39,6 +39,7 @@ def expectations(mapping: Mapping) -> dict[str, str]:
         f" ({words(events.view)}); the settings events.click and events.view say which are which",
         "labels do not match": f"in {events.labels!r} as many as in {events.shown!r}",
         "clicked but not shown": f"in {events.clicked!r} ids that {events.shown!r} has too",
+        "bad position": f"a number in {events.position!r}, or nothing",
         "no impression": f"an id in {events.impression!r}, or in {events.reader!r}",
         "several readers": f"one reader for each id in {events.impression!r}",
         "lists do not match": "as many times as stories",

@@ -1,6 +1,7 @@
 """A folder with a site's own log, read by a mapping."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -9,7 +10,13 @@ from training.data.catalogue import TEXTS, StoryIds
 from training.data.faults import FileReport
 from training.data.logs.drawn import draw_others
 from training.data.logs.events import as_clicks, finish, gather, gather_block, parse_events
-from training.data.logs.histories import CLICKS, add_histories, read_clicks
+from training.data.logs.histories import (
+    CLICKS,
+    add_histories,
+    keep_needed,
+    number_readers,
+    read_clicks,
+)
 from training.data.logs.histories import ROWS as READERS
 from training.data.logs.impressions import CODES, parse_facts, parse_impressions
 from training.data.logs.mapping import Mapping, Shape
@@ -138,9 +145,7 @@ class SiteLog:
         if self.split != "test" or source.columns[role] in source.names(first):
             return source, True
         columns = {name: column for name, column in source.columns.items() if name != role}
-        return Source(
-            source.where, source.folder, source.file, source.shape, columns, source.lists
-        ), False
+        return replace(source, columns=columns), False
 
     def _blocks(
         self, source: Source, reports: list[FileReport]
@@ -179,16 +184,17 @@ class SiteLog:
         """The impressions with what their readers clicked strictly earlier: in the history file
         and, unless the mapping says otherwise, among `clicks`, those of all splits' logs."""
         reports: list[FileReport] = []
+        readers = number_readers(rows)
         parts = [pl.DataFrame(schema=CLICKS)]
-        readers = rows["user"].unique()
         for file in self.past.files() if self.mapping.history.file is not None else ():
             report = make_report(self.name(file), self.mapping)
             reports.append(report)
-            parts += read_clicks(self.past, file, report, ids, readers, self.mapping)
+            blocks = read_clicks(self.past, file, report, ids, readers, self.mapping)
+            parts += [keep_needed(block, readers, keep) for block in blocks]
         check(reports, max_bad_share)
         if self.mapping.history.clicks:
-            parts.append(clicks)
-        return add_histories(rows, pl.concat(parts), keep), reports
+            parts.append(clicks.join(readers, on="user").select(list(CLICKS)))
+        return add_histories(rows, readers, pl.concat(parts), keep), reports
 
     def draw(self, rows: pl.DataFrame, stories: int, seed: int) -> pl.DataFrame:
         """The clicks with other stories beside them. Raises TrainingError where there are none."""

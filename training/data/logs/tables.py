@@ -83,6 +83,20 @@ class Source:
                     f"{suggest(column, names)}; its columns: {list_some(names)}"
                 )
 
+    def check_types(self, file: Path, schema: pl.Schema) -> None:
+        """Raise TrainingError for a column of something else than text, numbers, times or, where
+        they belong, lists of those."""
+        for role, column in self.columns.items():
+            dtype = schema[column]
+            if role in self.lists and isinstance(dtype, pl.List | pl.Array):
+                dtype = dtype.inner  # type: ignore[assignment]
+            if dtype.is_nested() or dtype == pl.Binary:
+                raise TrainingError(
+                    f"{self.where}.{role}: the column {column!r} of {file.name} holds"
+                    f" {schema[column]}, expected text, numbers or times"
+                    f"{', or lists of them' if role in self.lists else ', not lists'}"
+                )
+
     def scan(self, file: Path) -> pl.LazyFrame:
         """A CSV or Parquet file, with the column NUMBER."""
         if self.format(file) == "parquet":
@@ -123,7 +137,9 @@ class Source:
         is_csv = self.format(file) == "csv"
         with reading(report.name, self, file):
             frame = self.scan(file)
-            self.check_columns(file, frame.collect_schema().names())
+            schema = frame.collect_schema()
+            self.check_columns(file, schema.names())
+            self.check_types(file, schema)
             frame = frame if limit is None else frame.head(limit)
             rows = frame.select(pl.col(NUMBER).cast(pl.Int64).alias("line"), *columns)
             for block in rows.collect_batches(chunk_size=self.rows, maintain_order=True):

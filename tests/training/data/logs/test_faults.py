@@ -134,7 +134,7 @@ def test_rows_of_stories_shown(kind: str, tmp_path: Path) -> None:
         "seen": "view",
     }
     bad = [
-        good,
+        dict(good),
         good | {"story": "x"},
         good | {"seen": "scroll"},
         good | {"when": "yesterday"},
@@ -143,10 +143,13 @@ def test_rows_of_stories_shown(kind: str, tmp_path: Path) -> None:
         good | {"number": "2"},
         good | {"number": "2", "user": "v", "story": "b"},
         good | {"story": "c", "seen": None},
+        good | {"story": "d", "place": "top"},
     ]
+    for place, row in enumerate(bad[:-1]):
+        row["place"] = str(place)
     WRITERS[kind](tmp_path / f"stories.{kind}", STORIES)
     WRITERS[kind](tmp_path / f"events.{kind}", bad)
-    write_mapping(tmp_path, mapping_of(kind, story="story", label="seen"))
+    write_mapping(tmp_path, mapping_of(kind, story="story", label="seen", position="place"))
     rows, (_, report) = read(tmp_path)
     assert sorted(faults(report)) == [
         (2, "unknown story", "x"),
@@ -154,6 +157,7 @@ def test_rows_of_stories_shown(kind: str, tmp_path: Path) -> None:
         (4, "bad time", "yesterday"),
         (6, "no impression", ""),
         (7, "several readers", "2"),
+        (10, "bad position", "top"),
     ]
     assert [row[4] for row in rows] == [[0, 3, 4]]
 
@@ -225,3 +229,16 @@ def test_a_log_without_rows_of_use_is_said(tmp_path: Path) -> None:
     write_parquet(tmp_path / "events.parquet", [GOOD | {"when": "x"}])
     write_mapping(tmp_path, mapping_of("parquet", **LISTS))
     assert read(tmp_path)[0] == []
+
+
+def test_columns_of_another_kind(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "stories.parquet", STORIES)
+    write_parquet(tmp_path / "events.parquet", [GOOD | {"user": ["u"]}])
+    write_mapping(tmp_path, mapping_of("parquet", **LISTS))
+    message = "events.reader: the column 'user' of events.parquet holds List.*, not lists"
+    with pytest.raises(TrainingError, match=message):
+        read(tmp_path)
+    write_parquet(tmp_path / "events.parquet", [GOOD | {"shown": [{"id": "a"}]}])
+    message = "events.shown: the column 'shown' of events.parquet holds List.*, or lists of them"
+    with pytest.raises(TrainingError, match=message):
+        read(tmp_path)

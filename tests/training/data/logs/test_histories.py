@@ -70,8 +70,8 @@ def test_no_history(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-@pytest.mark.parametrize("clicks", [True, False])
-def test_a_file_with_times(kind: str, clicks: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("clicks", "keep"), [(True, 50), (False, 50), (False, 2)])
+def test_a_file_with_times(kind: str, clicks: bool, keep: int, tmp_path: Path) -> None:
     """Also with clicks that are later than the impression, which must not be known to it."""
     rows = impressions()
     WRITERS[kind](tmp_path / f"stories.{kind}", stories())
@@ -88,9 +88,9 @@ def test_a_file_with_times(kind: str, clicks: bool, tmp_path: Path) -> None:
     table = {"file": f"past.{kind}", "reader": "who", "stories": "what", "times": "at"}
     mapping = mapping_of(kind, **LISTS) | {"history": table | {"clicks": clicks}}
     write_mapping(tmp_path, mapping)
-    data = prepare(tmp_path)
+    data = prepare(tmp_path, "--history", keep)
     known += log_clicks() if clicks else []
-    expected = {str(row["number"]): plain_history(row, known) for row in rows}
+    expected = {str(row["number"]): plain_history(row, known)[-keep:] for row in rows}
     assert history_of(data) == expected
     assert data.manifest.rows[f"train/past.{kind}"].unknown_history == len(rows)
 
