@@ -51,7 +51,7 @@ def read_clicks(
         rows = rows.select("line", "reader", items=items, time=times)
         stories = rows["items"].cast(ids.plain, strict=False)
         note_unknown(rows["line"], rows["items"], stories, mapping, report)
-        flat = rows.with_columns(story=stories).filter(pl.col("story").list.len() > 0)
+        flat = rows.select("reader", "time", story=stories).filter(pl.col("story").list.len() > 0)
         flat = flat.explode(["story", "time"] if "times" in types else "story")
         code = pl.col("story").to_physical().cast(pl.UInt32)
         yield flat.select("reader", "time", story=code).drop_nulls("story")
@@ -89,23 +89,20 @@ def add_histories(
     rows: pl.DataFrame, readers: pl.DataFrame, clicks: pl.DataFrame, keep: int
 ) -> pl.DataFrame:
     """The impressions with `history`: the last `keep` stories that the reader clicked strictly
-    earlier, oldest first. A story counts from its first click on, once."""
+    earlier, oldest first. A story counts from its first click on, once. clicks: of each reader,
+    those before the first impression of all are in order."""
     numbered = rows.select("user").join(readers, on="user", maintain_order="left")
     of_rows = numbered["reader"].to_numpy().astype(np.int64)
-    of_clicks = clicks["reader"].to_numpy().astype(np.int64)
     times = rows["time"].dt.epoch("ms").to_numpy().astype(np.int64)
     first, last = (int(times.min()), int(times.max())) if len(times) else (0, 0)
-    past = clicks["time"].dt.epoch("ms").fill_null(first - 1).clip(first - 1, last).to_numpy()
     width = last - first + 3
-    line = of_clicks * width + (past - first + 1)
-    # Clicks before the first impression keep their order: all of them are earlier than it.
-    order = pl.DataFrame({"line": of_clicks, "time": clicks["time"].dt.epoch("ms")})
-    sequence = order.with_row_index("row").sort("line", "time", "row")["row"].to_numpy()
-    stories = clicks["story"].to_numpy()[sequence]
-    line = line[sequence]
-    pairs = pl.DataFrame({"reader": of_clicks[sequence], "story": stories})
-    fresh = pairs.select(pl.struct("reader", "story").is_first_distinct()).to_series().to_numpy()
-    stories, line = stories[fresh], line[fresh]
+    past = clicks["time"].dt.epoch("ms").fill_null(first - 1).clip(first - 1, last)
+    line = clicks["reader"].cast(pl.Int64).to_numpy() * width + (past.to_numpy() - (first - 1))
+    order = np.argsort(line, kind="stable")  # clicks before the first impression keep their order
+    line, clicks = line[order], clicks.select("reader", "story")[order]
+    pairs = clicks.select(pl.col("reader").cast(pl.UInt64) * 2**32 + pl.col("story"))
+    fresh = pairs.to_series().is_first_distinct().to_numpy()
+    line, stories = line[fresh], clicks["story"].to_numpy()[fresh]
     begin = np.searchsorted(line, of_rows * width)
     end = np.searchsorted(line, of_rows * width + (times - first + 1))
     lists = windows(stories, np.maximum(begin, end - keep), end, keep)
