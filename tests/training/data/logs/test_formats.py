@@ -302,3 +302,25 @@ def test_ids_that_are_numbers(tmp_path: Path, mind: tuple[pl.DataFrame, pl.DataF
     assert found["history"].equals(mind[1]["history"])
     users = [row["user"][1:] for row in impressions() if row["user"] != "U1"]
     assert found["user"].filter(~found["user"].str.contains("anon")).to_list() == users
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_files_from_windows(
+    kind: str, tmp_path: Path, mind: tuple[pl.DataFrame, pl.DataFrame]
+) -> None:
+    """With a byte order mark, other line ends and, as a spreadsheet writes it, semicolons."""
+    mapping = make(tmp_path, kind)
+    for name in ("stories", "events"):
+        file = tmp_path / f"{name}.{kind}"
+        text = file.read_text(encoding="utf-8")
+        file.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    if kind == "csv":
+        rows = pl.read_csv(tmp_path / "events.csv", infer_schema=False)
+        rows.write_csv(
+            tmp_path / "events.csv", separator=";", include_bom=True, line_terminator="\r\n"
+        )
+        mapping["events"]["separator"] = ";"
+        write_mapping(tmp_path, mapping)
+    news, found, _ = read_folder(tmp_path)
+    assert news.equals(mind[0])
+    assert found.equals(mind[1])
