@@ -10,7 +10,7 @@ from training.errors import TrainingError
 
 COMMANDS = {
     "download": "bring a base model into models/",
-    "prepare": "turn click logs in MIND's layout into samples",
+    "prepare": "turn click logs into samples",
     "finetune": "train a base model on samples",
     "calibrate": "fit probabilities to how often readers click",
     "tower": "tune a sentence encoder and a reader encoder on clicks",

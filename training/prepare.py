@@ -1,10 +1,15 @@
-"""Turn MIND's files into samples to learn from and impressions to measure on.
+"""Turn click logs into samples to learn from and impressions to measure on.
 
   python -m training prepare --train MIND/train --out data/mind
   python -m training prepare --train MIND/train --val MIND/dev --test MIND/test
   python -m training prepare --train MIND/train --recipe original --out data/original
+  python -m training prepare --train shop --log shop.yaml --describe
 
-Each folder holds MIND's news.tsv and behaviors.tsv. Recipes:
+Each folder holds MIND's news.tsv and behaviors.tsv, or a site's own log in CSV, JSONL or Parquet. A
+mapping says what the columns of such a log are: --log names it, or it is the folder's own log.yaml
+(docs/your-own-data.md). --describe prints what is understood of the first rows and writes nothing.
+
+Recipes:
 
   temporal  What is known of a reader comes from earlier impressions only. The train split holds
             all clicks of an impression and some sampled non-clicks; val and test hold the
@@ -24,6 +29,7 @@ from datetime import datetime
 from pathlib import Path
 
 from app.scoring.profile import LAYOUTS
+from training.arguments import check_least
 from training.data.options import Original, PrepareOptions, Recipe, Temporal
 from training.errors import TrainingError
 
@@ -42,17 +48,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments. Those of a recipe have no default here, so that one given to
     the other recipe is noticed."""
     add = parser.add_argument
-    add("--train", type=Path, required=True, metavar="DIR", help="MIND folder to learn from")
+    add("--train", type=Path, required=True, metavar="DIR", help="folder to learn from")
+    add("--log", type=Path, metavar="FILE", help="mapping of the folders' columns, in YAML")
     split = parser.add_mutually_exclusive_group()
-    split.add_argument("--val", type=Path, metavar="DIR", help="MIND folder to validate on")
+    split.add_argument("--val", type=Path, metavar="DIR", help="folder to validate on")
     split.add_argument(
         "--val-from", metavar="TIME", help="without --val: the part of --train from this time on"
     )
     split.add_argument(
         "--val-days", type=int, default=1, metavar="N", help="without --val: its last N days (1)"
     )
-    add("--test", type=Path, metavar="DIR", help="MIND folder to test on; labels are optional")
+    test = parser.add_mutually_exclusive_group()
+    test.add_argument(
+        "--test", type=Path, metavar="DIR", help="folder to test on; labels are optional"
+    )
+    test.add_argument(
+        "--test-from", metavar="TIME", help="without --test: test on --train from this time on"
+    )
     add("--out", type=Path, default=Path("data/mind"), metavar="DIR", help="default: data/mind")
+    add(
+        "--describe",
+        type=int,
+        nargs="?",
+        const=1000,
+        metavar="ROWS",
+        help="print what is understood of the first rows of events (1000), and write nothing",
+    )
     add("--recipe", choices=["temporal", "original"], default="temporal")
     add("--seed", type=int, default=0, help="the same seed gives the same bytes")
     add(
@@ -73,6 +94,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     """Prepare the data, and print what was made of it."""
     options = read_options(given)
+    if given.describe is not None:
+        check_least("describe", given.describe, 1)
+        from training.data.describe import describe
+
+        print(describe(options, given.describe))
+        return
     from training.data.prepare import prepare
 
     print(prepare(options).summary(options.out))
@@ -88,8 +115,10 @@ def read_options(given: argparse.Namespace) -> PrepareOptions:
         train=given.train,
         val=given.val,
         test=given.test,
-        val_from=read_time(given.val_from),
+        val_from=read_time("--val-from", given.val_from),
         val_days=given.val_days,
+        test_from=read_time("--test-from", given.test_from),
+        log=given.log,
         out=given.out,
         recipe=read_recipe(given),
         seed=given.seed,
@@ -109,8 +138,9 @@ def read_recipe(given: argparse.Namespace) -> Recipe:
     return Original()
 
 
-def read_time(text: str | None) -> datetime | None:
-    """Raises TrainingError for what is no time, and for one with a zone: MIND's times have none."""
+def read_time(flag: str, text: str | None) -> datetime | None:
+    """Raises TrainingError for what is no time, and for one with a zone: MIND's times have none,
+    and those of other logs are UTC."""
     if text is None:
         return None
     try:
@@ -118,5 +148,5 @@ def read_time(text: str | None) -> datetime | None:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo:
-        raise TrainingError(f"--val-from {text}: write 2019-11-14 or 2019-11-14T12:00")
+        raise TrainingError(f"{flag} {text}: write 2019-11-14 or 2019-11-14T12:00")
     return moment

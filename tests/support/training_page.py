@@ -1,4 +1,4 @@
-"""The blocks of docs/training.md, and how they run: small data, a tiny model, one shell."""
+"""The blocks of pages on training, and how they run: small data, a tiny model, one shell."""
 
 import json
 import re
@@ -20,14 +20,15 @@ class Block(NamedTuple):
     text: str
 
 
-def blocks() -> list[Block]:
-    found = re.findall(r"^```(\w+) ?(\w*)\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S)
+def blocks(page: Path = PAGE) -> list[Block]:
+    found = re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
     return [Block(*one) for one in found]
 
 
-def shell() -> tuple[dict[str, str], list[str]]:
+def shell(page: Path) -> tuple[dict[str, str], list[str]]:
     """The variables of the first block with their usual values, and the blocks to run."""
-    first, *rest = [block.text for block in blocks() if block.language == "sh" and not block.mark]
+    every = [block.text for block in blocks(page) if block.language == "sh" and not block.mark]
+    first, *rest = every
     variables = dict(word.split("=", 1) for word in shlex.split(first, comments=True))
     return variables, rest
 
@@ -51,10 +52,14 @@ def make_servable(folder: Path) -> None:
     file.write_text(json.dumps(config))
 
 
-def script() -> str:
-    """The commands, all in one shell that stops at the first that fails."""
-    usual, commands = shell()
-    values = {"MIND": "mind", "MODEL": "models/tiny", "DATA": "data/mind", "PORT": str(free_port())}
+def script(page: Path = PAGE, **places: str) -> str:
+    """The commands, all in one shell that stops at the first that fails. places: values of the
+    page's variables, beside those of the model and the port."""
+    usual, commands = shell(page)
+    values = (places or {"MIND": "mind", "DATA": "data/mind"}) | {
+        "MODEL": "models/tiny",
+        "PORT": str(free_port()),
+    }
     assert usual.keys() == values.keys()
     lines = [
         "PS4='+ $SECONDS s: '",

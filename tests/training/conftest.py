@@ -12,10 +12,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from tests.support import own_data_page as own_data
 from tests.support import training_page as page
 from tests.support.evaluate_runs import LIMIT, PROFILE, QUICK, evaluate, vllm_arguments
 from tests.support.long_commands import Beside
 from tests.support.models import MIND, ROOT, make_lora, make_tiny_qwen3
+from tests.support.postgres import Postgres
 from tests.support.tiny_training import make_tiny
 from training.__main__ import main
 from training.data.prepared import Impression, PreparedData
@@ -104,6 +106,18 @@ def page_run(beside: Beside, page_folder: Path) -> "Future[str]":
 
 
 @pytest.fixture(scope="session")
+def own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("own-data")
+
+
+@pytest.fixture(scope="session")
+def own_data_run(beside: Beside, own_data_folder: Path, postgres: Postgres) -> "Future[str]":
+    """docs/your-own-data.md's commands, with a database of a small site."""
+    command, folder, environment = own_data.prepare(own_data_folder, postgres)
+    return beside.begin(command, folder, **environment)
+
+
+@pytest.fixture(scope="session")
 def vllm_output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("vllm")
 
@@ -114,7 +128,7 @@ def vllm_run(beside: Beside, data: Path, models: Path, vllm_output: Path) -> "Fu
     return beside.begin([sys.executable, *vllm_arguments(data, models, vllm_output)], ROOT)
 
 
-LONG = ("page_run", "vllm_run")
+LONG = ("page_run", "own_data_run", "vllm_run")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -275,6 +275,18 @@ def test_a_terminated_run_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [source]
 
 
+def test_the_benchmark_of_other_formats_runs(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "loadtests.training.site_log", "--impressions", "200"]
+    command += ["--stories", "300", "--formats", "MIND,history,stories shown"]
+    done = subprocess.run(
+        [*command, "--work", str(tmp_path)], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    figures = json.loads(done.stdout.splitlines()[-1])
+    for way in ("MIND", "history", "stories shown"):
+        assert 0.01 < figures[way]["peak_gib"] < 4
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_scale_benchmark_runs(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "loadtests.training.prepare", "--mind", str(MIND / "train")]
     command += ["--impressions", "230", "--stories", "100", "--baseline-share", "0.5"]

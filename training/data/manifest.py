@@ -2,17 +2,19 @@
 
 import hashlib
 import json
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from training.data.mind import FileReport
+from training.data.faults import FileReport
 
 MANIFEST_FILE = "manifest.json"
 DROPPED_FILE = "dropped.jsonl"
+DRAWN = "the stories beside each click were drawn: the log does not say what was shown"
 
 
 class Record(BaseModel):
@@ -57,6 +59,8 @@ class RowCounts(Record):
     """Faulty rows that stayed without the part that was wrong."""
     reasons: dict[str, int]
     """Faulty rows by what is wrong with them."""
+    unknown_history: int = Field(0, exclude_if=operator.not_)
+    """Entries of histories that name no known story and were left out, which is no fault."""
     sha256: str
     """Hash of the file's bytes, in hex."""
 
@@ -82,6 +86,9 @@ class Manifest(Record):
     """Rows of news.parquet."""
     splits: dict[str, SplitCounts] = {}
     """By name: train, val and, where it was given, test."""
+    drawn: bool = Field(False, exclude_if=operator.not_)
+    """Whether candidates beside the clicks were drawn, because the log does not say what was shown.
+    """
     rows: dict[str, RowCounts] = {}
     """Input files by split and name, such as train/news.tsv."""
     files: dict[str, FileFacts] = {}
@@ -110,6 +117,14 @@ class Manifest(Record):
                 f" candidates ({labels}), mean history {counts.mean_history:.1f},"
                 f" liked {counts.mean_liked:.1f}, {counts.texts:,} as text"
             )
+        if self.drawn:
+            lines.append(f"  {DRAWN}")
+        for name, rows in self.rows.items():
+            if rows.unknown_history:
+                lines.append(
+                    f"  {name}: {rows.unknown_history:,} entries of histories are of unknown"
+                    " stories and were left out"
+                )
         faulty = {name: rows for name, rows in self.rows.items() if rows.reasons}
         for name, rows in faulty.items():
             wrong = "; ".join(f"{reason} {count:,}" for reason, count in rows.reasons.items())
@@ -156,6 +171,7 @@ def count_rows(reports: Iterable[FileReport]) -> dict[str, RowCounts]:
             dropped=sum(not fault.kept for fault in report.faults),
             kept_in_part=sum(fault.kept for fault in report.faults),
             reasons=report.reasons(),
+            unknown_history=report.unknown_history,
             sha256=report.sha256,
         )
         for report in reports

@@ -63,15 +63,18 @@ Recipe = Temporal | Original
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """train, val, test: folders in MIND's layout. Without `val`, a part of `train` validates: from
-    `val_from` on or, without that, its last `val_days` calendar days. max_bad_share: the share of a
-    file's rows, 0 to 1, that may be faulty."""
+    """train, val, test: folders in MIND's layout, or with a log.yaml; log: a log.yaml for all of
+    them. Without `val`, a part of `train` validates: from `val_from` on or, without that, its last
+    `val_days` calendar days. Without `test`, the part of `train` from `test_from` on tests, if that
+    is given. max_bad_share: the share of a file's rows, 0 to 1, that may be faulty."""
 
     train: Path
     val: Path | None
     test: Path | None
     val_from: datetime | None
     val_days: int
+    test_from: datetime | None
+    log: Path | None
     out: Path
     recipe: Recipe
     seed: int

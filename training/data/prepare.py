@@ -1,12 +1,17 @@
-"""From folders in MIND's layout to a prepared folder."""
+"""From folders with click logs to a prepared folder."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from training.data.catalogue import StoryIds, merge_stories
+from training.data.click_log import ClickLog, open_log
+from training.data.faults import FileReport
+from training.data.logs.histories import clicks_of
+from training.data.logs.site import SiteLog
 from training.data.manifest import (
     DROPPED_FILE,
     MANIFEST_FILE,
@@ -18,7 +23,6 @@ from training.data.manifest import (
     hash_files,
     write_faults,
 )
-from training.data.mind import FileReport, StoryIds, merge_news, read_behaviors, read_news
 from training.data.options import Original, PrepareOptions
 from training.data.prepared import LOG_FILE, NEWS_FILE
 from training.data.samples import (
@@ -45,11 +49,13 @@ WHY_NONE = {
 
 @dataclass(frozen=True, slots=True)
 class ClickLogs:
-    """What the input files hold. impressions: by split, as training.data.mind reads them."""
+    """What the input files hold. impressions: by split, as training.data.mind reads them. drawn:
+    whether nobody was shown some of the candidates."""
 
     news: pl.DataFrame
     impressions: dict[str, pl.DataFrame]
     reports: list[FileReport]
+    drawn: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ class Samples:
     rows: dict[str, pl.DataFrame]
     read: dict[str, int]
     reports: list[FileReport]
+    drawn: bool
 
 
 def prepare(options: PrepareOptions) -> Manifest:
@@ -83,6 +90,7 @@ def fill(folder: Path, options: PrepareOptions) -> Manifest:
         options=asdict(options.recipe),
         stories=len(samples.news),
         splits=splits,
+        drawn=samples.drawn,
         rows=count_rows(samples.reports),
         files=files,
         data_hash=hash_files(files),
@@ -115,49 +123,95 @@ def make_samples(folder: Path, options: PrepareOptions) -> Samples:
     impressions as read are large; nothing holds them after this returns."""
     logs = read_logs(options)
     read = {split: len(rows) for split, rows in logs.impressions.items()}
-    return Samples(logs.news, sample(logs.impressions, folder, options), read, logs.reports)
+    rows = sample(logs.impressions, folder, options, logs.drawn)
+    return Samples(logs.news, rows, read, logs.reports, logs.drawn)
 
 
 def read_logs(options: PrepareOptions) -> ClickLogs:
     """Read all folders. Raises TrainingError for files that are missing or too faulty, and for a
     split without labels that needs them."""
-    folders, share = options.folders(), options.max_bad_share
-    read = [read_news(path, f"{split}/news.tsv", share) for split, path in folders.items()]
-    reports = [report for _, report in read]
-    news = merge_news([stories for stories, _ in read])
+    given = options.folders().items()
+    logs = {split: open_log(folder, split, options.log) for split, folder in given}
+    read = [log.read_stories(options.max_bad_share) for log in logs.values()]
+    reports = [report for _, found in read for report in found]
+    news = merge_stories([stories for stories, _ in read])
     say(f"read {len(news):,} stories")
     ids = StoryIds(news["id"])
-    impressions = {}
-    for split, path in folders.items():
-        name = f"{split}/behaviors.tsv"
-        rows, report = read_behaviors(path, name, ids, options.recipe.history, share)
-        say(f"read {len(rows):,} impressions of {path}")
-        if split != "test" and not rows["labelled"].all():
-            story = news["id"][int(rows["shown"][0][0]) // 2]
-            raise TrainingError(
-                f"{path}/behaviors.tsv has no labels: give it as --test; found {story}, expected"
-                f" {story}-1 or {story}-0"
-            )
-        impressions[split] = rows
-        reports.append(report)
-    if "val" not in impressions:
-        early, late = split_by_time(impressions["train"], options.val_from, options.val_days)
-        impressions = {**impressions, "train": early, "val": late}
+    impressions = read_impressions(logs, ids, options, reports)
+    sites = {split: log for split, log in logs.items() if isinstance(log, SiteLog)}
+    add_histories(sites, impressions, ids, options, reports)
+    for split, log in sites.items():
+        if log.is_drawn:
+            impressions[split] = log.draw(impressions[split], len(news), options.seed)
+    cut(impressions, options)
     in_order = {split: impressions[split] for split in SPLITS if split in impressions}
-    return ClickLogs(news, in_order, reports)
+    return ClickLogs(news, in_order, reports, any(log.is_drawn for log in sites.values()))
+
+
+def read_impressions(
+    logs: Mapping[str, ClickLog], ids: StoryIds, options: PrepareOptions, reports: list[FileReport]
+) -> dict[str, pl.DataFrame]:
+    """By split; adds to the reports."""
+    impressions = {}
+    for split, log in logs.items():
+        rows, found = log.read_impressions(ids, options.recipe.history, options.max_bad_share)
+        say(f"read {len(rows):,} impressions of {split}")
+        if split != "test" and not rows["labelled"].all():
+            raise TrainingError(log.no_labels(ids.ids[int(rows["shown"][0][0]) // 2]))
+        impressions[split] = rows
+        reports += found
+    return impressions
+
+
+def add_histories(
+    sites: Mapping[str, SiteLog],
+    impressions: dict[str, pl.DataFrame],
+    ids: StoryIds,
+    options: PrepareOptions,
+    reports: list[FileReport],
+) -> None:
+    """Give the impressions of logs without a column for it their history, from what all of the
+    logs say was clicked; adds to the reports."""
+    built = {split: log for split, log in sites.items() if log.builds_history}
+    if not built:
+        return
+    labelled = (rows.filter("labelled") for rows in impressions.values())
+    clicks = pl.concat(clicks_of(rows) for rows in labelled)
+    for split, log in built.items():
+        impressions[split], found = log.add_history(
+            impressions[split], clicks, ids, options.recipe.history, options.max_bad_share
+        )
+        reports += found
+
+
+def cut(impressions: dict[str, pl.DataFrame], options: PrepareOptions) -> None:
+    """Make the splits that have no folder of parts of `train`, by time. Raises TrainingError."""
+    if "test" not in impressions and options.test_from is not None:
+        early, late = split_by_time(impressions["train"], options.test_from, 1, "test")
+        impressions |= {"train": early, "test": late}
+    if "val" not in impressions:
+        start, days = options.val_from, options.val_days
+        early, late = split_by_time(impressions["train"], start, days, "val")
+        impressions |= {"train": early, "val": late}
 
 
 def sample(
-    impressions: dict[str, pl.DataFrame], folder: Path, options: PrepareOptions
+    impressions: dict[str, pl.DataFrame], folder: Path, options: PrepareOptions, drawn: bool
 ) -> dict[str, pl.DataFrame]:
-    """The recipe's rows, by split; see make_samples."""
+    """The recipe's rows, by split; see make_samples. drawn: stories that nobody was shown were not
+    passed over, and there is no log of what was shown. Raises TrainingError."""
     recipe, seed = options.recipe, options.seed
     say(f"sampling by the {recipe.name} recipe")
     if isinstance(recipe, Original):
+        if drawn:
+            raise TrainingError(
+                "--recipe original needs what was shown, but the log has clicks alone: use temporal"
+            )
         return {split: sample_original(rows, seed) for split, rows in impressions.items()}
     read = pl.concat(rows.with_columns(split=pl.lit(name)) for name, rows in impressions.items())
-    rows = add_earlier(read, recipe.liked, recipe.disliked)
-    write_log(folder / LOG_FILE, rows)
+    rows = add_earlier(read, recipe.liked, 0 if drawn else recipe.disliked)
+    if not drawn:
+        write_log(folder / LOG_FILE, rows)
     splits = sample_temporal(
         rows, negatives=recipe.negatives, history_samples=recipe.history_samples, seed=seed
     )

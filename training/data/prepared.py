@@ -5,7 +5,7 @@ SPLIT.parquet       a row for each impression: impression, user, time, history, 
                     candidates (story indices; lists of stories known have the oldest first),
                     clicked (null where there are no labels)
 log.parquet         all impressions in the order of time, with all candidates, in the same columns;
-                    not with the original recipe
+                    not with the original recipe, nor where candidates were drawn
 manifest.json       see training.data.manifest
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from app.scoring.wording import Reader, Story
-from training.data.manifest import MANIFEST_FILE, Manifest
+from training.data.manifest import DRAWN, MANIFEST_FILE, Manifest
 from training.errors import TrainingError
 
 NEWS_FILE = "news.parquet"
@@ -83,6 +83,10 @@ class PreparedData:
         """All impressions in the order of time; see the columns above. They are read when they are
         collected. Raises TrainingError for a folder without them."""
         file = self.folder / LOG_FILE
+        if self.manifest.drawn:
+            raise TrainingError(
+                f"{self.folder}: {DRAWN}. Live figures need impressions, so no ranker can be fitted"
+            )
         if not file.is_file():
             raise TrainingError(
                 f"{self.folder} has no {file.name}: prepare it again, with --recipe temporal"

@@ -23,31 +23,33 @@ SLICE_ROWS = 100_000
 COLUMNS = ("impression", "user", "time", "history", "liked", "disliked", "candidates", "clicked")
 LOG_ROWS = 25_000
 """How many impressions of the log are made at a time."""
+SPLIT_NAMES = {"val": "validation", "test": "the test"}
 CLICKED = pl.element() % 2 == 1  # whether a code in `shown` is a click's
 STORY = pl.element() // 2  # its story's index
 
 
 def split_by_time(
-    impressions: pl.DataFrame, start: datetime | None, days: int
+    impressions: pl.DataFrame, start: datetime | None, days: int, split: str = "val"
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(train, val): the impressions before `start`, and those from then on.
+    """(train, `split`): the impressions before `start`, and those from then on.
 
-    Without a start, val is the last `days` calendar days. Raises TrainingError where one of the two
-    would be empty.
+    Without a start, the latter are the last `days` calendar days. Raises TrainingError where one of
+    the two would be empty.
     """
     first, last = impressions["time"].min(), impressions["time"].max()
     if not isinstance(first, datetime) or not isinstance(last, datetime):
         raise TrainingError(
-            "no usable impressions in the training folder: its behaviors.tsv holds faulty rows"
-            " alone, expected some to learn from"
+            "no usable impressions in the training folder: its log holds faulty rows alone,"
+            " expected some to learn from"
         )
     if start is None:
         midnight = datetime(last.year, last.month, last.day)
         start = midnight - timedelta(days=days - 1)
     if not first < start <= last:
         raise TrainingError(
-            f"validation would begin at {start}, but impressions are from {first} to {last}; "
-            "set --val-from (a day or a time between those), or give a --val folder"
+            f"{SPLIT_NAMES[split]} would begin at {start}, but impressions are from {first} to"
+            f" {last}; set --{split}-from (a day or a time between those), or give a --{split}"
+            " folder"
         )
     late = pl.col("time") >= start
     return impressions.filter(~late), impressions.filter(late)

@@ -8,7 +8,9 @@ import polars as pl
 import pytest
 
 from tests.support.models import BAD_MIND, MIND
-from training.data import mind
+from training.data import lines, mind
+from training.data.catalogue import StoryIds, merge_stories
+from training.data.faults import FileReport
 from training.errors import TrainingError
 
 BAD_NEWS = {
@@ -33,9 +35,9 @@ BAD_BEHAVIORS = {
 
 def read(
     folder: Path, history: int = 50, share: float = 0.0
-) -> tuple[pl.DataFrame, pl.DataFrame, list[mind.FileReport]]:
+) -> tuple[pl.DataFrame, pl.DataFrame, list[FileReport]]:
     news, first = mind.read_news(folder, "news.tsv", share)
-    ids = mind.StoryIds(news["id"])
+    ids = StoryIds(news["id"])
     rows, second = mind.read_behaviors(folder, "behaviors.tsv", ids, history, share)
     return news, rows, [first, second]
 
@@ -56,7 +58,7 @@ def read_plainly(folder: Path, history: int) -> list[tuple[object, ...]]:
     return rows
 
 
-def faults(report: mind.FileReport) -> dict[int, tuple[str, str, bool]]:
+def faults(report: FileReport) -> dict[int, tuple[str, str, bool]]:
     found = {fault.line: (fault.reason, fault.detail, fault.kept) for fault in report.faults}
     assert len(found) == len(report.faults)
     return found
@@ -135,7 +137,7 @@ def test_blocks_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     folders = (MIND / "train", BAD_MIND)
     whole = [read(folder, share=1.0) for folder in folders]
     for size in (7, 100, 1001):
-        monkeypatch.setattr(mind, "BLOCK_BYTES", size)
+        monkeypatch.setattr(lines, "BLOCK_BYTES", size)
         for folder, (news, rows, reports) in zip(folders, whole, strict=True):
             again = read(folder, share=1.0)
             assert again[0].equals(news)
@@ -166,7 +168,7 @@ def test_a_missing_and_an_empty_file_say_so(tmp_path: Path) -> None:
 def test_the_first_row_of_a_story_counts() -> None:
     train, val = (mind.read_news(MIND / name, name, 0)[0] for name in ("train", "val"))
     changed = val.with_columns(title=pl.lit("another title"))
-    merged = mind.merge_news([train, changed])
+    merged = merge_stories([train, changed])
     assert merged["id"].is_unique().all()
     assert merged[: len(train)].equals(train)
     assert set(merged["id"]) == set(train["id"]) | set(val["id"])

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.models import MIND
 from training.data import samples
-from training.data.mind import StoryIds, merge_news, read_behaviors, read_news
+from training.data.catalogue import StoryIds, merge_stories
+from training.data.mind import read_behaviors, read_news
 from training.data.options import ORIGINAL_LIST
 from training.errors import TrainingError
 
@@ -19,7 +20,7 @@ SPLITS = ("train", "val", "test")
 
 def read_all(history: int = 50) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(news, all impressions with their split)."""
-    news = merge_news([read_news(MIND / split, split, 0)[0] for split in SPLITS])
+    news = merge_stories([read_news(MIND / split, split, 0)[0] for split in SPLITS])
     ids = StoryIds(news["id"])
     parts = [read_behaviors(MIND / split, split, ids, history, 0)[0] for split in SPLITS]
     named = (rows.with_columns(split=pl.lit(s)) for s, rows in zip(SPLITS, parts, strict=True))
