@@ -10,6 +10,7 @@ from training.errors import TrainingError
 
 COMMANDS = {
     "download": "bring a base model into models/",
+    "collect": "write what the service's store remembers as a log that prepare reads",
     "prepare": "turn click logs into samples",
     "finetune": "train a base model on samples",
     "calibrate": "fit probabilities to how often readers click",

@@ -170,7 +170,7 @@ def test_the_use_case_loads_no_web_framework() -> None:
 
 
 def test_training_uses_only_what_serving_and_training_share() -> None:
-    allowed = {"scoring", "engine", "files", "signals", "likeness", "ranker"}
+    allowed = {"errors", "engine", "files", "likeness", "ranker", "scoring", "signals", "store"}
     for name, file in modules("training").items():
         own = {other for other in imports(file) if other.startswith("app.")}
         assert {part(other) for other in own} <= allowed, name

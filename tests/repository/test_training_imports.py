@@ -25,11 +25,13 @@ OF_THE_SERVICE = (
     "app.engine.lora",
     "app.engine.options",
     "app.engine.weights",
+    "app.errors",
     "app.files",
     "app.likeness",
     "app.ranker",
     "app.scoring",
     "app.signals",
+    "app.store",
 )
 
 
