@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ import httpx
 import psutil
 import pytest
 
+from app.ranker.ranker import FIRST_STAGE_FILE
 from loadtests.replicas.parts import wait_until
 from tests.integration.conftest import titles
 from tests.support.models import make_lora
+from tests.support.postgres import migrated, postgres_server
 from tests.support.rankers import write_ranker
 from tests.support.servers import Service, start_service, stopped_at_end
 from tests.support.shared_services import TinyModels
@@ -176,6 +178,49 @@ def test_a_lost_engine_is_replaced_under_load_and_no_request_fails(
         assert lines["frontpage_pending_tokens"] == 0
         assert lines["frontpage_engine_up"] == 1
         assert "ready again" in service.log.read_text()
+
+
+def test_the_store_may_go_and_come_back_under_load(ranked: dict[str, str], tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        database = stack.enter_context(postgres_server())
+        store = {"store": migrated(database), "reader_key": "k" * 32, "remember": "true"}
+        service = stack.enter_context(running(tmp_path, ranked, **store))
+        service.wait_until_ready()
+        models = ["base", "news"]
+        before = [probabilities(service, model) for model in models]
+        with asked(service, models) as counts:
+            wait_for_more(counts, degraded=False)
+            database.stop()
+            wait_until(lambda: lost_answers(service) > 0, HANG_S)
+            wait_for_more(counts, degraded=False)
+            assert [probabilities(service, model) for model in models] == before
+            database.start()
+            wait_for_more(counts, degraded=False)
+        assert {status for status, _ in counts} == {200}
+        assert [probabilities(service, model) for model in models] == before
+
+
+def lost_answers(service: Service) -> float:
+    """How often the store failed."""
+    return metrics_of(service)["frontpage_store_failures_total"]
+
+
+def test_with_a_broken_first_stage_the_service_says_so_and_serves_text_alone(
+    ranked: dict[str, str], tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(ranked["model"], tmp_path / "base"))
+    file = model / FIRST_STAGE_FILE
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with running(tmp_path, {**ranked, "model": str(model)}) as service:
+        service.wait_until_ready()
+        assert str(file) in service.log.read_text()
+        with asked(service, ["base"]) as counts:
+            wait_for_more(counts, degraded=False)
+        assert set(counts) == {(200, False)}
+        answer = rank(service, model="base")
+        assert answer["ranker"] is False
+        assert all(one["stage"] == "text" for one in answer["results"])
+        assert rank(service, model="news")["ranker"] is True
 
 
 def starve(engine: psutil.Process) -> None:
