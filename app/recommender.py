@@ -1,17 +1,16 @@
-"""The use case: model → profile → prompts → engine → calibrated predictions → ranker."""
+"""The use case: what is known → shortlist → language model → ranker."""
 
 import asyncio
-import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Any, TypeVar
 
 import numpy as np
 
-from app.engine.base import Engine, LabelScore
+from app.engine.base import Engine
 from app.engine.turns import Turns
 from app.errors import EngineUnavailable, Overloaded
 from app.knowledge.gathering import Knowledge, Pair
@@ -21,59 +20,23 @@ from app.knowledge.shortlists import LAST_S, Shortlists
 from app.knowledge.terms import Terms
 from app.knowledge.titles import KNOWN_ONLY, LONG_QUEUE
 from app.knowledge.watching import Watch
-from app.models.registry import Choice, ModelRegistry, ServedModel
+from app.models.language_model import (
+    LanguageModel,
+    Predictions,
+    StoryTooLong,
+    count_targets,
+    observed,
+    off_the_loop,
+)
+from app.models.registry import Choice, ModelRegistry
 from app.observability import metrics
-from app.observability.tracing import note, span
+from app.observability.tracing import span
 from app.ranker.features import Known
-from app.scoring.calibration import NO, Prediction, label_of, predict
-from app.scoring.encoder import Tokens
-from app.scoring.prompt import Prompt, PromptTooLong
-from app.scoring.ranking import order
+from app.scoring.calibration import NO, Prediction, label_of
 
 Value = TypeVar("Value")
 
 USUAL = Terms()
-
-MAX_INLINE_TARGETS = 100
-"""From so many targets on, prompts are built and targets judged in a thread, so as not to block
-other requests. Fewer take a millisecond, and the way to another thread and back takes longer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Predictions:
-    """One model's predictions for a request.
-
-    alias: the alias that the request named, if any. items: one per target, in the request's order.
-    Targets with the same prompt share the language model's answer. judged: what the ranker made of
-    it; None without one. explored: the order gives new stories a chance. degraded: why the language
-    model was not asked, if it should have been. prompt_tokens, cached_tokens: sums over all targets
-    it was asked about; those of a prompt's repetitions count as cached.
-    """
-
-    model: str
-    alias: str | None
-    items: list[Prediction]
-    prompt_tokens: int
-    cached_tokens: int
-    judged: Judged | None = None
-    explored: bool = False
-    degraded: str | None = None
-
-    @property
-    def order(self) -> list[int]:
-        """The targets' indices, the best first. Ties keep their order."""
-        if self.judged is None:
-            return order([item.probability for item in self.items])
-        return self.judged.order
-
-
-class StoryTooLong(ValueError):
-    """A target does not fit into the model's context. pair, target: its indices in the request."""
-
-    def __init__(self, message: str, pair: int, target: int) -> None:
-        super().__init__(message)
-        self.pair = pair
-        self.target = target
 
 
 class Recommender:
@@ -88,11 +51,11 @@ class Recommender:
         shortlists: Shortlists,
         chance: np.random.Generator | None = None,
     ) -> None:
-        self.engine = engine
         self.models = models
         self.turns = turns
         self.knowledge = knowledge
         self.shortlists = shortlists
+        self.language_model = LanguageModel(engine, models, turns, shortlists.pace)
         self.chance = chance
         self.watch = Watch()
 
@@ -109,7 +72,7 @@ class Recommender:
             self.turns.admission.check_draining()
         ranking = choice.ranking
         if ranking is None:
-            return observed(await self._ask(choice, pairs, request_id))
+            return observed(await self.language_model.predict(choice, pairs, request_id))
         with (
             self.models.at_work(choice.model),
             started(self._gather(choice.name, ranking, pairs, terms, self._queue(terms))) as known,
@@ -125,7 +88,7 @@ class Recommender:
                     gathered = await known
                 work = partial(judge, ranking, gathered, found, self.chance)
                 with metrics.RANKER_SECONDS.labels(choice.name, "judge").time():
-                    judged = await self._off_the_loop(work, len(found))
+                    judged = await off_the_loop(work, len(found))
         sizes = [len(targets) for _, targets in pairs]
         self.watch.observe(choice.name, ranking.ranker.description, judged, sizes)
         whole = put_together(choice, text, places, judged)
@@ -171,7 +134,7 @@ class Recommender:
         names = [(story.title, story.category) for story in stories]
         [found] = await known
         work = partial(shortlist, choice.ranking, found, names, length, self.chance)
-        chosen = await self._off_the_loop(work, count)
+        chosen = await off_the_loop(work, count)
         metrics.SKIPPED.labels(choice.name, limit).inc(count - len(chosen))
         return chosen
 
@@ -211,89 +174,11 @@ class Recommender:
         request_id: str,
     ) -> Predictions:
         try:
-            return await self._ask(choice, asked, request_id)
+            return await self.language_model.predict(choice, asked, request_id)
         except StoryTooLong as error:
             if chosen is None:
                 raise
             raise StoryTooLong(str(error), error.pair, chosen[error.target]) from None
-
-    async def _off_the_loop(self, work: Callable[[], Value], targets: int) -> Value:
-        """In a thread, unless there is little to do."""
-        return work() if targets < MAX_INLINE_TARGETS else await asyncio.to_thread(work)
-
-    async def _ask(self, choice: Choice, pairs: Sequence[Pair], request_id: str) -> Predictions:
-        """What the language model predicts."""
-        model = choice.model
-        with self.models.at_work(model):
-            with span("prompt", model=model.name):
-                work = partial(self._prompts, model, pairs)
-                asked, places = await self._off_the_loop(work, count_targets(pairs))
-            with span("engine", model=model.name, candidates=len(places)):
-                waiting, began = self.turns.admission.in_progress, time.monotonic()
-                scores = await self.turns.score(asked, model.labels, model.adapter, request_id)
-                took = time.monotonic() - began
-        with span("answer", model=model.name) as answering:
-            predictions = calibrate(choice, asked, scores, places)
-            note(
-                answering,
-                prompt_tokens=predictions.prompt_tokens,
-                cached_tokens=predictions.cached_tokens,
-            )
-        computed = predictions.prompt_tokens - predictions.cached_tokens
-        self.shortlists.pace.observe(computed, len(places), waiting + computed, took)
-        metrics.QUEUE.labels(model.name).observe(max(score.queue_s for score in scores))
-        return predictions
-
-    def _prompts(self, model: ServedModel, pairs: Sequence[Pair]) -> tuple[list[Prompt], list[int]]:
-        """The different prompts, and for each target its prompt's index among them."""
-        limit = self.engine.max_prompt_tokens
-        prompts: list[Prompt] = []
-        for number, (reader, targets) in enumerate(pairs):
-            try:
-                prompts += model.prompts.build(reader, targets, limit)
-            except PromptTooLong as error:
-                raise StoryTooLong(str(error), number, error.index) from None
-        return distinct(prompts)
-
-
-def distinct(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[int]]:
-    """The different prompts, and for each of `prompts` its index among them. Equal prefixes become
-    the same object.
-
-    The engine rounds differently with and without its cache, so a prompt that is scored twice can
-    get two probabilities.
-    """
-    prefixes: dict[Tokens, Tokens] = {}
-    found: dict[tuple[int, Tokens], int] = {}
-    asked: list[Prompt] = []
-    places: list[int] = []
-    for prompt in prompts:
-        prefix = prefixes.setdefault(prompt.prefix, prompt.prefix)
-        place = found.setdefault((id(prefix), prompt.tail), len(asked))
-        if place == len(asked):
-            asked.append(replace(prompt, prefix=prefix))
-        places.append(place)
-    return asked, places
-
-
-def calibrate(
-    choice: Choice, asked: Sequence[Prompt], scores: Sequence[LabelScore], places: Sequence[int]
-) -> Predictions:
-    """asked, scores: one of each per different prompt. places: each target's index among them."""
-    profile = choice.model.prompts.profile
-    answers = [
-        predict(score.log_yes, score.log_no, profile, prompt.history_used)
-        for prompt, score in zip(asked, scores, strict=True)
-    ]
-    prompt_tokens = sum(scores[place].prompt_tokens for place in places)
-    computed = sum(score.prompt_tokens - score.cached_tokens for score in scores)
-    return Predictions(
-        choice.name,
-        choice.alias,
-        [answers[place] for place in places],
-        prompt_tokens,
-        prompt_tokens - computed,
-    )
 
 
 def put_together(
@@ -312,10 +197,6 @@ def put_together(
     return replace(found, items=items, judged=judged)
 
 
-def count_targets(pairs: Sequence[Pair]) -> int:
-    return sum(len(targets) for _, targets in pairs)
-
-
 @contextmanager
 def started(work: Coroutine[Any, Any, Value]) -> Iterator[asyncio.Task[Value]]:
     """Let work begin; it is cancelled if nobody has awaited it in the end, and what it raised then
@@ -326,18 +207,3 @@ def started(work: Coroutine[Any, Any, Value]) -> Iterator[asyncio.Task[Value]]:
     finally:
         if not task.cancel() and not task.cancelled():
             task.exception()
-
-
-def observed(predictions: Predictions) -> Predictions:
-    """The same, recorded in the metrics."""
-    model = predictions.model
-    asked = [item for item in predictions.items if item.label_mass is not None]
-    metrics.STORIES.labels(model).inc(len(asked))
-    metrics.PROMPT_TOKENS.labels(model).inc(predictions.prompt_tokens)
-    metrics.CACHED_TOKENS.labels(model).inc(predictions.cached_tokens)
-    mass, probability = metrics.LABEL_MASS.labels(model), metrics.PROBABILITY.labels(model)
-    for prediction in predictions.items:
-        if prediction.label_mass is not None:
-            mass.observe(prediction.label_mass)
-        probability.observe(prediction.probability)
-    return predictions

@@ -7,7 +7,7 @@ from app.errors import InvalidValue
 from app.http.records import check_title, cleaned, live_figure
 from app.http.schemas.predictions import MAX_EXPLAINED, Explanation, ReaderFields, Usage
 from app.http.schemas.stories import Story
-from app.recommender import Predictions
+from app.models.language_model import Predictions
 from app.scoring.calibration import Prediction
 from app.scoring.wording import Reader
 from app.scoring.wording import Story as PromptStory

@@ -46,7 +46,7 @@ MAY_IMPORT = {
     },
     "http": {
         *("admission", "engine", "errors", "feedback", "knowledge", "models", "observability"),
-        *("recommender", "retrieval", "scoring", "service", "settings", "signals", "store"),
+        *("retrieval", "scoring", "service", "settings", "signals", "store"),
     },
     "security": {"errors", "http", "observability", "settings"},
     "server": {"errors", "http", "observability", "service"},

@@ -22,7 +22,7 @@ from app.http.schemas.predictions import (
     PredictRequest,
     PredictResponse,
 )
-from app.recommender import Predictions, StoryTooLong
+from app.models.language_model import Predictions, StoryTooLong
 from app.service import Service
 
 router = APIRouter(tags=["predictions"], responses=ERRORS)

@@ -13,8 +13,8 @@ from app.http.conversion import (
 )
 from app.http.dependencies import ERRORS, ServiceDep, choose, latency_ms, terms_of
 from app.http.schemas.predictions import RankedStory, RankRequest, RankResponse
+from app.models.language_model import StoryTooLong
 from app.observability import metrics
-from app.recommender import StoryTooLong
 
 router = APIRouter(tags=["predictions"], responses=ERRORS)
 

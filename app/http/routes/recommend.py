@@ -10,9 +10,9 @@ from app.http.records import kept_story
 from app.http.schemas.recommendations import RecommendedStory, RecommendRequest, RecommendResponse
 from app.http.schemas.stories import Story as SentStory
 from app.knowledge.terms import Terms
+from app.models.language_model import Predictions, StoryTooLong
 from app.models.registry import Choice
 from app.observability import metrics
-from app.recommender import Predictions, StoryTooLong
 from app.retrieval.catalogue import Filters
 from app.retrieval.retrieval import Candidate
 from app.scoring.wording import Reader, Story, one_line

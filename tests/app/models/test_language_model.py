@@ -1,7 +1,7 @@
 """What a request asks of the engine."""
 
 from app.engine.turns import cost, slices
-from app.recommender import distinct
+from app.models.language_model import distinct
 from app.scoring.prompt import Prompt
 
 
