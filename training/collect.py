@@ -14,51 +14,43 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from training.errors import TrainingError
+from training.arguments import from_namespace
+from training.data.options import CollectOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add = parser.add_argument
+    store = os.environ.get("FRONTPAGE_STORE")
+    add, time = parser.add_argument, "shown from this time on, such as 2026-11-14T12:00, in UTC"
     add(
         "--store",
         metavar="URL",
-        default=os.environ.get("FRONTPAGE_STORE"),
+        default=store,
+        required=store is None,
         help="of the service's database; default: FRONTPAGE_STORE",
     )
     add("--out", type=Path, default=Path("data/collected"), metavar="DIR")
-    add("--from", dest="start", metavar="TIME", help="what was shown from this time on, in UTC")
-    add("--until", metavar="TIME", help="what was shown before this time, in UTC")
+    add("--from", dest="start", type=read_time, metavar="TIME", help=f"only what was {time}")
+    add("--until", type=read_time, metavar="TIME", help=f"nothing that was {time}")
     add("--window", type=float, default=1.0, metavar="HOURS", help="to wait for clicks (1)")
     add("--history", type=int, default=50, metavar="N", help="clicked stories kept (50)")
 
 
 def run(given: argparse.Namespace) -> None:
     """Write the log, and print what it holds."""
-    if given.store is None:
-        raise TrainingError("--store: name the service's database, or set FRONTPAGE_STORE")
-    if given.window < 0 or given.history < 1:
-        raise TrainingError("--window must not be below 0, --history not below 1")
-    from training.data.collect import CollectOptions, collect
+    options = from_namespace(CollectOptions, given)
+    from training.data.collect import collect
 
-    options = CollectOptions(
-        store=given.store,
-        out=given.out,
-        start=read_time("--from", given.start),
-        until=read_time("--until", given.until),
-        window_s=given.window * 3600,
-        history=given.history,
-    )
     print(collect(options).summary(options.out))
     print(f"next: python -m training prepare --train {options.out} --out data/own")
 
 
-def read_time(flag: str, text: str | None) -> float | None:
-    """Seconds since 1970. Raises TrainingError for what is no time."""
-    if text is None:
-        return None
+def read_time(text: str) -> float:
+    """Seconds since 1970, for argparse."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise TrainingError(f"{flag} {text}: write 2026-11-14 or 2026-11-14T12:00") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: write 2026-11-14 or 2026-11-14T12:00"
+        ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

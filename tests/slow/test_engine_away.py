@@ -34,6 +34,12 @@ def ranked(tiny_models: TinyModels, tmp_path_factory: pytest.TempPathFactory) ->
     return ranked_models(tiny_models, tmp_path_factory.mktemp("ranked"))
 
 
+def test_an_engine_that_is_killed_again_while_it_starts_is_replaced(
+    ranked: dict[str, str], tmp_path: Path
+) -> None:
+    replace_under_load(ranked, tmp_path, signal.SIGKILL, "died", times=2)
+
+
 def test_a_hanging_engine_is_replaced_under_load_and_no_request_fails(
     ranked: dict[str, str], tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from training.__main__ import COMMANDS
 from training.arguments import from_namespace
 from training.base_models.options import DownloadOptions
-from training.data.options import Original, PrepareOptions, Temporal
+from training.data.options import CollectOptions, Original, PrepareOptions, Temporal
 from training.evaluation.options import EvaluateOptions, NamedModel, ReportOptions
 from training.merging.options import MergeOptions
 from training.prepare import read_options
@@ -20,6 +20,7 @@ from training.tuning.options import CalibrateOptions, FinetuneOptions
 
 OPTIONS: dict[str, tuple[type[Any], ...]] = {
     "download": (DownloadOptions,),
+    "collect": (CollectOptions,),
     "prepare": (PrepareOptions, Temporal),
     "finetune": (FinetuneOptions,),
     "calibrate": (CalibrateOptions,),
@@ -32,6 +33,10 @@ OPTIONS: dict[str, tuple[type[Any], ...]] = {
 }
 
 
+NOT_OPTIONS = {"help", "describe"}
+"""What a command does something else for."""
+
+
 def parser_of(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
     import_module(f"training.{command}").add_arguments(parser)
@@ -40,7 +45,7 @@ def parser_of(command: str) -> argparse.ArgumentParser:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_arguments_and_options_have_the_same_names(command: str) -> None:
-    arguments = {action.dest for action in parser_of(command)._actions} - {"help"}
+    arguments = {action.dest for action in parser_of(command)._actions} - NOT_OPTIONS
     assert arguments == {field.name for cls in OPTIONS[command] for field in fields(cls)}
 
 

@@ -11,10 +11,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.errors import StartupError
 from app.store.database import Database, reason
 from app.store.export import STATEMENT_S, Shown, read_all_stories, read_shown
+from training.data.options import CollectOptions
 from training.errors import TrainingError
 from training.folders import replaced_folder, write_whole
 from training.progress import say
 
+HOUR_S = 3600.0
 STORIES_FILE, SHOWN_FILE, MAPPING_FILE = "stories.parquet", "impressions.parquet", "log.yaml"
 MAPPING = f"""\
 stories: {{file: {STORIES_FILE}, id: id, title: title, category: category}}
@@ -44,19 +46,6 @@ SHOWN: dict[str, pl.DataType | type[pl.DataType]] = {
     "alias": pl.String,
 }
 """reader: the keyed hash in hex. time: UTC. model, alias: what ranked it; null for an event."""
-
-
-@dataclass(frozen=True)
-class CollectOptions:
-    """store: the database's URL. start, until: of the times shown, in seconds since 1970. window_s:
-    how long a click may take to count. history: how many clicked stories are kept."""
-
-    store: str
-    out: Path
-    start: float | None
-    until: float | None
-    window_s: float
-    history: int
 
 
 @dataclass(slots=True)
@@ -102,7 +91,8 @@ def collect(options: CollectOptions) -> Collected:
 
 def fill(folder: Path, database: Database, options: CollectOptions) -> Collected:
     found = Collected()
-    ripe = database.now() - options.window_s
+    window_s = options.window * HOUR_S
+    ripe = database.now() - window_s
     end = ripe if options.until is None else min(options.until, ripe)
     with database.reading(STATEMENT_S) as connection:
         rows = [
@@ -112,7 +102,7 @@ def fill(folder: Path, database: Database, options: CollectOptions) -> Collected
         ids = frozenset(row[0] for row in rows)
         found.stories = len(ids)
         say(f"reading what was shown of {found.stories:,} stories")
-        shown = read_shown(connection, options.start or 0.0, end, options.window_s, options.history)
+        shown = read_shown(connection, options.start or 0.0, end, window_s, options.history)
         write(folder / SHOWN_FILE, shown, ids, found)
     if not found.lists:
         raise TrainingError(

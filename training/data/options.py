@@ -1,4 +1,4 @@
-"""What `prepare` is asked: folders of click logs, and a recipe with its own options."""
+"""What `prepare` and `collect` are asked: click logs, a store, and a recipe with its options."""
 
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -92,3 +92,21 @@ class PrepareOptions:
         """The given folders, by the names of their splits."""
         given = {"train": self.train, "val": self.val, "test": self.test}
         return {split: folder for split, folder in given.items() if folder is not None}
+
+
+@dataclass(frozen=True)
+class CollectOptions:
+    """store: the database's URL. start, until: of the times shown, in seconds since 1970. window:
+    how many hours a click may take to count. history: how many clicked stories are kept."""
+
+    store: str
+    out: Path
+    start: float | None
+    until: float | None
+    window: float
+    history: int
+
+    def __post_init__(self) -> None:
+        check_least("history", self.history, 1)
+        if not self.window >= 0:
+            raise TrainingError(f"--window {self.window:g}: must be a number of hours, 0 or more")

@@ -12,12 +12,14 @@ import pytest
 from app.store.database import Database
 from tests.support.site_calls import ask, click, impression, put, send, service
 from training.__main__ import main
-from training.data.collect import CollectOptions, collect
+from training.data.collect import collect
+from training.data.options import CollectOptions
 from training.data.prepared import PreparedData
 from training.errors import TrainingError
 
 HOUR_S = 3600.0
 WINDOW_S = HOUR_S
+USUAL: dict[str, Any] = {"start": None, "until": None, "window": WINDOW_S / HOUR_S, "history": 50}
 Rows = dict[str, dict[str, Any]]
 
 
@@ -30,8 +32,13 @@ async def site(store_url: str, tmp_path: Path) -> AsyncIterator[httpx.AsyncClien
 
 def collected(url: str, out: Path, **changes: Any) -> Rows:
     """The lists by their ids."""
-    usual: dict[str, Any] = {"start": None, "until": None, "window_s": WINDOW_S, "history": 50}
-    collect(CollectOptions(store=url, out=out, **(usual | changes)))
+    usual: dict[str, Any] = {
+        "start": None,
+        "until": None,
+        "window": WINDOW_S / HOUR_S,
+        "history": 50,
+    }
+    collect(CollectOptions(store=url, out=out, **(USUAL | changes)))
     return {row["id"]: row for row in pl.read_parquet(out / "impressions.parquet").to_dicts()}
 
 
@@ -84,7 +91,7 @@ async def test_late_clicks_do_not_count_and_young_lists_wait(
     found = collected(store_url, tmp_path / "out")
     assert set(found) == {"old", "late"}
     assert found["old"]["clicked"] == [True, False]
-    young = collected(store_url, tmp_path / "out", window_s=0.5 * HOUR_S)
+    young = collected(store_url, tmp_path / "out", window=0.5)
     assert young["young"]["history"] == ["a"]
     assert set(collected(store_url, tmp_path / "out", until=time.time() - 8.5 * HOUR_S)) == {"old"}
     assert set(collected(store_url, tmp_path / "out", start=time.time() - 8.5 * HOUR_S)) == {"late"}
