@@ -32,12 +32,6 @@ async def site(store_url: str, tmp_path: Path) -> AsyncIterator[httpx.AsyncClien
 
 def collected(url: str, out: Path, **changes: Any) -> Rows:
     """The lists by their ids."""
-    usual: dict[str, Any] = {
-        "start": None,
-        "until": None,
-        "window": WINDOW_S / HOUR_S,
-        "history": 50,
-    }
     collect(CollectOptions(store=url, out=out, **(USUAL | changes)))
     return {row["id"]: row for row in pl.read_parquet(out / "impressions.parquet").to_dicts()}
 
