@@ -19,6 +19,7 @@ COMMANDS = {
     "rank": "fit trees on live figures, likeness and the language model",
     "merge": "fold an adapter into its base model",
     "evaluate": "measure models against each other",
+    "estimate": "estimate what another order would have earned on logged lists",
     "report": "draw evaluations as one HTML page",
 }
 

@@ -12,7 +12,7 @@ from training.__main__ import COMMANDS
 from training.arguments import from_namespace
 from training.base_models.options import DownloadOptions
 from training.data.options import CollectOptions, Original, PrepareOptions, Temporal
-from training.evaluation.options import EvaluateOptions, NamedModel, ReportOptions
+from training.evaluation.options import EstimateOptions, EvaluateOptions, NamedModel, ReportOptions
 from training.merging.options import MergeOptions
 from training.prepare import read_options
 from training.ranking.options import RankCommand, ScoreCommand, TowerCommand
@@ -26,6 +26,7 @@ OPTIONS: dict[str, tuple[type[Any], ...]] = {
     "calibrate": (CalibrateOptions,),
     "merge": (MergeOptions,),
     "evaluate": (EvaluateOptions,),
+    "estimate": (EstimateOptions,),
     "report": (ReportOptions,),
     "tower": (TowerCommand,),
     "score": (ScoreCommand,),

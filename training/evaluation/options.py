@@ -108,3 +108,45 @@ class ReportOptions:
 
     folders: list[Path]
     output: Path | None
+
+
+@dataclass(frozen=True)
+class EstimateOptions:
+    """scores: `NAME=FILE` each, as `score` writes them; files of one name are taken together.
+    output: a JSON file. How the log was ordered, one of: served, files with the scores; random, the
+    model or alias whose orders were random, by the file `shown`, which `collect` writes;
+    same_for_all. depth: places that are told apart; the last stands for all below. clip,
+    least_clicks, any_shape (not monotone), bootstrap: see training.evaluation.logged.Rules."""
+
+    data: Path
+    scores: list[str]
+    output: Path
+    served: list[Path]
+    random: str | None
+    same_for_all: bool
+    shown: Path
+    depth: int
+    clip: float
+    least_clicks: float
+    any_shape: bool
+    bootstrap: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        lowest = {"depth": 2, "clip": 1, "least_clicks": 1, "bootstrap": 100, "seed": 0}
+        for name, least in lowest.items():
+            check_least(name, getattr(self, name), least)
+        for name, files in self.files.items():
+            if len(set(files)) < len(files):
+                raise TrainingError(f"--scores: {name} has the same file twice")
+
+    @cached_property
+    def files(self) -> dict[str, list[Path]]:
+        """`scores`, parsed. Raises TrainingError."""
+        found: dict[str, list[Path]] = {}
+        for text in self.scores:
+            name, _, file = text.partition("=")
+            if not file or not name or name != name.strip():
+                raise TrainingError(f"--scores {text}: write it as NAME=FILE")
+            found.setdefault(name, []).append(Path(file))
+        return found
