@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.support.biased_site import SIZE, TRUE, Floats, Site, simulate, write_log
+from loadtests.training.biased_site import SIZE, TRUE, Floats, Site, simulate, write_log
 from training.__main__ import main
 from training.data.prepared import PreparedData
 from training.evaluation.earnings import Earnings

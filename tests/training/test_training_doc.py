@@ -20,6 +20,7 @@ LEFT_OUT = {
     "install": ["requirements/install.sh", "source"],
     "download": ["unzip", "unzip", "python -m training download", "python -m training download"],
     "gpu": ["torchrun", "accelerate launch", "torchrun"],
+    "estimate": [*["python -m training score"] * 2, "python -m training estimate"],
 }
 """Why a block is not run here, and what its commands are."""
 

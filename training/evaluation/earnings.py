@@ -151,8 +151,13 @@ def group(shown: Shown, options: EstimateOptions) -> tuple[str, Flags, Ints]:
     compared = (
         f"the same story on the same day with like --served, which order {share:.0%} of pairs"
     )
+    return compared, lists, story * SERVED_BINS + bins(scores)
+
+
+def bins(scores: Floats) -> Ints:
+    """The bin of each score, 0 to SERVED_BINS - 1; both [candidates]."""
     edges = np.nanquantile(scores, np.linspace(0, 1, SERVED_BINS + 1)[1:-1])
-    return compared, lists, story * SERVED_BINS + np.searchsorted(edges, scores)
+    return np.searchsorted(edges, scores).astype(np.int64)
 
 
 def in_order(shown: Shown, scores: Floats) -> float:

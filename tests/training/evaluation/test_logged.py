@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import PoissonRegressor
 
-from tests.support.biased_site import SIZE, TRUE, Floats, Site, as_shown, simulate
+from loadtests.training.biased_site import SIZE, TRUE, Floats, Site, as_shown, simulate
 from training import metrics
 from training.errors import TrainingError
 from training.evaluation.logged import Found, Judged, Rules, estimate, judge, reorder
