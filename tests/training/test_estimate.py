@@ -50,9 +50,8 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     command = ["prepare", "--train", str(folder / "log"), "--out", str(folder / "data")]
     assert main([*command, "--val-days", "1"]) == 0
     found = Case(folder, site)
-    random = np.random.default_rng(0)
-    found.write("good", site.chance * random.lognormal(0, 0.2, site.chance.shape))
-    found.write("poor", random.random(site.chance.shape))
+    found.write("good", good_scores(site))
+    found.write("poor", np.random.default_rng(1).random(site.chance.shape))
     found.write("served", site.chance)
     return found
 
@@ -71,17 +70,13 @@ def ends(figure: Figure | None) -> tuple[float, float]:
 
 
 def gain(case: Case) -> float:
-    """The good model's true one."""
-    good = pl.read_parquet(case.folder / "good.parquet")["scores"]
-    log = PreparedData(case.folder / "data").log().collect()
-    places = [int(name.removeprefix("i")) for name in log["impression"]]
-    scores = np.empty(case.site.chance.shape)
-    by_key = dict(
-        zip(pl.read_parquet(case.folder / "good.parquet")["impression"], good, strict=True)
-    )
-    for place, key in zip(places, keys_of(log), strict=True):
-        scores[place] = by_key[key]
-    return case.site.earned(scores) - float((case.site.chance @ TRUE).mean())
+    """The good model's true one, in clicks a list."""
+    return case.site.earned(good_scores(case.site)) - float((case.site.chance @ TRUE).mean())
+
+
+def good_scores(site: Site) -> Floats:
+    """The true chances with some noise, [lists, SIZE]."""
+    return site.chance * np.random.default_rng(0).lognormal(0, 0.2, site.chance.shape)
 
 
 @pytest.mark.parametrize("how", ["random", "served"])
