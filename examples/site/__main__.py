@@ -19,7 +19,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -39,18 +39,26 @@ from loadtests.services import LoadTestError, clean_up_on_sigterm, free_port, se
 def main() -> int:
     options = parse_options()
     clean_up_on_sigterm()
+    rows: list[Row] = []
     try:
-        rows = [row for number in range(options.seeds) for row in run_seed(options, number)]
+        for number in range(options.seeds):
+            rows += run_seed(options, number)
+            write(options, rows, number + 1)
     except (ReplayError, LoadTestError, httpx.HTTPError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    found = figures.summaries(rows)
-    print(figures.table(found))
-    content = {"size": asdict(size_of(options)), "days": [asdict(one) for one in found]}
-    write_whole(options.out / "week.json", json.dumps(content, indent=1))
-    picture.draw(found, options.out / "week.png", f"A simulated week, {options.seeds} seed(s)")
+    print(figures.table(figures.summaries(rows)))
     print(f"written: {options.out}/week.json and week.png", file=sys.stderr)
     return 0
+
+
+def write(options: argparse.Namespace, rows: Sequence[Row], seeds: int) -> None:
+    """What is known after so many seeds."""
+    found, size = figures.summaries(rows), size_of(options)
+    content = {"size": asdict(size), "seeds": seeds, "days": [asdict(one) for one in found]}
+    write_whole(options.out / "week.json", json.dumps(content, indent=1))
+    title = f"A simulated site, {size.readers} readers an arm, {seeds} seed{'s'[: seeds > 1]}"
+    picture.draw(found, options.out / "week.png", title)
 
 
 def run_seed(options: argparse.Namespace, number: int) -> list[Row]:
@@ -94,7 +102,8 @@ def run_nightly(command: str, store: str | None, night: Night) -> None:
 
 
 def size_of(options: argparse.Namespace) -> Size:
-    return Size(readers=options.readers, crowd=options.crowd, days=options.days)
+    given = {name: getattr(options, name) for name in ("readers", "crowd", "days")}
+    return Size(**given, poisoned=options.poison)
 
 
 def arm_option(text: str) -> tuple[str, Arm]:
@@ -127,6 +136,8 @@ def parse_options() -> argparse.Namespace:
     add("--readers", type=count_option, default=size.readers, help=readers)
     crowd = "further readers, who see a random order (default: %(default)s)"
     add("--crowd", type=int, default=size.crowd, help=crowd)
+    poison = "a day on which every other reader clicks at random (default: none)"
+    add("--poison", type=count_option, metavar="DAY", help=poison)
     add("--arm", type=arm_option, action="append", default=[], metavar="NAME=MODEL")
     add("--nightly", metavar="COMMAND", help="run by the shell after each day but the last")
     options = parser.parse_args()

@@ -27,7 +27,7 @@ def draw(found: Sequence[Summary], file: Path, title: str) -> None:
         axes.set(title=label, xlabel="day")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.3)
-    panels[0].legend(frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=9)
     figure.suptitle(title)
     figure.savefig(file, dpi=150)
     plt.close(figure)

@@ -72,7 +72,7 @@ class Week:
             yield from self._measured(day) if day >= before else self._random(day)
             if nightly and before <= day < before + size.days - 1:
                 start = self.start + day * DAY_S
-                url = str(self.client.base_url)
+                url = str(self.client.base_url).rstrip("/")
                 nightly(Night(url, day - before + 1, start, start + DAY_S))
 
     def _ids(self) -> list[str]:

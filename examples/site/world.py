@@ -27,6 +27,8 @@ Ints = NDArray[np.int64]
 SHOWN = 10
 EXAMINED: Floats = np.power(0.85, np.arange(SHOWN, dtype=np.float64))
 BASE, CEILING = 0.10, 0.9
+POISON = 0.3
+"""The probability of a click by a reader who clicks at random, on any story shown."""
 APPEAL_SPREAD = 0.7
 """Standard deviation of ln(appeal), whose mean appeal is 1."""
 CATEGORY_SPREAD, TOPIC_SPREAD = 0.6, 0.6
@@ -44,7 +46,8 @@ class Size:
     """readers: who are measured, in each arm. crowd: further readers, who see a random order, from
     the day before the measured ones on. days: that are measured. before: days before these, on
     which all see a random order. stories: published a day. visits: of a reader a day, on average.
-    candidates: of which a visit shows SHOWN; drawn from the stories alive."""
+    candidates: of which a visit shows SHOWN; drawn from the stories alive. poisoned: the day, of
+    those measured and from 1, on which every other reader clicks at random."""
 
     readers: int = 30
     crowd: int = 2000
@@ -53,6 +56,7 @@ class Size:
     stories: int = 40
     visits: float = 2.0
     candidates: int = 30
+    poisoned: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,11 @@ class World:
     def _topic(self) -> Ints:
         return np.array([story.topic for story in self.stories])
 
+    def is_poisoned(self, visit: Visit) -> bool:
+        """Whether the reader clicks at random."""
+        poisoned = self.size.poisoned
+        return poisoned == visit.day - self.size.before + 1 and visit.reader % 2 == 0
+
     def published(self, start: float, end: float) -> Ints:
         """Indices of the stories published from `start` until before `end`."""
         return np.arange(*np.searchsorted(self._published, (start, end)))
@@ -167,7 +176,8 @@ def factor(normal: float, spread: float) -> float:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of a list. clicked: of each place shown. expected: the mean of their clicks'
-    probabilities in these places. auc: of the whole order."""
+    probabilities in these places. auc: of the whole order. The latter two are by the readers'
+    tastes, also for one who clicks at random."""
 
     clicked: NDArray[np.bool_]
     expected: float
@@ -181,7 +191,8 @@ def show(world: World, visit: Visit, order: Ints, read: Container[int] = ()) -> 
     truth = world.probabilities(visit) * new
     first = order[:SHOWN]
     seen = EXAMINED[: len(first)] * truth[first]
-    return Outcome(visit.luck[first] < seen, float(seen.mean()), expected_auc(truth[order]))
+    clicked = visit.luck[first] < (POISON if world.is_poisoned(visit) else seen)
+    return Outcome(clicked, float(seen.mean()), expected_auc(truth[order]))
 
 
 def expected_auc(truth: Floats) -> float:

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from examples.site.world import (
     BASE,
     EXAMINED,
     HOUR_S,
+    POISON,
+    SHOWN,
     Size,
     Visit,
     World,
@@ -75,6 +78,20 @@ def test_stories_live_for_a_day_and_fade() -> None:
         for age, probability in zip(ages, world.probabilities(visit), strict=True):
             by_age[bool(age > ALIVE_H * HOUR_S / 2)].append(probability)
     assert np.mean(by_age[True]) < 0.5 * np.mean(by_age[False])
+
+
+def test_on_a_poisoned_day_half_of_the_readers_click_at_random() -> None:
+    """The truth, and all other days, stay as they are."""
+    size = Size(crowd=500, before=1, days=3)
+    sound, poisoned = World(0, size), World(0, replace(size, poisoned=2))
+    for visit in all_visits(sound):
+        outcomes = [show(world, visit, as_drawn(visit)) for world in (sound, poisoned)]
+        [good, bad] = [(one.expected, one.auc, one.clicked.tolist()) for one in outcomes]
+        assert good[:2] == bad[:2]
+        assert good == bad or (visit.day, visit.reader % 2) == (2, 0)
+    mad = [one for one in poisoned.visits(2) if one.reader % 2 == 0]
+    clicks = np.mean([show(poisoned, one, as_drawn(one)).clicked for one in mad], axis=0)
+    assert clicks == pytest.approx(np.full(SHOWN, POISON), abs=0.1)
 
 
 def test_tastes_drift_slowly() -> None:
@@ -169,7 +186,7 @@ async def test_live_figures_earn_clicks_where_the_language_model_knows_nothing(
     assert len(re.findall(r"^\| (?:1|2|all) \| \w+ \| \d+ \|", table, re.M)) == 12
     assert (out / "week.png").read_bytes().startswith(b"\x89PNG")
     [line] = nights.read_text().splitlines()  # none after the last day
-    assert re.fullmatch(rf"1 (\S+)T00:00:00 (?!\1)\S+T00:00:00 {url}/?", line)
+    assert re.fullmatch(rf"1 (\S+)T00:00:00 (?!\1)\S+T00:00:00 {url}", line)
 
 
 def test_a_nightly_command_that_fails_ends_the_week() -> None:
