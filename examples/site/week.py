@@ -5,7 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import count, groupby
 
 import httpx
 import numpy as np
@@ -49,9 +49,11 @@ class Row:
 
 
 class Week:
-    """arms: by name. read: the stories that each reader has clicked. The readers of all arms are
-    twins: they have the same tastes, visits, candidates and luck, so that arms differ only by the
-    order of their lists."""
+    """arms: by name. read: the stories that each reader has clicked. numbers: of the lists shown.
+
+    The readers of all arms are twins: they have the same tastes, visits, candidates and luck, so
+    that arms differ only by the order of their lists.
+    """
 
     def __init__(
         self, client: httpx.Client, world: World, arms: Mapping[str, Arm], now: float
@@ -60,17 +62,21 @@ class Week:
         self.start = now // DAY_S * DAY_S - world.all_days * DAY_S
         self.site = Site(client, self._ids(), self.start)
         self.read: defaultdict[str, set[int]] = defaultdict(set)
+        self.numbers = count()
 
     def run(self, nightly: Callable[[Night], None] | None = None) -> Iterator[Row]:
         """The rows of the measured days. nightly: called after each of them but the last. Raises
         ReplayError or httpx.HTTPError."""
-        before, size = self.world.size.before, self.world.size
+        before = self.world.size.before
         for day in range(self.world.all_days):
             self._publish(day)
             if day == 0:
                 self._check_arms()
-            yield from self._measured(day) if day >= before else self._random(day)
-            if nightly and before <= day < before + size.days - 1:
+            if day < before:
+                self._show_random(day)
+                continue
+            yield from self._measured(day)
+            if nightly and day < self.world.all_days - 1:
                 start = self.start + day * DAY_S
                 url = str(self.client.base_url).rstrip("/")
                 nightly(Night(url, day - before + 1, start, start + DAY_S))
@@ -92,13 +98,12 @@ class Week:
         ]
         self.site.put_stories(stories)
 
-    def _random(self, day: int) -> Iterator[Row]:
+    def _show_random(self, day: int) -> None:
         """A day before the measured ones."""
         for visit in self.world.visits(day):
             for arm in self._arms_of(visit):
                 self._note(arm, visit, as_drawn(visit))
         self.site.tell()
-        yield from ()
 
     def _measured(self, day: int) -> Iterator[Row]:
         number = day - self.world.size.before + 1
@@ -156,7 +161,7 @@ class Week:
         first = visit.candidates[order[: len(outcome.clicked)]]
         self.read[reader].update(first[outcome.clicked].tolist())
         shown = [self.site.ids[index] for index in first]
-        name, at = f"{reader}-{visit.time}", self.start + visit.time
+        name, at = f"{reader}-{next(self.numbers)}", self.start + visit.time
         event = {"id": name, "time": at, "reader_id": reader}
         self.site.waiting.append({**event, "type": "impression", "stories": shown})
         for place in np.flatnonzero(outcome.clicked).tolist():
