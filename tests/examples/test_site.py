@@ -41,6 +41,7 @@ from tests.support.tiny_encoder import make_tiny_encoder
 from training import metrics
 
 SMALL = ("--days", "2", "--readers", "25", "--crowd", "500")
+MODEST = Size(crowd=200)
 LIVE = {"rate": 2.0, "recent_rate": 1.0}
 
 
@@ -69,7 +70,7 @@ def test_a_list_earns_what_is_expected_of_it() -> None:
 
 
 def test_stories_live_for_a_day_and_fade() -> None:
-    world = World(0, Size())
+    world = World(0, MODEST)
     by_age: dict[bool, list[float]] = {True: [], False: []}
     for visit in all_visits(world):
         ages = visit.time - np.array([world.stories[i].published for i in visit.candidates])
@@ -95,14 +96,14 @@ def test_on_a_poisoned_day_half_of_the_readers_click_at_random() -> None:
 
 
 def test_tastes_drift_slowly() -> None:
-    tastes = World(0, Size()).tastes
+    tastes = World(0, MODEST).tastes
     after = [np.corrcoef(tastes[0].ravel(), tastes[day].ravel())[0, 1] for day in (1, 7)]
     assert after == pytest.approx([0.97, 0.97**7], abs=0.03)
     assert np.exp(tastes).mean() == pytest.approx(1, abs=0.1)
 
 
 def test_a_seed_makes_one_world() -> None:
-    worlds = [World(seed, Size()) for seed in (0, 0, 1)]
+    worlds = [World(seed, MODEST) for seed in (0, 0, 1)]
     told = [
         [(v.reader, v.time, v.candidates.tolist(), v.luck.tolist()) for v in all_visits(world)]
         for world in worlds
