@@ -27,7 +27,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-from prometheus_client.parser import text_string_to_metric_families
 
 from training import metrics
 from training.data.prepared import PreparedData
@@ -38,6 +37,7 @@ AT_ONCE = 5000
 """How many stories or events one request sends."""
 DAY_S = 86400
 WAIT_S = 60.0
+COUNTER = "frontpage_live_events_total{"
 ROUNDS, SEED = 1000, 0
 KINDS = {"text_probability": "text alone", "probability": "ranker"}
 Json = dict[str, Any]
@@ -119,8 +119,8 @@ class Site:
     def counted(self) -> float:
         """How many events the live figures have counted."""
         text = self.client.get("/metrics").raise_for_status().text
-        samples = [one for found in text_string_to_metric_families(text) for one in found.samples]
-        return sum(s.value for s in samples if s.name == "frontpage_live_events_total")
+        lines = [line for line in text.splitlines() if line.startswith(COUNTER)]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
 
     def rank(self, row: LogRow, model: str | None) -> dict[str, list[float]]:
         """The probabilities of each kind, in the order of the candidates."""

@@ -1,5 +1,6 @@
 """Small real rankers: trees fitted on invented clicks, a tiny sentence encoder and its tower."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import lightgbm
@@ -33,13 +34,21 @@ def fit(matrix: Floats, clicked: Floats) -> lightgbm.Booster:
 
 
 def write_ranker(
-    folder: Path, encoder: str | None, tower: bool = True, half_life_s: float | None = None
+    folder: Path,
+    encoder: str | None,
+    tower: bool = True,
+    half_life_s: float | None = None,
+    only: Mapping[str, float] | None = None,
 ) -> Path:
-    """Trees for an encoder of this name; the tower itself is not written."""
+    """Trees for an encoder of this name; the tower itself is not written. only: the trees know
+    these features alone, with these weights."""
     random = np.random.default_rng(0)
     matrix = random.normal(size=(2000, len(NAMES)))
     matrix[:, NAMES.index(STEADY)] = 12.0
-    pull = sum(weight * matrix[:, NAMES.index(name)] for name, weight in TASTE.items())
+    if only is not None:
+        matrix[:, [number for number, name in enumerate(NAMES) if name not in only]] = 0
+    taste = TASTE if only is None else only
+    pull = sum(weight * matrix[:, NAMES.index(name)] for name, weight in taste.items())
     clicked = (pull + random.logistic(size=2000) > 2).astype(np.float64)
     matrix[:200, NAMES.index("text")] = np.nan
     fit(matrix, clicked).save_model(folder / RANKER_FILE)

@@ -1,0 +1,1 @@
+"""Scripts to start from, a small invented data set, and a simulated site."""
