@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from itertools import chain
@@ -18,7 +18,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.live.reading import read_events
 from app.observability import metrics
@@ -26,6 +25,7 @@ from app.signals.batch import Changes, Event, sum_events
 from app.signals.counters import Counts, HalfLives
 from app.signals.gate import GateLimits, Kind
 from app.signals.live import KINDS, Figures, LiveFigures, SignalOptions
+from app.store.attempts import Attempts
 from app.store.changes import CHANGES_KEPT_S, Cursor, read_changes
 from app.store.counted import (
     Snapshot,
@@ -34,7 +34,7 @@ from app.store.counted import (
     snapshot_written,
     write_snapshot,
 )
-from app.store.database import Database, reason
+from app.store.database import Database
 from app.store.threads import DaemonThreads
 
 logger = logging.getLogger("frontpage.live")
@@ -73,7 +73,7 @@ class Live:
         self._done: Future[None] | None = None
         self._cursor = Cursor()
         self._restored = False
-        self.failing = False
+        self._attempts = Attempts(logger, "live figures can't follow the store")
         self._polled = self._snapshot_tried = 0.0
         self._kept_number = 0
         self.newest: float | None = None
@@ -108,25 +108,10 @@ class Live:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            if not self._try(self.follow):
+            if not self._attempts.make(self.follow):
                 self._stopping.wait(POLL_S)
         if self._restored:
-            self._try(self.keep_snapshot)
-
-    def _try(self, work: Callable[[], bool]) -> bool:
-        """Whether there is more to do at once."""
-        try:
-            more = work()
-        except Exception as error:  # the thread must not end
-            metrics.STORE_FAILURES.inc()
-            if not self.failing:
-                known = isinstance(error, SQLAlchemyError)
-                why = reason(error) if known else repr(error)
-                logger.warning("live figures can't follow the store: %s", why, exc_info=not known)
-            self.failing = True
-            return False
-        self.failing = False
-        return more
+            self._attempts.make(self.keep_snapshot)
 
     def follow(self) -> bool:
         """Count the next changes; returns whether there may be more. Raises SQLAlchemyError."""

@@ -14,13 +14,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from app.knowledge.threads import lower_priority
 from app.knowledge.titles import TitleVectors
 from app.observability import metrics
 from app.retrieval.catalogue import Catalogue
-from app.store.database import Database, reason
+from app.store.attempts import Attempts
+from app.store.database import Database
 from app.store.listing import read_listed, read_moments, read_since
 from app.store.threads import DaemonThreads
 
@@ -58,7 +57,7 @@ class Following:
         self._done: Future[None] | None = None
         self._latest = 0.0
         self._looked_at_all = -math.inf
-        self._failing = False
+        self._attempts = Attempts(logger, "the catalogue can't follow the store")
         self._announced: dict[int, float] = {}  # rows, and when their titles were announced
 
     def start(self) -> None:
@@ -80,23 +79,8 @@ class Following:
     def _run(self) -> None:
         lower_priority()
         while not self._stopping.is_set():
-            if not self._try(self.follow):
+            if not self._attempts.make(self.follow):
                 self._stopping.wait(POLL_S)
-
-    def _try(self, work: Callable[[], bool]) -> bool:
-        """Whether there is more to do at once."""
-        try:
-            more = work()
-        except Exception as error:  # the thread must not end
-            metrics.STORE_FAILURES.inc()
-            if not self._failing:
-                known = isinstance(error, SQLAlchemyError)
-                why = reason(error) if known else repr(error)
-                logger.warning("the catalogue can't follow the store: %s", why, exc_info=not known)
-            self._failing = True
-            return False
-        self._failing = False
-        return more
 
     def follow(self) -> bool:
         """Take over what is new in the store; returns whether vectors may still be known. Raises

@@ -13,6 +13,8 @@ import re
 import statistics
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -92,9 +94,12 @@ def as_table(times: dict[str, list[float]]) -> str:
     return "\n".join([*lines, "| ratio | {:.3f} | {:.3f} | |".format(*ratios)])
 
 
-def main() -> int:
-    options = parse_options()
-    clean_up_on_sigterm()
+@contextmanager
+def serving_site(options: argparse.Namespace) -> Iterator[tuple[str, NewsSite]]:
+    """Run a service, and yield its URL and the site whose stories take part. options: of
+    `add_arguments`. Raises LoadTestError."""
+    site = NewsSite.read(options.mind, options.candidates)
+    site.stories = site.stories[:STORIES]
     options.out.mkdir(parents=True, exist_ok=True)
     port = free_port()
     settings = {
@@ -105,10 +110,15 @@ def main() -> int:
         "FRONTPAGE_LIMITS__TIMEOUT_MS": "600000",
         "FRONTPAGE_ENGINE": json.dumps(options.engine),
     }
+    with serving(["app"], settings, port, "/ready", options.out / "log") as (url, _):
+        yield url, site
+
+
+def main() -> int:
+    options = parse_options()
+    clean_up_on_sigterm()
     try:
-        site = NewsSite.read(options.mind, options.candidates)
-        site.stories = site.stories[:STORIES]
-        with serving(["app"], settings, port, "/ready", options.out / "log") as (url, _):
+        with serving_site(options) as (url, site):
             times = asyncio.run(measure(url, site, options.ranks))
     except (LoadTestError, httpx.HTTPError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -125,16 +135,21 @@ def parse_options() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--ranks", type=int, default=100, help="rankings of each kind (100)")
+    add_arguments(parser, "ranker-cost")
+    return parser.parse_args()
+
+
+def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    """Those of the service and the record. name: of the record's file."""
     add = parser.add_argument
     add("--model", type=Path, default=ROOT / "models" / "news-smollm2")
     add("--mind", type=Path, default=EXAMPLE_MIND, help="MIND folder for titles")
-    add("--ranks", type=int, default=100, help="rankings of each kind (default: %(default)s)")
     add("--candidates", type=int, default=50)
     add("--engine", type=json_object, default={}, metavar="JSON", help="vLLM's options")
-    add("--json", type=Path, default=Path("runs/ranker-cost.json"))
-    add("--out", type=Path, default=Path("runs/ranker-cost"), help="for logs and state")
+    add("--json", type=Path, default=Path(f"runs/{name}.json"))
+    add("--out", type=Path, default=Path(f"runs/{name}"), help="for logs and state")
     add("--commit", help="commit of the code, if it cannot be read from git")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

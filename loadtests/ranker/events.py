@@ -21,18 +21,14 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
-from pathlib import Path
 from random import Random
 from typing import Any
 
 import httpx
 
-from loadtests.limit.processes import environment
-from loadtests.options import json_object
-from loadtests.ranker.cost import STORIES, get_known
-from loadtests.services import ROOT, LoadTestError, clean_up_on_sigterm, free_port, serving
+from loadtests.ranker.cost import add_arguments, get_known, serving_site
+from loadtests.services import LoadTestError, clean_up_on_sigterm
 from loadtests.store.measurements import NewsSite, p95, post
-from loadtests.traffic import EXAMPLE_MIND
 from training.folders import write_whole
 from training.provenance import commit
 
@@ -178,20 +174,8 @@ def as_table(times: Times) -> str:
 def main() -> int:
     options = parse_options()
     clean_up_on_sigterm()
-    options.out.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    settings = {
-        **environment(),
-        "FRONTPAGE_PORT": str(port),
-        "FRONTPAGE_MODEL": str(options.model.resolve()),
-        "FRONTPAGE_STATE": str(options.out.resolve() / f"state-{port}"),
-        "FRONTPAGE_LIMITS__TIMEOUT_MS": "600000",
-        "FRONTPAGE_ENGINE": json.dumps(options.engine),
-    }
     try:
-        site = NewsSite.read(options.mind, options.candidates)
-        site.stories = site.stories[:STORIES]
-        with serving(["app"], settings, port, "/ready", options.out / "log") as (url, _):
+        with serving_site(options) as (url, site):
             times = asyncio.run(measure(url, site, options))
     except (LoadTestError, httpx.HTTPError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -209,16 +193,10 @@ def parse_options() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--model", type=Path, default=ROOT / "models" / "news-smollm2")
-    add("--mind", type=Path, default=EXAMPLE_MIND, help="MIND folder for titles")
     add("--rate", type=int, default=5000, help="events a second (default: %(default)s)")
     add("--rounds", type=int, default=5, help="of two blocks each (default: %(default)s)")
     add("--ranks", type=int, default=40, help="rankings of a block (default: %(default)s)")
-    add("--candidates", type=int, default=50)
-    add("--engine", type=json_object, default={}, metavar="JSON", help="vLLM's options")
-    add("--json", type=Path, default=Path("runs/ranker-events.json"))
-    add("--out", type=Path, default=Path("runs/ranker-events"), help="for logs and state")
-    add("--commit", help="commit of the code, if it cannot be read from git")
+    add_arguments(parser, "ranker-events")
     return parser.parse_args()
 
 

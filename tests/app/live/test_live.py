@@ -396,7 +396,7 @@ async def test_figures_stay_while_the_store_is_away(tmp_path: Path) -> None:
         rows_before = live.figures(["a"], [None], NOW).shown[0]
         with store.database.writing() as connection:
             connection.exec_driver_sql("ALTER TABLE changes RENAME TO away")
-        await until(lambda: live.failing)
+        await until(lambda: live._attempts.failing)
         assert live.figures(["a"], [None], NOW).shown[0] == rows_before
         with store.database.writing() as connection:
             connection.exec_driver_sql("ALTER TABLE away RENAME TO changes")
