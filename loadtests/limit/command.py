@@ -23,11 +23,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from app.ranker.ranker import DESCRIPTION_FILE
 from loadtests.limit import peers, processes
 from loadtests.limit.machine import Setup, limit_rows
 from loadtests.limit.options import Options, make_setup, parse_options
 from loadtests.limit.record import Record, describe_run, read_earlier
-from loadtests.limit.shortlists import MOST_STORIES, Plan, measure_shortlists
+from loadtests.limit.shortlists import MOST_STORIES, Plan, get_known, measure_shortlists
 from loadtests.limit.speed import Row, as_table, find_ratios
 from loadtests.limit.workload import Workload
 from loadtests.services import LoadTestError, clean_up_on_sigterm
@@ -76,7 +77,9 @@ def measure_part(
 ) -> Iterator[Row]:
     """Measure one of options.PARTS; if it cannot start, the only row says why."""
     print(f"starting {name}", file=sys.stderr, flush=True)
-    workload = Workload(Path(setup.model), Path(setup.mind), setup.history)
+    with_ranker = (Path(setup.model) / DESCRIPTION_FILE).is_file()
+    most = MOST_STORIES if name == "shortlist" or (name == "http" and with_ranker) else None
+    workload = Workload(Path(setup.model), Path(setup.mind), setup.history, most)
     engine, preload = machine.get("engine", {}), machine.get("preload", "")
     served: AbstractContextManager[tuple[str, int]]
     try:
@@ -90,9 +93,6 @@ def measure_part(
                 served = processes.plain_server(setup, preload, folder)
                 loads = peers.plain_loads(workload)
             case "shortlist":
-                workload = Workload(
-                    Path(setup.model), Path(setup.mind), setup.history, MOST_STORIES
-                )
                 with processes.our_service(setup, folder) as (url, pid):
                     yield from measure_shortlists(url, pid, setup, workload, plan)
                 return
@@ -100,6 +100,8 @@ def measure_part(
                 yield from (Row(**record) for record in processes.run_worker(name, setup, folder))
                 return
         with served as (url, pid):
+            if name == "http" and with_ranker:
+                get_known(url, workload)
             yield from peers.measure_loads(url, pid, loads, workload, setup.seconds)
     except LoadTestError as error:
         yield Row(name, "", "", error=str(error))
