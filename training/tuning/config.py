@@ -89,6 +89,7 @@ class FinetuneConfig:
     lora_dropout: Share = 0.0
     # A list, or a text such as "q_proj,v_proj", or "all" for every matrix but the head.
     lora_target: str | tuple[str, ...] = LORA_TARGET
+    adapter_name_or_path: str | None = None  # lora, qlora: go on from this adapter's folder
     quantization_bit: Literal[4, 8] = 4  # qlora
     quantization_type: Literal["nf4", "fp4"] = "nf4"
     double_quantization: bool = True
@@ -120,6 +121,8 @@ class FinetuneConfig:
             )
         if self.compile and self.method in ("p_tuning", "qlora"):
             raise ValueError(f"compile does not work with {self.method}: set it to false")
+        if self.adapter_name_or_path and self.method not in ("lora", "qlora"):
+            raise ValueError(f"adapter_name_or_path does not work with {self.method}")
         self.profile()
         return self
 

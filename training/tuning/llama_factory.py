@@ -28,15 +28,15 @@ MEANINGLESS = """
     trust_remote_code model_revision hf_hub_token ms_hub_token om_hub_token low_cpu_mem_usage
     quantization_device_map flash_attn use_unsloth enable_liger_kernel use_cache
     upcast_layernorm upcast_lmhead_output infer_backend infer_dtype offload_folder
-    print_param_status do_eval do_predict predict_with_generate create_new_adapter
-    adapter_folder max_new_tokens top_p top_k temperature num_beams do_sample
+    print_param_status do_eval do_predict predict_with_generate adapter_folder
+    max_new_tokens top_p top_k temperature num_beams do_sample
     include_effective_tokens_per_second compute_accuracy disable_shuffling export_dir
     export_size export_device export_legacy_format export_quantization_bit
     export_quantization_dataset export_hub_model_id use_swanlab
 """
 """Options that change nothing of what is learned here."""
 OFF_ONLY = """
-    adapter_name_or_path resize_vocab new_special_tokens add_tokens add_special_tokens
+    create_new_adapter resize_vocab new_special_tokens add_tokens add_special_tokens
     rope_scaling shift_attn mixture_of_depths moe_aux_loss_coef train_on_prompt use_llama_pro
     use_galore use_apollo use_badam use_adam_mini use_muon loraplus_lr_ratio pissa_init
     pissa_convert freeze_trainable_layers freeze_trainable_modules freeze_extra_modules

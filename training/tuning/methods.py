@@ -11,6 +11,7 @@ from peft import (
     PeftModel,
     PrefixTuningConfig,
     get_peft_model,
+    get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
 from safetensors.torch import load_file, save_file
@@ -19,12 +20,14 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 
 from app.engine import lora
 from app.files import first_line
+from app.scoring.profile import PROFILE_FILE
 from training.errors import TrainingError
 from training.folders import copy_side_files, read_json
 from training.packed.objective import accept_packed_rows
 from training.tuning import bottleneck
 from training.tuning.checks import check_targets, check_window
 from training.tuning.config import FinetuneConfig
+from training.tuning.sources import read_profile
 
 TRAINABLE_FILE = "trainable.safetensors"
 """In a checkpoint, what is trained, to resume from."""
@@ -95,7 +98,10 @@ def create(config: FinetuneConfig, base: Path, place: Placement) -> Any:
     if config.method == "adapter":
         bottleneck.insert(model, config.adapter_size)
         return model
-    return with_peft(model, config, place.autocast)
+    tuned = with_peft(model, config, place.autocast)
+    if config.adapter_name_or_path:
+        go_on_from(tuned, Path(config.adapter_name_or_path), base, config)
+    return tuned
 
 
 def quantize(config: FinetuneConfig, dtype: torch.dtype) -> BitsAndBytesConfig:
@@ -142,6 +148,39 @@ def with_peft(model: PreTrainedModel, config: FinetuneConfig, autocast: bool) ->
             # PEFT would cast each input to float32, and autocast back: that only moves memory.
             module.cast_input_dtype_enabled = False
     return tuned
+
+
+def go_on_from(model: PeftModel, folder: Path, base: Path, config: FinetuneConfig) -> None:
+    """Start with an adapter's weights. Raises LoraError for one of another base, and TrainingError
+    for one that was trained with other options of LoRA or another layout of the prompt."""
+    trained = read_json(folder / lora.CONFIG_FILE)
+    for name, option in (("r", "lora_rank"), ("lora_alpha", "lora_alpha")):
+        if trained.get(name) != getattr(config, option):
+            raise TrainingError(
+                f"adapter_name_or_path: {folder} has {option} {trained.get(name)}, not"
+                f" {getattr(config, option)}"
+            )
+    has_profile = (folder / PROFILE_FILE).is_file()
+    if has_profile and read_profile(folder).layout != config.profile().layout:
+        raise TrainingError(f"adapter_name_or_path: {folder} was trained with another layout")
+    adapter = lora.LoraAdapter(folder, trained)
+    lora.check_fit(adapter, base)
+    lora.check_finite(adapter)
+    tensors = {
+        lora.PREFIX + name.removeprefix(lora.PREFIX): tensor
+        for name, tensor in load_file(folder / lora.WEIGHTS_FILE).items()
+    }
+    own = get_peft_model_state_dict(model)
+    if unlike := sorted(own.keys() ^ tensors.keys()):
+        raise TrainingError(
+            f"adapter_name_or_path: {folder} was trained on other matrices: {unlike[0]}"
+        )
+    try:
+        set_peft_model_state_dict(model, tensors)
+    except RuntimeError as error:
+        raise TrainingError(
+            f"adapter_name_or_path: {folder} does not fit: {first_line(error)}"
+        ) from error
 
 
 def trainable(model: torch.nn.Module) -> dict[str, Tensor]:

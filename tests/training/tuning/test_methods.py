@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from app.engine.lora import LoraError
-from tests.support.tiny_training import finetune, losses, make_builder, make_tiny
+from tests.support.tiny_training import arguments, finetune, losses, make_builder, make_tiny
+from training.__main__ import main
 from training.data.prepared import PreparedData
 from training.errors import TrainingError
 from training.packed.scorer import score
@@ -132,3 +133,40 @@ def run(model: Path, data: Path, output: Path, options: dict[str, Any]) -> None:
     from training.tuning.run import finetune as start
 
     start(FinetuneConfig(**options), model, data, output, resume=False)
+
+
+def test_training_goes_on_from_an_adapter(tiny: Path, prepared: Path, tmp_path: Path) -> None:
+    """The first loss is where the earlier run ended, and the adapter itself is left as it was."""
+    first = tmp_path / "first"
+    *_, last = losses(finetune(tiny, prepared, first, num_train_epochs=6, max_samples=40))
+    before = (first / "adapter_model.safetensors").read_bytes()
+    again = {"max_samples": 40, "learning_rate": 1e-9}
+    start, *_ = losses(finetune(tiny, prepared, tmp_path / "fresh", **again))
+    onward = {**again, "adapter_name_or_path": str(first)}
+    on, *_ = losses(finetune(tiny, prepared, tmp_path / "on", **onward))
+    assert on == pytest.approx(last, rel=0.2)
+    assert on < 0.8 * start
+    assert (first / "adapter_model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lora_rank": 4}, "has lora_rank 8, not 4"),
+        ({"lora_alpha": 32}, "has lora_alpha 16, not 32"),
+        ({"lora_target": "q_proj"}, "was trained on other matrices"),
+        ({"layout": "categories"}, "another layout"),
+    ],
+)
+def test_an_adapter_of_other_options_is_refused(
+    options: dict[str, Any],
+    message: str,
+    tiny: Path,
+    prepared: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    finetune(tiny, prepared, tmp_path / "first", max_samples=10)
+    onward = {**options, "adapter_name_or_path": str(tmp_path / "first")}
+    assert main(arguments(tiny, prepared, tmp_path / "on", **onward)) == 1
+    assert message in capsys.readouterr().err
