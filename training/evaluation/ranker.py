@@ -4,12 +4,14 @@ Nothing is measured on impressions that the trees or their tower may have learne
 later than the last moment that ranker.json and tower.npz name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from app.likeness.tower import TowerError, read_tower
 from app.ranker.features import TEXT, Floats
@@ -24,6 +26,7 @@ from training.evaluation.comparison import as_figures
 from training.evaluation.options import EvaluateOptions
 from training.evaluation.quality import Questions
 from training.evaluation.record import RankerLine, RankerResult
+from training.metrics import Ratio
 from training.progress import say
 from training.ranking import figures
 from training.ranking.log import KEY, Log
@@ -41,6 +44,16 @@ class RefusedError(Exception):
     """Why a ranker is not measured."""
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """ratios: of the order by all that is known, [impressions] in the order of the questions, and
+    the order's calibration error; both None where the ranker was refused."""
+
+    result: RankerResult
+    ratios: dict[str, Ratio] | None = None
+    ece: float | None = None
+
+
 def measure_ranker(
     folder: Path,
     profile: Profile | None,
@@ -48,7 +61,7 @@ def measure_ranker(
     questions: Questions,
     answers: Sequence[Answers],
     options: EvaluateOptions,
-) -> RankerResult | None:
+) -> Measured | None:
     """None for a model without a ranker. folder, profile: the model's. answers: of the language
     model. Raises TrainingError for a ranker that can't be read."""
     try:
@@ -62,10 +75,17 @@ def measure_ranker(
         check_times(times, until)
         rows = read_rows(folder, ranker.description, data, keys, options)
         place_text(rows, keys, questions, answers)
-        return describe(rows, ranker, notes(folder, profile, data, options), options)
+        known = notes(folder, profile, data, options)
+        log_odds = order(rows, ranker)
+        found = {name: figures.measure(rows, scores, name) for name, scores in log_odds.items()}
+        number = {key: place for place, key in enumerate(keys)}
+        places = np.array([number[name] for name in rows.ids])
+        error = figures.ece(rows, log_odds[figures.ALL], figures.ALL)
+        ratios = {name: moved(one, places) for name, one in found[figures.ALL].items()}
+        return Measured(describe(rows, log_odds, found, known, options), ratios, error)
     except RefusedError as error:
         say(f"{folder}: its ranker is not measured: {error}")
-        return RankerResult(refused=str(error))
+        return Measured(RankerResult(refused=str(error)))
     except (RankerError, TowerError) as error:
         raise TrainingError(str(error)) from None
 
@@ -175,17 +195,31 @@ def notes(
     return found
 
 
-def describe(
-    rows: Rows, ranker: Ranker, known: list[str], options: EvaluateOptions
-) -> RankerResult:
-    """All figures, with intervals and differences from the language model alone."""
-    log_odds: dict[str, Floats] = {
+def order(rows: Rows, ranker: Ranker) -> dict[str, Floats]:
+    """The log-odds of each way to order, by name."""
+    return {
         figures.TEXT_ALONE: figures.column(rows, "text"),
         figures.RATE_ALONE: figures.column(rows, "rate"),
         figures.FIRST_STAGE: ranker.first_stage.log_odds(without_text(rows.matrix)),
         figures.ALL: ranker.full.log_odds(rows.matrix),
     }
-    found = {name: figures.measure(rows, scores, name) for name, scores in log_odds.items()}
+
+
+def moved(ratio: Ratio, places: NDArray[np.intp]) -> Ratio:
+    """With each impression's sums at its place."""
+    top, bottom = np.empty_like(ratio.top), np.empty_like(ratio.bottom)
+    top[places], bottom[places] = ratio.top, ratio.bottom
+    return Ratio(top, bottom)
+
+
+def describe(
+    rows: Rows,
+    log_odds: Mapping[str, Floats],
+    found: Mapping[str, Mapping[str, Ratio]],
+    known: list[str],
+    options: EvaluateOptions,
+) -> RankerResult:
+    """All figures, with intervals and differences from the language model alone."""
     resampling = (options.bootstrap, options.seed)
     base = found[figures.TEXT_ALONE]
     lines = [

@@ -161,6 +161,17 @@ class RankerResult(Record):
     """What the language model adds to the trees: the figures with it minus those without."""
 
 
+class Order(Record):
+    """How well a model orders as it is served: by its ranker if that was measured, or else by the
+    language model alone."""
+
+    by_ranker: bool
+    figures: dict[str, Figure]
+    differences: dict[str, Figure]
+    """From the first model's order, on the same impressions; empty for the first model."""
+    ece: float
+
+
 class ModelResult(Record):
     """One model, measured."""
 
@@ -186,6 +197,8 @@ class ModelResult(Record):
     """The commonest answers in words."""
     ranker: RankerResult | None = Field(default=None, exclude_if=lambda found: found is None)
     """None, and not in the file, for a model without a ranker."""
+    order: Order | None = Field(default=None, exclude_if=lambda found: found is None)
+    """None, and not in the file, unless this model's ranker or the first one's was measured."""
 
     def summary(self) -> str:
         """One line for people."""

@@ -22,7 +22,8 @@ class TowerCommand:
 @dataclass(frozen=True)
 class ScoreCommand:
     """Score the log's impressions from `start` until before `end` with a language model (`model`)
-    or with a tower (`tower`, on `encoder`)."""
+    or with a tower (`tower`, on `encoder`). limit: how many of them, spread evenly; None for
+    all."""
 
     data: Path
     model: Path | None
@@ -31,8 +32,12 @@ class ScoreCommand:
     encoder: Path | None
     start: datetime | None
     end: datetime | None
+    limit: int | None
     output: Path
     batch_tokens: int
+
+    def __post_init__(self) -> None:
+        check_least("limit", self.limit, 1)
 
 
 @dataclass(frozen=True)

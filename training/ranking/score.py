@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from app.likeness.encoder import SentenceEncoder
@@ -26,6 +27,8 @@ def score_log(options: ScoreCommand) -> int:
     log = rows.collect()
     if log.is_empty():
         raise TrainingError(f"{options.data} has no impressions from --from until --until")
+    if options.limit is not None and options.limit < len(log):
+        log = log[np.arange(options.limit) * len(log) // options.limit]
     if options.tower is None:
         scores = dict(score_by_model(data, log, options))
     elif options.encoder is None:

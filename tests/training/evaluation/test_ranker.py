@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from app.likeness.tower import read_tower
 from app.ranker.features import NAMES, TEXT
-from app.ranker.ranker import DESCRIPTION_FILE, load_ranker
+from app.ranker.ranker import DESCRIPTION_FILE, FIRST_STAGE_FILE, RANKER_FILE, load_ranker
 from app.signals.counters import HalfLives
 from tests.support.evaluate_runs import PROFILE
 from tests.support.models import make_lora, make_tiny_qwen3
@@ -196,3 +196,35 @@ def test_a_tower_that_learned_later_counts_too(
 
 def test_a_model_without_a_ranker_has_none(models: Path, prepared: Path, tmp_path: Path) -> None:
     assert evaluate(models / "base", prepared, tmp_path / "run", "--limit", "4") is None
+
+
+def test_orders_are_compared_as_they_are_served(
+    model: Path, prepared: Path, encoder: Path, tmp_path: Path
+) -> None:
+    """By the language model alone, by the ranker, and by the ranker again: pair by pair, so that a
+    model has no difference from itself."""
+    plain = Path(shutil.copytree(model, tmp_path / "plain"))
+    for name in (DESCRIPTION_FILE, RANKER_FILE, FIRST_STAGE_FILE):
+        (plain / name).unlink()
+    named = [f"--model=again={model}", "--encoder", str(encoder)]
+    evaluate(model, prepared, tmp_path / "one", *named)
+    named = [f"--model=ranked={model}", "--encoder", str(encoder)]
+    evaluate(plain, prepared, tmp_path / "other", *named)
+    one, other = (
+        [model.get("order") for model in json.loads(file.read_bytes())["models"]]
+        for file in (tmp_path / name / "evaluation.json" for name in ("one", "other"))
+    )
+    assert [order["by_ranker"] for order in one] == [True, True]
+    assert one[0]["differences"] == {}
+    for name, change in one[1]["differences"].items():
+        assert change == {"value": 0, "low": 0, "high": 0}, name
+    assert other[0] is None
+    assert other[1]["by_ranker"]
+    change = other[1]["differences"]["auc"]
+    run = json.loads((tmp_path / "other/evaluation.json").read_bytes())["models"][1]
+    text, _, _, every = run["ranker"]["lines"]
+    assert change["value"] == pytest.approx(every["differences"]["auc"]["value"])
+    assert change["low"] == pytest.approx(every["differences"]["auc"]["low"], abs=0.1)
+    assert run["order"]["figures"]["auc"]["value"] == every["figures"]["auc"]["value"]
+    assert run["order"]["ece"] == every["ece"]
+    assert text["figures"]["auc"]["value"] == pytest.approx(run["figures"]["auc"]["value"])
