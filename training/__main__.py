@@ -21,7 +21,10 @@ COMMANDS = {
     "evaluate": "measure models against each other",
     "estimate": "estimate what another order would have earned on logged lists",
     "report": "draw evaluations as one HTML page",
+    "refresh": "make the next adapter from the store's traffic, prove it and promote it",
 }
+
+INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("interrupted; no partial result was left in place", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 

@@ -3,8 +3,9 @@
   python -m examples.site --seeds 5 --out runs/site
 
 Invented readers visit for seven days, after a week in which all of them saw a random order. Their
-twins see the same candidates in another order: at random, by the language model alone, and by the
-ranker with live figures. Prints click-through and AUC by day, and writes them to week.json and
+twins see the same candidates in another order: at random, by the language model alone, by the
+ranker with live figures, and with --refresh by a model that `training refresh` makes anew each
+night. Prints click-through and AUC by day, and writes them to week.json and
 week.png. Each seed gets a service of its own with an empty store, started with the settings of the
 environment (FRONTPAGE_MODEL and so on); --url names a running one instead.
 
@@ -31,6 +32,8 @@ import httpx
 from app.files import write_whole
 from examples.replay import ReplayError
 from examples.site import figures, picture
+from examples.site.nights import ARMS as REFRESHED
+from examples.site.nights import CONFIG, Nights
 from examples.site.week import ARMS, Arm, Night, Row, simulate
 from examples.site.world import Size
 from loadtests.services import LoadTestError, clean_up_on_sigterm, free_port, serving
@@ -65,17 +68,22 @@ def run_seed(options: argparse.Namespace, number: int) -> list[Row]:
     seed = options.seed + number
     key = os.environ.get("OPENAI_API_KEY", "")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    arms: dict[str, Arm] = {**ARMS, **dict(options.arm)}
+    nights = Nights(options.refresh, options.out / f"nights-{seed}") if options.refresh else None
+    arms: dict[str, Arm] = {**ARMS, **(REFRESHED if nights else {}), **dict(options.arm)}
     with (
-        service(options, seed) as (url, store),
+        service(options, seed, nights) as (url, store),
         httpx.Client(base_url=url, headers=headers, timeout=120) as client,
     ):
         nightly = partial(run_nightly, options.nightly, store) if options.nightly else None
+        if nights and store:
+            nightly = partial(nights.refresh, store)
         return simulate(client, seed, size_of(options), arms, nightly)
 
 
 @contextmanager
-def service(options: argparse.Namespace, seed: int) -> Iterator[tuple[str, str | None]]:
+def service(
+    options: argparse.Namespace, seed: int, nights: Nights | None
+) -> Iterator[tuple[str, str | None]]:
     """The URLs of a service and of its store, if that is known. Raises LoadTestError."""
     if options.url:
         yield options.url, os.environ.get("FRONTPAGE_STORE")
@@ -86,6 +94,7 @@ def service(options: argparse.Namespace, seed: int) -> Iterator[tuple[str, str |
         store = f"sqlite:///{folder}/site.sqlite"
         settings = {"PORT": str(port), "STATE": folder, "STORE": store}
         own = {f"FRONTPAGE_{name}": value for name, value in settings.items()}
+        own |= nights.settings(os.environ) if nights else {}
         with serving(["app"], {**os.environ, **own}, port, "/ready", log) as (url, _):
             yield url, store
 
@@ -139,8 +148,12 @@ def parse_options() -> argparse.Namespace:
     poison = "a day on which every other reader clicks at random (default: none)"
     add("--poison", type=count_option, metavar="DAY", help=poison)
     add("--arm", type=arm_option, action="append", default=[], metavar="NAME=MODEL")
+    refresh = f"refresh a model after each day but the last, by FILE ({CONFIG.name} beside this)"
+    add("--refresh", type=Path, nargs="?", const=CONFIG, metavar="FILE", help=refresh)
     add("--nightly", metavar="COMMAND", help="run by the shell after each day but the last")
     options = parser.parse_args()
+    if options.refresh and (options.url or options.nightly):
+        parser.error("--refresh: not together with --url or --nightly")
     if options.url and options.seeds > 1:
         parser.error("--url: a running service has one store, so it takes --seeds 1")
     return options

@@ -16,6 +16,7 @@ from training.evaluation.options import EstimateOptions, EvaluateOptions, NamedM
 from training.merging.options import MergeOptions
 from training.prepare import read_options
 from training.ranking.options import RankCommand, ScoreCommand, TowerCommand
+from training.refreshing.options import RefreshOptions
 from training.tuning.options import CalibrateOptions, FinetuneOptions
 
 OPTIONS: dict[str, tuple[type[Any], ...]] = {
@@ -31,6 +32,7 @@ OPTIONS: dict[str, tuple[type[Any], ...]] = {
     "tower": (TowerCommand,),
     "score": (ScoreCommand,),
     "rank": (RankCommand,),
+    "refresh": (RefreshOptions,),
 }
 
 

@@ -1,0 +1,48 @@
+"""Make the next adapter from the store's traffic, prove it better, and hand it to readers.
+
+  python -m training refresh configs/refresh.yaml
+  python -m training refresh configs/refresh.yaml --until gate
+
+Runs collect, prepare, finetune, calibrate, score, rank and evaluate on the traffic of the latest
+days; training sees none of the newest hours, on which the new model must be better than the one
+that the alias serves now. Then the adapter is loaded, a share of the readers gets it, and once the
+anytime-valid interval of /experiments does not contain zero, it is promoted or taken back. All of
+that is set in the file. --until gate stops before anything is loaded; run it again without that to
+go on.
+
+What was done and decided, and why, is in refresh.json in a folder of --out. After a kill, the same
+command goes on with the step that was interrupted. The service's key is taken from OPENAI_API_KEY.
+"""
+
+import argparse
+from pathlib import Path
+
+from training.arguments import from_namespace
+from training.collect import read_time
+from training.refreshing.options import RefreshOptions
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add = parser.add_argument
+    add("config", type=Path, metavar="YAML", help="such as configs/refresh.yaml")
+    add("--out", type=Path, default=Path("runs/refresh"), metavar="DIR", help="(runs/refresh)")
+    add("--at", type=read_time, metavar="TIME", help="learn from what was shown before it (now)")
+    add("--until", choices=["gate"], help="load nothing")
+    no_wait = "look at the experiment once; run it again to look again"
+    add("--no-wait", dest="wait", action="store_false", help=no_wait)
+    add("--abandon", action="store_true", help="end an unfinished refresh and undo its changes")
+
+
+def run(given: argparse.Namespace) -> None:
+    """Refresh, and print what was decided."""
+    options = from_namespace(RefreshOptions, given)
+    from training.refreshing.refresh import refresh
+
+    found = refresh(options)
+    if found.decision is None:
+        print(f"{found.name} shares the readers with {found.served}; it is too early to tell")
+    else:
+        print(f"{found.name}: {found.decision}: {found.why}")
+    if found.decision == "passed the gate":
+        print("next: the same command without --until gate")

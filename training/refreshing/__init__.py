@@ -1,0 +1,1 @@
+"""From a site's traffic to the next adapter: steps, gate, experiment, and a record of them."""
