@@ -1,6 +1,7 @@
 """refresh killed with SIGKILL while each of its steps is under way, on a service with the real
 engine, ends like one that nobody has killed."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -47,6 +48,10 @@ def command(folder: Path, out: str, end: float, *more: str) -> list[str]:
     return [sys.executable, "-m", "training", *plan, "--at", iso(end), *more]
 
 
+def run(words: list[str], environment: dict[str, str]) -> None:
+    subprocess.run(words, cwd=ROOT, env=environment, check=True)
+
+
 def kill_during(step: str, words: list[str], environment: dict[str, str]) -> bool:
     """False: the command ended before."""
     begun = subprocess.Popen(
@@ -78,11 +83,11 @@ async def test_killed_during_each_step(service: Service, tmp_path: Path) -> None
     async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
         await tell(client, end - 60)
         whole = command(tmp_path, "whole", end, "--until", "gate")
-        subprocess.run(whole, cwd=ROOT, env=environment, check=True)
+        await asyncio.to_thread(run, whole, environment)
         words = command(tmp_path, "killed", end)
         for step in STEPS:
-            assert kill_during(step, words, environment), step
-        subprocess.run(words, cwd=ROOT, env=environment, check=True)
+            assert await asyncio.to_thread(kill_during, step, words, environment), step
+        await asyncio.to_thread(run, words, environment)
         mine, other = latest(tmp_path / "killed"), latest(tmp_path / "whole")
         assert mine.decision == "promoted"
         assert [step.name for step in mine.steps] == STEPS

@@ -1,6 +1,7 @@
 """refresh's file and its times; what the gate makes of measurements that can't be compared."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -84,7 +85,8 @@ def test_windows_end_where_clicks_are_in() -> None:
 
 def result(name: str) -> ModelResult:
     figures = {"auc": Figure(value=0.6, low=0.5, high=0.7)}
-    return ModelResult.model_construct(name=name, figures=figures, ranker=None, order=None)
+    known: Any = {"name": name, "figures": figures, "ranker": None, "order": None}
+    return ModelResult.model_construct(**known)
 
 
 def test_a_ranker_that_cannot_be_measured_stops_the_gate() -> None:
