@@ -11,7 +11,9 @@ that is set in the file. --until gate stops before anything is loaded; run it ag
 go on.
 
 What was done and decided, and why, is in refresh.json in a folder of --out. After a kill, the same
-command goes on with the step that was interrupted. The service's key is taken from OPENAI_API_KEY.
+command goes on with the step that was interrupted. It can be run as often as one likes: it begins
+only when there is a day of newer traffic (every_hours). FRONTPAGE_STORE names the database, and
+OPENAI_API_KEY is the service's key.
 """
 
 import argparse
@@ -40,9 +42,11 @@ def run(given: argparse.Namespace) -> None:
     from training.refreshing.refresh import refresh
 
     found = refresh(options)
-    if found.decision is None:
+    if found is None:
+        print("nothing to do: the last refresh is younger than every_hours")
+    elif found.decision is None:
         print(f"{found.name} shares the readers with {found.served}; it is too early to tell")
     else:
         print(f"{found.name}: {found.decision}: {found.why}")
-    if found.decision == "passed the gate":
+    if found is not None and found.decision == "passed the gate":
         print("next: the same command without --until gate")

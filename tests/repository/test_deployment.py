@@ -4,6 +4,7 @@ That they work is shown by `make demo`, which needs a Docker engine; Kubernetes'
 against Kubernetes' schemas.
 """
 
+import argparse
 import json
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ from app.http.routes import operations
 from app.observability import metrics
 from app.settings import Settings
 from tests.support.models import ROOT
+from training import refresh
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -24,6 +26,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 SERVING = {name: OURS[name] for name in ("frontpage", "frontpage-gpu")}
 KUBERNETES = ROOT / "deploy" / "kubernetes"
+REFRESH = KUBERNETES / "refresh.yaml"
 KUSTOMIZATION = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text(encoding="utf-8"))
 OBJECTS: list[dict[str, Any]] = [
     found
@@ -148,7 +151,7 @@ def test_prometheus_finds_either_service() -> None:
 def test_kustomization_has_every_file() -> None:
     files = {file.name for file in KUBERNETES.iterdir()} - {"kustomization.yaml"}
     [settings] = KUSTOMIZATION["configMapGenerator"]
-    assert files == {*KUSTOMIZATION["resources"], *settings["files"]}
+    assert files == {*KUSTOMIZATION["resources"], *settings["files"], REFRESH.name}
 
 
 @pytest.mark.parametrize("version", ["1.30", "1.37"])
@@ -164,6 +167,35 @@ def test_kubernetes_objects_keep_to_their_schemas(version: str) -> None:
     broken["spec"]["template"]["spec"]["containers"][0]["livenessprobe"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(broken, version, strict=True)
+
+
+@pytest.mark.parametrize("version", ["1.30", "1.37"])
+def test_the_refresh_of_kubernetes_finds_what_it_needs(version: str) -> None:
+    claim, job = yaml.safe_load_all(REFRESH.read_text(encoding="utf-8"))
+    for found in (claim, job):
+        kubernetes_validate.validate(found, version, strict=True)
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert pod["securityContext"] == POD["spec"]["securityContext"]
+    [container] = pod["containers"]
+    assert container["securityContext"] == CONTAINER["securityContext"]
+    parser = argparse.ArgumentParser()
+    refresh.add_arguments(parser)
+    given = parser.parse_args(container["args"][1:])
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert set(mounts) == {volume["name"] for volume in pod["volumes"]}
+    assert mounts["plan"] == str(given.config.parent)
+    assert mounts["runs"] == str(Path("/work") / given.out.parts[0])
+    volumes = {one["name"]: one for one in pod["volumes"]}
+    claims = {
+        one["persistentVolumeClaim"]["claimName"]
+        for one in volumes.values()
+        if len(one) > 1 and "persistentVolumeClaim" in one
+    }
+    assert claims == {
+        claim["metadata"]["name"],
+        BY_KIND["PersistentVolumeClaim"]["metadata"]["name"],
+    }
+    assert container["env"][0]["name"] == "FRONTPAGE_STORE"
 
 
 def test_kubernetes_selects_the_pods_by_one_label() -> None:

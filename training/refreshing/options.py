@@ -100,6 +100,8 @@ class Plan(Part):
     tower: Literal["served", "train", "none"] = "served"
     """The tower of the new ranker: the served model's, a new one, or none."""
 
+    every_hours: NonNegativeFloat = 20
+    """A refresh begins only with traffic that is so much newer than the last one's."""
     days: PositiveFloat = 7
     """Of traffic to learn from."""
     click_hours: NonNegativeFloat = 1

@@ -22,14 +22,17 @@ KEPT = (steps.ADAPTER, steps.EVALUATION)
 """Folders that stay after the decision; the others hold readers' traffic."""
 
 
-def refresh(options: RefreshOptions) -> Record:
-    """Raises TrainingError. Run again, it goes on where it ended."""
+def refresh(options: RefreshOptions) -> Record | None:
+    """Raises TrainingError. Run again, it goes on where it ended. None where it is too early for
+    another one."""
     plan = read_plan(options.config)
     options.out.mkdir(parents=True, exist_ok=True)
     with only_writer(options.out), Service(plan.url) as service:
         work = unfinished(options, plan)
         if options.abandon:
             return abandon(work, service, options.out)
+        if work is None and is_early(options, plan):
+            return None
         if work is None:
             work = begin(options, plan, service)
         return go_on(work, service, options)
@@ -51,6 +54,12 @@ def unfinished(options: RefreshOptions, plan: Plan) -> Work | None:
     ]:
         say(f"as it began; changed in {options.config} since: {', '.join(changed)}")
     return Work(begun, folder, record, run_command)
+
+
+def is_early(options: RefreshOptions, plan: Plan) -> bool:
+    """Whether the last refresh has seen nearly all there is."""
+    end = windows(plan, time.time() if options.at is None else options.at).end
+    return any(end < one.end + plan.every_hours * 3600 for one in read_all(options.out).values())
 
 
 def begin(options: RefreshOptions, plan: Plan, service: Service) -> Work:

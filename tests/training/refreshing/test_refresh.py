@@ -287,5 +287,9 @@ async def test_nothing_newer_nothing_done(
     go_on(site)
     assert await site.refresh() == 0
     assert site.record.decision == "promoted"
+    assert await site.refresh("--at", iso(made[1] + 3600)) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    site.plan(every_hours=0)
     assert await site.refresh("--at", iso(made[1])) == 1
     assert "nothing is newer than its traffic" in capsys.readouterr().err
+    assert len(read_all(site.out)) == 1
