@@ -2,7 +2,7 @@
 
 import argparse
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from training.errors import TrainingError
@@ -32,3 +32,15 @@ def read_time(text: str) -> datetime:
     if moment is None or moment.tzinfo:
         raise argparse.ArgumentTypeError(f"{text}: write 2019-11-14 or 2019-11-14T12:00")
     return moment
+
+
+def read_moment(text: str) -> float:
+    """The type of an argument that is a moment, in UTC unless it has a zone: in seconds since 1970.
+    Raises ArgumentTypeError."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: write 2026-11-14 or 2026-11-14T12:00"
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

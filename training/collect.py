@@ -11,10 +11,9 @@ answers name no readers and no histories.
 
 import argparse
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 
-from training.arguments import from_namespace
+from training.arguments import from_namespace, read_moment
 from training.data.options import CollectOptions
 
 
@@ -30,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the service's database; default: FRONTPAGE_STORE",
     )
     add("--out", type=Path, default=Path("data/collected"), metavar="DIR")
-    add("--from", dest="start", type=read_time, metavar="TIME", help=f"only what was {time}")
-    add("--until", type=read_time, metavar="TIME", help=f"nothing that was {time}")
+    add("--from", dest="start", type=read_moment, metavar="TIME", help=f"only what was {time}")
+    add("--until", type=read_moment, metavar="TIME", help=f"nothing that was {time}")
     add("--window", type=float, default=1.0, metavar="HOURS", help="to wait for clicks (1)")
     add("--history", type=int, default=50, metavar="N", help="clicked stories kept (50)")
 
@@ -43,14 +42,3 @@ def run(given: argparse.Namespace) -> None:
 
     print(collect(options).summary(options.out))
     print(f"next: python -m training prepare --train {options.out} --out data/own")
-
-
-def read_time(text: str) -> float:
-    """Seconds since 1970, for argparse."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: write 2026-11-14 or 2026-11-14T12:00"
-        ) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -17,10 +17,12 @@ OPENAI_API_KEY is the service's key.
 """
 
 import argparse
+import gc
+from collections.abc import Sequence
 from pathlib import Path
 
-from training.arguments import from_namespace
-from training.collect import read_time
+from training.arguments import from_namespace, read_moment
+from training.errors import TrainingError
 from training.refreshing.options import RefreshOptions
 
 
@@ -29,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("config", type=Path, metavar="YAML", help="such as configs/refresh.yaml")
     add("--out", type=Path, default=Path("runs/refresh"), metavar="DIR", help="(runs/refresh)")
-    add("--at", type=read_time, metavar="TIME", help="learn from what was shown before it (now)")
+    add("--at", type=read_moment, metavar="TIME", help="learn from what was shown before it (now)")
     add("--until", choices=["gate"], help="load nothing")
     no_wait = "look at the experiment once; run it again to look again"
     add("--no-wait", dest="wait", action="store_false", help=no_wait)
@@ -41,7 +43,7 @@ def run(given: argparse.Namespace) -> None:
     options = from_namespace(RefreshOptions, given)
     from training.refreshing.refresh import refresh
 
-    found = refresh(options)
+    found = refresh(options, run_command)
     if found is None:
         print("nothing to do: the last refresh is younger than every_hours")
     elif found.decision is None:
@@ -50,3 +52,16 @@ def run(given: argparse.Namespace) -> None:
         print(f"{found.name}: {found.decision}: {found.why}")
     if found is not None and found.decision == "passed the gate":
         print("next: the same command without --until gate")
+
+
+def run_command(command: Sequence[str]) -> None:
+    """Run a command of `python -m training` in this process. Raises TrainingError where it fails;
+    the command itself has said why."""
+    from training.__main__ import INTERRUPTED, main
+
+    code = main(list(command))
+    gc.collect()  # models are large
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    if code:
+        raise TrainingError(f"refresh: the step {command[0]} has failed, see above")

@@ -1,5 +1,5 @@
 """Imports within training/ point one way, wherever in a file they stand, for types as well:
-commands → {evaluation, merging} → ranking → tuning → packed → data; base_models stands alone."""
+commands → refreshing → {evaluation, merging} → ranking → tuning → packed → data; base_models stands alone."""
 
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -16,6 +16,7 @@ BELOW = {
     "ranking": {"tuning", "packed", "data"},
     "evaluation": {"ranking", "tuning", "packed", "data"},
     "merging": {"tuning", "packed", "data"},
+    "refreshing": {"evaluation", "tuning", "packed", "data", "ranking"},
 }
 """What each package may import, beside itself and SHARED."""
 SHARED = {"arguments", "errors", "folders", "machine", "metrics", "progress", "provenance"}

@@ -15,6 +15,7 @@ from tests.support.training_page import PAGE, blocks
 from training.__main__ import COMMANDS
 
 RANKER_PAGE = ROOT / "docs" / "ranker.md"
+REFRESH_PAGE = ROOT / "docs" / "refresh.md"
 OWN_DATA_PAGE = ROOT / "docs" / "your-own-data.md"
 LEFT_OUT = {
     "install": ["requirements/install.sh", "source"],
@@ -49,7 +50,9 @@ def test_what_is_not_run_is_said_here() -> None:
 
 
 def test_every_command_is_on_one_of_the_pages() -> None:
-    others = [page.read_text(encoding="utf-8") for page in (RANKER_PAGE, OWN_DATA_PAGE)]
+    others = [
+        page.read_text(encoding="utf-8") for page in (RANKER_PAGE, OWN_DATA_PAGE, REFRESH_PAGE)
+    ]
     text = "\n".join([*(block.text for block in blocks()), *others])
     assert {name for name in COMMANDS if f"-m training {name} " not in text} == set()
 

@@ -1,10 +1,8 @@
 """A refresh from its first step to its decision, or on from where a kill has left it."""
 
-import gc
 import os
 import shutil
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,29 +14,29 @@ from training.refreshing import gate, readers, steps
 from training.refreshing.options import Plan, RefreshOptions, iso, read_plan, windows
 from training.refreshing.record import Decision, Record, read_all
 from training.refreshing.service import Service, find_served
-from training.refreshing.steps import Work
+from training.refreshing.steps import Run, Work
 
 KEPT = (steps.ADAPTER, steps.EVALUATION)
 """Folders that stay after the decision; the others hold readers' traffic."""
 
 
-def refresh(options: RefreshOptions) -> Record | None:
-    """Raises TrainingError. Run again, it goes on where it ended. None where it is too early for
+def refresh(options: RefreshOptions, run: Run) -> Record | None:
+    """run: see Work. Raises TrainingError. Run again, it goes on where it ended. None where it is too early for
     another one."""
     plan = read_plan(options.config)
     options.out.mkdir(parents=True, exist_ok=True)
     with only_writer(options.out), Service(plan.url) as service:
-        work = unfinished(options, plan)
+        work = unfinished(options, plan, run)
         if options.abandon:
             return abandon(work, service, options.out)
         if work is None and is_early(options, plan):
             return None
         if work is None:
-            work = begin(options, plan, service)
+            work = begin(options, plan, service, run)
         return go_on(work, service, options)
 
 
-def unfinished(options: RefreshOptions, plan: Plan) -> Work | None:
+def unfinished(options: RefreshOptions, plan: Plan, run: Run) -> Work | None:
     """The latest refresh, if it is not decided yet, with the plan that it began with."""
     folder, record = next(reversed(read_all(options.out).items()), (None, None))
     if folder is None or record is None:
@@ -53,7 +51,7 @@ def unfinished(options: RefreshOptions, plan: Plan) -> Work | None:
         name for name in Plan.model_fields if getattr(begun, name) != getattr(plan, name)
     ]:
         say(f"as it began; changed in {options.config} since: {', '.join(changed)}")
-    return Work(begun, folder, record, run_command)
+    return Work(begun, folder, record, run)
 
 
 def is_early(options: RefreshOptions, plan: Plan) -> bool:
@@ -62,7 +60,7 @@ def is_early(options: RefreshOptions, plan: Plan) -> bool:
     return any(end < one.end + plan.every_hours * 3600 for one in read_all(options.out).values())
 
 
-def begin(options: RefreshOptions, plan: Plan, service: Service) -> Work:
+def begin(options: RefreshOptions, plan: Plan, service: Service, run: Run) -> Work:
     """Raises TrainingError, before anything is written, for what can't go well."""
     found = windows(plan, time.time() if options.at is None else options.at)
     if not os.environ.get("FRONTPAGE_STORE"):
@@ -88,7 +86,7 @@ def begin(options: RefreshOptions, plan: Plan, service: Service) -> Work:
     )
     own.mkdir()
     record.write(own)
-    return Work(plan, own, record, run_command)
+    return Work(plan, own, record, run)
 
 
 def go_on(work: Work, service: Service, options: RefreshOptions) -> Record:
@@ -156,16 +154,3 @@ def words(record: Record) -> str:
     """The checks that have failed, or all if none has."""
     failed = [check.text for check in record.checks if not check.passed]
     return "; ".join(failed or [check.text for check in record.checks])
-
-
-def run_command(command: Sequence[str]) -> None:
-    """Run a command of `python -m training` in this process. Raises TrainingError where it fails;
-    the command itself has said why."""
-    from training.__main__ import INTERRUPTED, main
-
-    code = main(list(command))
-    gc.collect()  # models are large
-    if code == INTERRUPTED:
-        raise KeyboardInterrupt
-    if code:
-        raise TrainingError(f"refresh: the step {command[0]} has failed, see above")

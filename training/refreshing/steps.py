@@ -24,6 +24,9 @@ TEXT_SCORES, TOWER_SCORES, EVALUATION = "text.parquet", "tower.parquet", "evalua
 NEW = "new"
 
 
+Run = Callable[[Sequence[str]], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """One refresh. folder: its own, beside those of earlier ones. run: runs a command of
@@ -32,7 +35,7 @@ class Work:
     plan: Plan
     folder: Path
     record: Record
-    run: Callable[[Sequence[str]], None]
+    run: Run
 
     def do(
         self, name: str, command: Sequence[object] = (), then: Callable[[], None] | None = None
