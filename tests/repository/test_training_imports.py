@@ -1,5 +1,6 @@
 """Imports within training/ point one way, wherever in a file they stand, for types as well:
-commands → refreshing → {evaluation, merging} → ranking → tuning → packed → data; base_models stands alone."""
+commands → refreshing → {evaluation, merging} → ranking → tuning → packed → data; base_models stands
+alone."""
 
 from graphlib import TopologicalSorter
 from pathlib import Path

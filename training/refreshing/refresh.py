@@ -21,8 +21,9 @@ KEPT = (steps.ADAPTER, steps.EVALUATION)
 
 
 def refresh(options: RefreshOptions, run: Run) -> Record | None:
-    """run: see Work. Raises TrainingError. Run again, it goes on where it ended. None where it is too early for
-    another one."""
+    """Run again, it goes on where it ended. Returns None where it is too early for another one.
+
+    run: see Work. Raises TrainingError."""
     plan = read_plan(options.config)
     options.out.mkdir(parents=True, exist_ok=True)
     with only_writer(options.out), Service(plan.url) as service:
