@@ -1,8 +1,9 @@
 """All settings of the service, in one frozen object.
 
-Environment variables take precedence (`FRONTPAGE_PORT=9000`; nested names use two underscores, as
-in `FRONTPAGE_ENGINE__MAX_MODEL_LEN=4096`). Next come the files in the folder FRONTPAGE_SECRETS,
-each named like a variable (`frontpage_api_keys`), and then the JSON file FRONTPAGE_CONFIG.
+Options of the command that serves take precedence (`--port 9000`). Next come environment variables
+(`FRONTPAGE_PORT=9000`; nested names use two underscores, as in
+`FRONTPAGE_ENGINE__MAX_MODEL_LEN=4096`), then the files in the folder FRONTPAGE_SECRETS, each named
+like a variable (`frontpage_api_keys`), and then the JSON file FRONTPAGE_CONFIG.
 """
 
 import json
@@ -109,6 +110,11 @@ class Settings(BaseSettings):
         frozen=True,
         extra="forbid",
         nested_model_default_partial_update=True,
+        cli_exit_on_error=False,
+        cli_hide_none_type=True,
+        cli_implicit_flags=True,
+        cli_kebab_case=True,
+        cli_show_env_vars=True,
     )
 
     host: str = Field(
@@ -336,13 +342,18 @@ class Settings(BaseSettings):
         return tuple(sources)
 
 
-def read_settings() -> Settings:
-    """Read all settings. Raises StartupError, which names the invalid setting."""
+def read_settings(arguments: list[str] | None = None, program: str | None = None) -> Settings:
+    """Read all settings. Raises StartupError, which names the invalid setting.
+
+    arguments: options such as `--port 9000`, which come before the environment. `--help` and what
+    is no setting end the process. program: its name in help and errors.
+    """
     try:
-        return Settings()
+        return Settings(_cli_parse_args=arguments, _cli_prog_name=program)
     except (ValidationError, OSError, ValueError) as error:
         if not isinstance(error, ValidationError):
-            raise StartupError(f"settings: {error}") from None
+            text = str(error).removeprefix("error parsing CLI: ")
+            raise StartupError(f"settings: {text}") from None
         first = error.errors()[0]
         name = "__".join(str(part) for part in first["loc"]).upper()
         raise StartupError(f"setting FRONTPAGE_{name}: {first['msg']}") from None
