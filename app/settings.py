@@ -50,12 +50,14 @@ class Limits(BaseModel):
         gt=0,
         description="The same for PUT /stories and POST /events, whose bodies hold thousands.",
     )
-    max_candidates: int = Field(MAX_CANDIDATES, gt=0, le=MAX_CANDIDATES)
-    max_pairs: int = Field(MAX_PAIRS, gt=0, le=MAX_PAIRS)
+    max_candidates: int = Field(MAX_CANDIDATES, gt=0, le=MAX_CANDIDATES, description="In a /rank.")
+    max_pairs: int = Field(MAX_PAIRS, gt=0, le=MAX_PAIRS, description="In a /predict/batch.")
     max_stories: int = Field(
         MAX_STORIES, gt=0, le=MAX_STORIES, description="In each of a reader's lists."
     )
-    max_title_chars: int = Field(MAX_TITLE_CHARS, gt=0, le=MAX_TITLE_CHARS)
+    max_title_chars: int = Field(
+        MAX_TITLE_CHARS, gt=0, le=MAX_TITLE_CHARS, description="In a story's title."
+    )
     max_choices: int = Field(
         128,
         gt=0,
@@ -121,8 +123,12 @@ class Settings(BaseSettings):
         "127.0.0.1", description="Address to listen on. Without API keys it is always 127.0.0.1."
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe messages that are logged."
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="`text` for people, or `json`: one object a line."
+    )
     api_keys: tuple[ApiKey, ...] = Field(
         (), description="A JSON list. Without keys, anyone on this machine may do anything."
     )
