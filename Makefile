@@ -52,10 +52,11 @@ clients: packages-dev $(MODEL)/config.json ## try OpenAI's clients, LangChain an
 	tests/clients/install.sh
 	$(RUN) -m tests.clients
 
-openapi: packages-dev $(MODEL)/config.json ## generate docs/openapi.json, docs/api.md and the table of settings
+openapi: packages-dev $(MODEL)/config.json ## generate docs/openapi.json, docs/api.md, the table and the file of settings
 	$(RUN) -m tools.openapi docs/openapi.json
 	$(RUN) -m tools.api_doc docs/api.md
 	$(RUN) -m tools.settings_table docs/operations/settings.md
+	$(RUN) -m tools.settings_file docs/operations/settings.env
 
 lock: packages-dev ## write requirements/*.txt anew from pyproject.toml's pins
 	$(RUN) requirements/lock.py

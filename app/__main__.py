@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger("frontpage")
 
 
-def main() -> int:
-    """Serve until SIGTERM or SIGINT and return the process's exit code."""
+def main(arguments: list[str], program: str = "python -m app") -> int:
+    """Serve until SIGTERM or SIGINT and return the process's exit code.
+
+    arguments: settings as options. program: its name in help and errors.
+    """
     be_quiet()
     for sent in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sent, stop)
     try:
-        settings = read_settings()
+        settings = read_settings(arguments, program)
         logs.configure(settings)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(serve(settings))
@@ -112,4 +115,4 @@ def end(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    end(main())
+    end(main(sys.argv[1:]))

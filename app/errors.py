@@ -110,8 +110,9 @@ REQUEST_PARTS = ("body", "query", "path", "header")
 
 
 def from_validation(problems: Sequence[Any], error: type[ClientError]) -> ClientError:
-    """Turn pydantic's problems into one error that names the first field and counts the others."""
-    first = problems[0]
+    """Turn pydantic's problems into one error that names one field and counts the others: the first
+    unknown one, whose misspelt name often causes the others, or else the first."""
+    first = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
     param = ".".join(str(part) for part in first["loc"] if part not in REQUEST_PARTS) or None
     if first["type"] == "json_invalid":
         return error(f"the body is not valid JSON: {first.get('ctx', {}).get('error', '')}")

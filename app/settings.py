@@ -1,8 +1,9 @@
 """All settings of the service, in one frozen object.
 
-Environment variables take precedence (`FRONTPAGE_PORT=9000`; nested names use two underscores, as
-in `FRONTPAGE_ENGINE__MAX_MODEL_LEN=4096`). Next come the files in the folder FRONTPAGE_SECRETS,
-each named like a variable (`frontpage_api_keys`), and then the JSON file FRONTPAGE_CONFIG.
+Options of the command that serves take precedence (`--port 9000`). Next come environment variables
+(`FRONTPAGE_PORT=9000`; nested names use two underscores, as in
+`FRONTPAGE_ENGINE__MAX_MODEL_LEN=4096`), then the files in the folder FRONTPAGE_SECRETS, each named
+like a variable (`frontpage_api_keys`), and then the JSON file FRONTPAGE_CONFIG.
 """
 
 import json
@@ -49,12 +50,14 @@ class Limits(BaseModel):
         gt=0,
         description="The same for PUT /stories and POST /events, whose bodies hold thousands.",
     )
-    max_candidates: int = Field(MAX_CANDIDATES, gt=0, le=MAX_CANDIDATES)
-    max_pairs: int = Field(MAX_PAIRS, gt=0, le=MAX_PAIRS)
+    max_candidates: int = Field(MAX_CANDIDATES, gt=0, le=MAX_CANDIDATES, description="In a /rank.")
+    max_pairs: int = Field(MAX_PAIRS, gt=0, le=MAX_PAIRS, description="In a /predict/batch.")
     max_stories: int = Field(
         MAX_STORIES, gt=0, le=MAX_STORIES, description="In each of a reader's lists."
     )
-    max_title_chars: int = Field(MAX_TITLE_CHARS, gt=0, le=MAX_TITLE_CHARS)
+    max_title_chars: int = Field(
+        MAX_TITLE_CHARS, gt=0, le=MAX_TITLE_CHARS, description="In a story's title."
+    )
     max_choices: int = Field(
         128,
         gt=0,
@@ -109,14 +112,23 @@ class Settings(BaseSettings):
         frozen=True,
         extra="forbid",
         nested_model_default_partial_update=True,
+        cli_exit_on_error=False,
+        cli_hide_none_type=True,
+        cli_implicit_flags=True,
+        cli_kebab_case=True,
+        cli_show_env_vars=True,
     )
 
     host: str = Field(
         "127.0.0.1", description="Address to listen on. Without API keys it is always 127.0.0.1."
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe messages that are logged."
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="`text` for people, or `json`: one object a line."
+    )
     api_keys: tuple[ApiKey, ...] = Field(
         (), description="A JSON list. Without keys, anyone on this machine may do anything."
     )
@@ -336,13 +348,18 @@ class Settings(BaseSettings):
         return tuple(sources)
 
 
-def read_settings() -> Settings:
-    """Read all settings. Raises StartupError, which names the invalid setting."""
+def read_settings(arguments: list[str] | None = None, program: str | None = None) -> Settings:
+    """Read all settings. Raises StartupError, which names the invalid setting.
+
+    arguments: options such as `--port 9000`, which come before the environment. `--help` and what
+    is no setting end the process. program: its name in help and errors.
+    """
     try:
-        return Settings()
+        return Settings(_cli_parse_args=arguments, _cli_prog_name=program)
     except (ValidationError, OSError, ValueError) as error:
         if not isinstance(error, ValidationError):
-            raise StartupError(f"settings: {error}") from None
+            text = str(error).removeprefix("error parsing CLI: ")
+            raise StartupError(f"settings: {text}") from None
         first = error.errors()[0]
         name = "__".join(str(part) for part in first["loc"]).upper()
         raise StartupError(f"setting FRONTPAGE_{name}: {first['msg']}") from None

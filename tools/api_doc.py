@@ -19,7 +19,7 @@ INTRODUCTION = """# The API
 <!-- written by `make openapi` from docs/openapi.json -->
 A running service shows the same reference at `/docs`, where you can try each route. Send bodies
 with `Content-Type: application/json`. A field that is not listed is rejected, except on OpenAI's
-routes.
+routes. The [client in Python](client.md) has a method for each of the service's own routes.
 
 - **Keys.** If the service has API keys, send `Authorization: Bearer KEY`. Each route names the
   scope it needs; a key with the scope `admin` may call every route. A request without a valid key

@@ -5,7 +5,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +25,34 @@ def table() -> str:
     schema, key = Settings.model_json_schema(), ApiKey.model_json_schema()
     return (
         HEAD.format("setting")
-        + "".join(rows(schema, schema["$defs"]))
+        + "".join(row(*one) for one in settings(schema))
         + "\nAn entry of `api_keys` has:\n\n"
         + HEAD.format("field")
-        + "".join(rows(key, {}))
+        + "".join(row(*one, needed=key["required"]) for one in settings(key))
     )
 
 
-def rows(schema: dict[str, Any], groups: dict[str, Any], prefix: str = "") -> Iterator[str]:
+def settings(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and schema of each setting; those of a group are called like `limits.timeout_ms`."""
     for name, field in schema["properties"].items():
-        if "$ref" in field:  # a group of settings
-            yield from rows(groups[field["$ref"].rsplit("/", 1)[1]], groups, f"{name}.")
-            continue
-        default = "" if field.get("default") is None else code(field["default"])
-        if name in schema.get("required", ()):
-            default = "required"
-        text = field.get("description", "").replace("|", "\\|")
-        yield f"| `{prefix}{name}` | {kind(field)} | {default} | {text} |\n"
+        if "$ref" in field:
+            group = schema["$defs"][field["$ref"].rsplit("/", 1)[1]]
+            yield from ((f"{name}.{inner}", found) for inner, found in settings(group))
+        else:
+            yield name, field
 
 
-def code(value: Any) -> str:
-    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
+def row(name: str, field: dict[str, Any], needed: Sequence[str] = ()) -> str:
+    default = "" if field.get("default") is None else f"`{text_of(field['default'])}`"
+    if name in needed:
+        default = "required"
+    text = field.get("description", "").replace("|", "\\|")
+    return f"| `{name}` | {kind(field)} | {default} | {text} |\n"
+
+
+def text_of(value: Any) -> str:
+    """A setting's value as a variable of the environment holds it."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def kind(field: dict[str, Any]) -> str:

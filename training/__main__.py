@@ -1,9 +1,10 @@
-"""python -m training COMMAND: the steps from click logs to a served adapter."""
+"""The steps from click logs to a served adapter, one command each."""
 
 import argparse
 import signal
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 from app.engine.lora import LoraError
 from training.errors import TrainingError
@@ -27,10 +28,10 @@ COMMANDS = {
 INTERRUPTED = 130
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "python -m training") -> int:
     """Run one command and return the process's exit code: 0, 1 after an error that the user can
-    mend, 130 when interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    mend, 130 when interrupted. program: its name in help and errors."""
+    parser = argparse.ArgumentParser(prog=program, description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, help_text in COMMANDS.items():
         module = import_module(f"training.{name}")  # light: run() imports the work
@@ -54,6 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def run(arguments: list[str] | None = None, program: str = "python -m training") -> NoReturn:
+    """Run one command and end the process."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the same cleanup as with Ctrl-C
-    sys.exit(main())
+    sys.exit(main(arguments, program))
+
+
+if __name__ == "__main__":
+    run()

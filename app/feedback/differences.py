@@ -21,8 +21,7 @@ end, as with the last 7 days, void what is promised.
 
 from math import log, sqrt
 
-from pydantic import BaseModel, Field
-
+from app.feedback.figures import MIN_ANSWERS, MIN_CLICKS, Difference, Range
 from app.feedback.intervals import Moments
 
 ALPHA = 0.05
@@ -32,32 +31,6 @@ with the fixed one. Fixed in advance: a choice that depends on the data voids th
 RHO_SQUARED = 4.744 / TUNED_FOR
 """The mixture's variance. 4.744 is x = ln(1/alpha) + ln(1 + x), which minimizes `anytime_half` with
 TUNED_FOR answers of each model."""
-MIN_ANSWERS = 200
-MIN_CLICKS = 20
-"""Below these, for either model, no anytime-valid interval is given: it rests on the central limit
-theorem. For the AUC the second bounds the sum of the answers' AUC."""
-
-
-class Range(BaseModel):
-    low: float
-    high: float
-
-
-class Difference(BaseModel):
-    """A figure of one model minus that of another."""
-
-    value: float
-    fixed: Range = Field(
-        description="95 % interval for one look, at a time set before the experiment began. Of"
-        " those who look again and again and stop at the first difference, far more than 5 % are"
-        " wrong."
-    )
-    anytime: Range | None = Field(
-        description="Anytime-valid 95 % interval: look whenever you like, and stop when it does not"
-        " contain 0. It holds for all looks together if all of them count answers from the same"
-        f" start (`since`). Null until each model has {MIN_ANSWERS} answers with feedback and"
-        f" {MIN_CLICKS} clicks."
-    )
 
 
 def compare(one: Moments, other: Moments) -> Difference | None:

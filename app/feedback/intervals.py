@@ -14,21 +14,14 @@ from math import exp, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from app.feedback.figures import Interval
+
 Floats = NDArray[np.float64]
 
 Z = 1.959964
 """95 % of a normal distribution lies within so many standard deviations of the mean."""
 MAX_EXPECTED_IF_NO_CLICK = 3.688879
 """The upper 95 % limit of the expected clicks if none is seen (Poisson: -ln 0.025)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A figure with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(slots=True)

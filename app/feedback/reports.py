@@ -7,7 +7,8 @@ from collections.abc import Callable
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import FeedbackUnavailable, InvalidValue
-from app.feedback.experiments import ExperimentsResponse, read_report
+from app.feedback.experiments import read_report
+from app.feedback.figures import ExperimentsResponse
 from app.feedback.hours import TIMEOUT_S, sum_hours
 from app.store.database import reason
 from app.store.store import Store

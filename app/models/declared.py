@@ -10,26 +10,21 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.errors import ClientError, StartupError
 from app.models.adapter_folder import check_adapter, check_name
 from app.models.adapter_source import AdapterRoot
 from app.models.adapters import check_free, check_unused
+from app.models.alias_weights import AliasWeights
 from app.models.aliases import check_alias, check_removable
 from app.models.desired import Desired
 from app.models.kept import Declared, KeptAdapter, KeptModels
 from app.models.local import LocalAdapters, fingerprint_of
 from app.observability import metrics
 from app.settings import Settings
-
-AliasWeights = Annotated[
-    dict[str, Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]],
-    Field(min_length=1, max_length=100),
-]
-"""Model → share of readers. The shares need not add up to 1."""
 
 
 class DeclaredAlias(BaseModel):

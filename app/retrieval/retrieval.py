@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, zip_longest
-from typing import Literal
 
 import numpy as np
 
@@ -22,12 +21,11 @@ from app.retrieval.faiss_index import FaissIndex, check_faiss
 from app.retrieval.following import Following
 from app.retrieval.index import ExactIndex, Flags, Rows, Vectors, highest
 from app.retrieval.popularity import Popular, Popularity
+from app.retrieval.sources import Source
 from app.scoring.wording import Story
 from app.settings import Settings
 from app.store.database import Database
 from app.store.records import StoredStory
-
-Source = Literal["similar", "popular", "new"]
 
 LATEST = 20
 """How many of a reader's latest clicks the neighbours are sought of: of their mean, which finds as

@@ -2,7 +2,8 @@
 
 OpenAI's Python and Node clients, LangChain and LiteLLM each run a chat, the same as a stream, a
 completion and a structured answer against the default model on the real engine. That model is too
-small for its answers to make sense, so types, shapes, finish reasons and schemas are checked. Each
+small for its answers to make sense, so types, shapes, finish reasons and schemas are checked, and
+that examples/langchain_example.py runs. Each
 client is a script of its own, with packages that tests/clients/install.sh puts into
 .venv/share/clients. The exit code is 1 if one of them fails.
 """
@@ -24,6 +25,7 @@ OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 CLIENTS = {
     "OpenAI for Python": [PYTHON, "-m", "tests.clients.openai_client"],
     "LangChain": [PYTHON, "-m", "tests.clients.langchain_client"],
+    "LangChain in examples/": [PYTHON, "-m", "tests.clients.langchain_example"],
     "LiteLLM": [PYTHON, "-m", "tests.clients.litellm_client"],
     "OpenAI for Node": ["node", str(INSTALLED / "openai_client.mjs")],
 }

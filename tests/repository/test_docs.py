@@ -36,7 +36,7 @@ INLINE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.M)
 COMMAND = re.compile(r"-m ([a-z_]+(?:\.[a-z_]+)*)(?![\w.])([^|&;#\n]*)")
-OURS = {"app", "examples", "loadtests", "tests", "tools", "training"}
+OURS = {"app", "examples", "frontpage", "loadtests", "tests", "tools", "training"}
 OTHER_VARIABLES = {"FRONTPAGE_CONFIG", "FRONTPAGE_SECRETS"}  # read by app/settings.py itself
 
 every_document = pytest.mark.parametrize(

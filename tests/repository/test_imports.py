@@ -116,7 +116,7 @@ def test_what_parts_may_import_is_no_circle_and_all_of_it_is_used() -> None:
         assert used >= allowed, f"{name} does not import {allowed - used}"
 
 
-@pytest.mark.parametrize("package", ["app", "training", "loadtests"])
+@pytest.mark.parametrize("package", ["app", "frontpage", "training", "loadtests"])
 def test_modules_import_each_other_in_no_circle(package: str) -> None:
     known = modules(package)
     graph = {name: imports(file) & known.keys() - {name} for name, file in known.items()}
@@ -129,7 +129,7 @@ def test_the_top_level_of_the_service_is_small() -> None:
 
 def test_the_service_imports_no_other_package_of_ours() -> None:
     for name, found in IMPORTS.items():
-        assert not roots(found) & {"training", "loadtests", "tests", "tools"}, name
+        assert not roots(found) & {"frontpage", "training", "loadtests", "tests", "tools"}, name
 
 
 def test_scoring_is_pure() -> None:
@@ -167,6 +167,14 @@ def test_the_use_case_loads_no_web_framework() -> None:
     loaded = roots(done.stdout.split())
     assert {"app", "pydantic"} <= loaded
     assert not loaded & WEB
+
+
+def test_the_client_uses_only_wire_types() -> None:
+    allowed = ("app.http.schemas.", "app.feedback.figures")
+    for name, file in modules("frontpage").items():
+        if name != "frontpage.__main__":
+            own = {other for other in imports(file) if other.startswith("app.")}
+            assert all(other.startswith(allowed) for other in own), name
 
 
 def test_training_uses_only_what_serving_and_training_share() -> None:

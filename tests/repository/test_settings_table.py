@@ -21,7 +21,8 @@ def test_the_table_has_every_setting_once() -> None:
 def test_rows_give_kind_bounds_default_and_text() -> None:
     for row in (
         "| `port` | integer ≥ 0, ≤ 65535 | `8000` | Port to listen on. |\n",
-        "| `log_format` | `text`, `json` | `text` |  |\n",
+        "| `log_level` | `debug`, `info`, `warning`, `error` | `info` |"
+        " The least severe messages that are logged. |\n",
         "| `name` | string | required | Name in the access log. |\n",
         "| `limits.timeout_ms` | integer > 0 | `30000` |"
         " Deadline of a request without X-Request-Timeout-Ms. Past it, the answer is 504. |\n",

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 
-from app.feedback.experiments import ExperimentsResponse
+from app.feedback.figures import ExperimentsResponse
 from app.http.dependencies import FEEDBACK_ERRORS, ServiceDep
 
 router = APIRouter(tags=["feedback"], responses=FEEDBACK_ERRORS)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.http.schemas.base import Wire
-from app.models.declared import AliasWeights
+from app.models.alias_weights import AliasWeights
 
 
 class AdapterRequest(Wire):

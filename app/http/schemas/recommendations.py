@@ -15,7 +15,7 @@ from app.http.schemas.predictions import (
     Shortlist,
 )
 from app.http.schemas.stories import Category, Id
-from app.retrieval.retrieval import Source
+from app.retrieval.sources import Source
 from app.settings import MAX_CANDIDATES
 
 MAX_EXCLUDED, MAX_CATEGORIES = 1000, 100

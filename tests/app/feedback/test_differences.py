@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from app.feedback.differences import MIN_ANSWERS, Difference, compare
+from app.feedback.differences import compare
+from app.feedback.figures import MIN_ANSWERS, Difference
 from app.feedback.intervals import Floats, Moments
 
 LOOKS = 150

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sqlalchemy import insert, select
 
-from app.feedback.experiments import ModelFigures, read_report
+from app.feedback.experiments import read_report
+from app.feedback.figures import ModelFigures
 from app.feedback.intervals import Moments, wilson
 from app.store.database import Database
 from app.store.tables import impressions, outcomes

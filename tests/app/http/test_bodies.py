@@ -32,6 +32,14 @@ Json = dict[str, Any]
         ("/predict", {"target": {"title": "t", "cat": "x"}}, 422, "target.cat"),
         ("/predict", {"target": "x" * 10_001}, 422, "target.title"),
         ("/predict", {"target": "word " * 1990}, 422, "target"),
+        ("/predict", {"targte": "t"}, 422, "targte"),  # rather than `target`, which is missing
+        (
+            "/rank",
+            {"candidates": [""], "top_k": 0, "history": [{"titel": 1}]},
+            422,
+            "history.0.titel",
+        ),
+        ("/events", {"events": [{"type": "click", "stroy": "N1"}]}, 422, "events.0.stroy"),
         ("/predict", {"target": "t", "model": "none"}, 404, "model"),
         ("/rank", {"candidates": []}, 422, "candidates"),
         ("/rank", {"candidates": ["t"] * 1001}, 422, "candidates"),

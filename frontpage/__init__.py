@@ -1,0 +1,1 @@
+"""The command `frontpage`, and a client of the service in Python (frontpage/client.py)."""
