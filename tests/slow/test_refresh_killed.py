@@ -17,7 +17,7 @@ from tests.support.models import ROOT
 from tests.support.refreshed_site import NAME, adapters, now, tell, weights, write_plan
 from tests.support.servers import Service, start_service, stopped_at_end
 from tests.support.tiny_training import make_tiny
-from tests.training.refreshing.test_refresh import STEPS, without_data_hash
+from tests.training.refreshing.test_refresh import STEPS, comparable
 from training.refreshing.options import iso
 from training.refreshing.record import Record, read_all
 
@@ -54,21 +54,16 @@ def run(words: list[str], environment: dict[str, str]) -> None:
 
 def kill_during(step: str, words: list[str], environment: dict[str, str]) -> bool:
     """False: the command ended before."""
-    begun = subprocess.Popen(
-        words,
-        cwd=ROOT,
-        env=environment,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    assert begun.stderr is not None
-    for line in begun.stderr:
-        if line.rstrip().endswith(f": {step}"):
-            time.sleep(INTO_S)
-            begun.send_signal(signal.SIGKILL)
-            break
-    return begun.wait() == -signal.SIGKILL
+    with subprocess.Popen(
+        words, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    ) as begun:
+        assert begun.stderr is not None
+        for line in begun.stderr:
+            if line.rstrip().endswith(f": {step}"):
+                time.sleep(INTO_S)
+                begun.send_signal(signal.SIGKILL)
+                break
+    return begun.returncode == -signal.SIGKILL
 
 
 def latest(folder: Path) -> Record:
@@ -94,7 +89,7 @@ async def test_killed_during_each_step(service: Service, tmp_path: Path) -> None
         assert mine.checks[: len(other.checks)] == other.checks
         for file in sorted((tmp_path / "killed" / mine.name / "adapter").iterdir()):
             same = tmp_path / "whole" / other.name / "adapter" / file.name
-            assert without_data_hash(file) == without_data_hash(same), file.name
+            assert comparable(file) == comparable(same), file.name
         assert await weights(client) == {mine.name: 1}
         assert await adapters(client) == [mine.name]
         body = {"history": ["football"], "candidates": ["river garden", "election storm"]}

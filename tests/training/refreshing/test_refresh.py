@@ -2,7 +2,7 @@
 a fake, because what it answers is of no account here; tests/slow has the same on the real one."""
 
 import asyncio
-import re
+import json
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -185,14 +185,18 @@ async def test_a_kill_at_any_step_changes_nothing(
     adapter = site.out / mine.name / "adapter"
     for file in sorted(adapter.iterdir()):
         other = made[0].out / whole.name / "adapter" / file.name
-        assert without_data_hash(file) == without_data_hash(other), file.name
+        assert comparable(file) == comparable(other), file.name
     assert await weights(site.client) == {mine.name: 1}
     assert await adapters(site.client) == [mine.name]
 
 
-def without_data_hash(file: Path) -> bytes:
-    """It differs, because a prepared set's manifest names the folders it was made from."""
-    return re.sub(rb'"data_hash": ?"\w+"', b"", file.read_bytes())
+def comparable(file: Path) -> object:
+    """An adapter's file, without the data's hash, since a prepared set's manifest names the folders
+    that it was made from. PEFT writes the names of matrices in any order."""
+    if file.suffix != ".json":
+        return file.read_bytes()
+    content = json.loads(file.read_bytes()) | {"data_hash": ""}
+    return content | {"target_modules": sorted(content.get("target_modules", []))}
 
 
 async def test_readers_promote_what_they_click_more(site: Site) -> None:
