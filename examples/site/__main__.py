@@ -7,7 +7,8 @@ twins see the same candidates in another order: at random, by the language model
 ranker with live figures, and with --refresh by a model that `training refresh` makes anew each
 night. Prints click-through and AUC by day, and writes them to week.json and
 week.png. Each seed gets a service of its own with an empty store, started with the settings of the
-environment (FRONTPAGE_MODEL and so on); --url names a running one instead.
+environment (FRONTPAGE_MODEL and so on); --url names a running one instead. Run again with the same
+options, it keeps the seeds that are finished.
 
 A command that is to run between two days, such as one that trains on what the store knows, is given
 with --nightly. It finds SITE_URL, SITE_DAY (1 after the first), SITE_FROM and SITE_UNTIL (the day
@@ -45,7 +46,7 @@ def main() -> int:
     rows: list[Row] = []
     try:
         for number in range(options.seeds):
-            rows += run_seed(options, number)
+            rows += finished(options, number) or run_seed(options, number)
             write(options, rows, number + 1)
     except (ReplayError, LoadTestError, httpx.HTTPError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -64,6 +65,28 @@ def write(options: argparse.Namespace, rows: Sequence[Row], seeds: int) -> None:
     picture.draw(found, options.out / "week.png", title)
 
 
+def finished(options: argparse.Namespace, number: int) -> list[Row]:
+    """What an earlier run with the same options found for this seed, if it came to its end."""
+    file = rows_file(options, number)
+    if not file.is_file():
+        return []
+    kept = json.loads(file.read_bytes())
+    return [Row(**row) for row in kept["rows"]] if kept["options"] == kept_options(options) else []
+
+
+def rows_file(options: argparse.Namespace, number: int) -> Path:
+    folder: Path = options.out
+    return folder / f"rows-{options.seed + number}.json"
+
+
+def kept_options(options: argparse.Namespace) -> dict[str, object]:
+    """What a seed's rows depend on."""
+    model, refresh = os.environ.get("FRONTPAGE_MODEL"), options.refresh and str(options.refresh)
+    arms = [[name, arm] for name, arm in options.arm]
+    nights = {"nightly": options.nightly, "refresh": refresh}
+    return {"size": asdict(size_of(options)), "arms": arms, "model": model, **nights}
+
+
 def run_seed(options: argparse.Namespace, number: int) -> list[Row]:
     seed = options.seed + number
     key = os.environ.get("OPENAI_API_KEY", "")
@@ -77,7 +100,10 @@ def run_seed(options: argparse.Namespace, number: int) -> list[Row]:
         nightly = partial(run_nightly, options.nightly, store) if options.nightly else None
         if nights and store:
             nightly = partial(nights.refresh, store)
-        return simulate(client, seed, size_of(options), arms, nightly)
+        rows = simulate(client, seed, size_of(options), arms, nightly)
+    kept = {"options": kept_options(options), "rows": [asdict(row) for row in rows]}
+    write_whole(rows_file(options, number), json.dumps(kept))
+    return rows
 
 
 @contextmanager

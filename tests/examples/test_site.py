@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from app.live import live
 from app.main import create_app
 from app.settings import Settings
 from examples.replay import ReplayError
+from examples.site import __main__ as site_command
 from examples.site.__main__ import run_nightly
 from examples.site.figures import ALL, summaries
 from examples.site.week import Night, Row, as_drawn, simulate
@@ -206,3 +208,30 @@ async def test_a_model_without_a_ranker_is_named(tmp_path: Path) -> None:
 def read(file: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(file.read_text())["days"]
     return found
+
+
+def test_finished_seeds_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With other options they are not."""
+    ran: list[int] = []
+
+    def rows(client: Any, seed: int, *_: Any) -> list[Row]:
+        ran.append(seed)
+        if ran == [5, 6]:
+            raise ReplayError("the service has died")
+        return [Row(seed, 1, arm, reader, 0.1, 0.1, 0.5) for arm in ("a", "b") for reader in (1, 2)]
+
+    @contextmanager
+    def nothing(*_: Any) -> Iterator[tuple[str, str]]:
+        yield "http://127.0.0.1:9", "sqlite://"
+
+    monkeypatch.setattr(site_command, "simulate", rows)
+    monkeypatch.setattr(site_command, "service", nothing)
+    command = ["site", "--out", str(tmp_path), "--seed", "5", "--seeds", "2"]
+    for more, code, expected in (([], 1, [5, 6]), ([], 0, [6]), (["--days", "3"], 0, [5, 6])):
+        monkeypatch.setattr(sys, "argv", [*command, *more])
+        before = len(ran)
+        assert site_command.main() == code
+        assert ran[before:] == expected
+    assert json.loads((tmp_path / "week.json").read_bytes())["seeds"] == 2
