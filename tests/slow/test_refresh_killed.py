@@ -59,6 +59,7 @@ def kill_during(step: str, words: list[str], environment: dict[str, str]) -> boo
     ) as begun:
         assert begun.stderr is not None
         for line in begun.stderr:
+            print(line, end="")  # shown where the test fails
             if line.rstrip().endswith(f": {step}"):
                 time.sleep(INTO_S)
                 begun.send_signal(signal.SIGKILL)
