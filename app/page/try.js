@@ -1,21 +1,27 @@
 /** The try-it page: its request, sending it, and showing the answer. */
 
-import { address, get, post } from "./api.js";
+import { get, post } from "./api.js";
+import { chosen, drawChoices, requests, withTitles } from "./choices.js";
+import { giveFeedback } from "./clicks.js";
+import { drawCode, installCode } from "./code.js";
 import { announce, byId, isBusy, make, setBusy } from "./dom.js";
 import { FRONT_PAGE, READERS } from "./examples.js";
 import { count } from "./format.js";
-import { askForKey, installKey, isUsed, readKey } from "./key.js";
+import { askForKey, installKey, readKey } from "./key.js";
 import { startLive } from "./live.js";
 import { clearNotice, showError } from "./notice.js";
+import { startProgress } from "./progress.js";
 import { best, drawRanking } from "./ranking.js";
 import { installReader, placeInReader, readReader, setReader } from "./reader.js";
-import { toCurl, toPython } from "./snippets.js";
 import { DEGRADED } from "./stage.js";
 import { parseStories, toWire } from "./story.js";
 
+let shown = null; // what the ranking below was asked for, as JSON
+let isAskedAgain = false;
+
 const stories = () => parseStories(byId("candidates").value);
 
-/** The request without the model, which is the same for both models of a comparison. */
+/** The request without the model. */
 function readRequest() {
   const readerId = byId("reader-id").value.trim();
   return {
@@ -26,16 +32,18 @@ function readRequest() {
   };
 }
 
-const DEFAULT = ""; // names no model
-
-const named = (model, request) => (model === DEFAULT ? request : { model, ...request });
-
 function redraw() {
-  const request = named(byId("model").value, readRequest());
-  byId("curl").textContent = toCurl(address("rank"), request, isUsed());
-  byId("python").textContent = toPython(address("rank"), request, isUsed());
-  byId("key-hint").hidden = !isUsed();
+  const request = readRequest();
+  drawCode(chosen(request));
   byId("candidates-count").textContent = `· ${count(request.candidates.length)} stories`;
+  markStale();
+}
+
+/** Greys a ranking that was made for another request than what the page says now. */
+function markStale() {
+  const isStale = shown !== null && shown !== JSON.stringify(requests(readRequest()));
+  byId("results").classList.toggle("stale", isStale);
+  byId("stale").hidden = !isStale;
 }
 
 function place(param) {
@@ -47,32 +55,50 @@ function place(param) {
   return placeInReader(param) ?? own[name] ?? param;
 }
 
-async function rank() {
+/** isAsked: whether the user wants to see it now, and not only the page that has been opened. */
+async function rank(isAsked = true) {
   const button = byId("rank");
-  if (isBusy(button)) return;
+  if (isBusy(button)) {
+    isAskedAgain = isAsked;
+    return;
+  }
   clearNotice(byId("notice"));
   const asked = stories();
-  const other = byId("other").value;
-  const models = [byId("model").value, ...(other ? [other] : [])];
-  if (!asked.length) return showEmpty();
-  const request = readRequest();
+  if (!asked.length) {
+    showEmpty();
+    return;
+  }
+  const bodies = requests(readRequest());
+  const progress = startProgress(byId("progress"));
   setBusy(button, true, "Ranking…");
   byId("results").setAttribute("aria-busy", "true");
   announce(`Ranking ${asked.length} stories.`);
   try {
     const answers = [];
     // One after the other, because concurrent requests would increase each other's latency.
-    for (const model of models) answers.push(await post("rank", named(model, request)));
-    show(asked, answers);
+    for (const body of bodies) {
+      const which = bodies.length > 1 ? `, ${answers.length + 1} of ${bodies.length}` : "";
+      const text = `Ranking ${count(asked.length)} stories${which}`;
+      progress.say(text, answers.length, bodies.length);
+      answers.push(await post("rank", body));
+    }
+    shown = JSON.stringify(bodies);
+    show(asked, withTitles(answers), isAsked);
   } catch (error) {
     fail(error);
   } finally {
+    progress.end();
     setBusy(button, false, "Rank");
     byId("results").setAttribute("aria-busy", "false");
+    markStale();
+  }
+  if (isAskedAgain) {
+    isAskedAgain = false;
+    await rank();
   }
 }
 
-function show(asked, answers) {
+function show(asked, answers, isAsked) {
   byId("results").replaceChildren(drawRanking(asked, answers, giveFeedback));
   startLive();
   const [first] = answers;
@@ -81,110 +107,63 @@ function show(asked, answers) {
       ` First: ${best(asked, first)}.${answers.some((one) => one.degraded) ? ` ${DEGRADED}` : ""}`,
   );
   const top = byId("results").getBoundingClientRect().top;
-  if (top < 0 || top > innerHeight / 2) byId("ranking").scrollIntoView(); // on a phone
+  const isSeen = top >= 0 && top < innerHeight * 0.8;
+  if (isAsked && !isSeen) byId("ranking").scrollIntoView(); // on a phone
 }
 
 function showEmpty() {
   const line = make("p", { class: "empty" }, "There is nothing to rank: add at least one story.");
+  shown = null;
   byId("results").replaceChildren(line);
+  markStale();
   announce(line.textContent);
   byId("candidates").focus();
 }
 
 function fail(error) {
+  shown = null;
   byId("results").replaceChildren();
   showError(byId("notice"), error, { retry: rank, place });
   redraw();
   if (error.needsKey) askForKey(readKey() ? error.message : "");
 }
 
-async function giveFeedback(answer, index, clicked) {
-  try {
-    clearNotice(byId("notice"));
-    await post("feedback", { id: answer.id, index, clicked });
-  } catch (error) {
-    showError(byId("notice"), error);
-    return false;
-  }
-  if (clicked) await sendClick(answer, index);
-  return true;
-}
-
-/**
- * Live figures learn of a click from an event, whose id makes it count once. They count it once too
- * where the service remembers its answers and so has learned of the click from the feedback.
- */
-async function sendClick(answer, index) {
-  const story = answer.results.find((one) => one.index === index).id;
-  const id = `${answer.id}-${index}`;
-  try {
-    await post("events", { events: [{ type: "click", id, story, impression_id: answer.id }] });
-  } catch (error) {
-    showError(byId("notice"), error, { scope: "events" });
-  }
-}
-
-/** Loads the list of models; also called after the key has changed. */
+/** Loads the list of models; also called after the key has changed. Then ranks, once. */
 async function loadModels() {
-  const [model, other] = [byId("model"), byId("other")];
-  const chosen = [model.value, other.value];
-  const option = (id, text) => make("option", { value: id }, text);
   startLive();
   try {
-    const { data } = await get("v1/models");
-    const text = ({ id, parent }) => (parent ? `${id} (on ${parent})` : id);
-    model.replaceChildren(
-      option(DEFAULT, "The default"),
-      ...data.map((m) => option(m.id, text(m))),
-    );
-    other.replaceChildren(option("", "Nothing"), ...data.map((m) => option(m.id, text(m))));
-    [model.value, other.value] = chosen.map((id) => (data.some((m) => m.id === id) ? id : ""));
+    drawChoices((await get("v1/models")).data);
     clearNotice(byId("notice"));
   } catch (error) {
-    model.replaceChildren(option(DEFAULT, "The default"));
-    other.replaceChildren(option("", "Nothing"));
+    drawChoices([]);
     showError(byId("notice"), error, { retry: loadModels });
+    redraw();
+    return;
   }
   redraw();
-}
-
-async function copy(button) {
-  const text = byId(button.dataset.copy).textContent;
-  const label = button.firstChild;
-  try {
-    await navigator.clipboard.writeText(text);
-    label.textContent = "Copied";
-    announce("Copied.");
-  } catch {
-    getSelection().selectAllChildren(byId(button.dataset.copy)); // no clipboard over plain HTTP
-    announce("Selected. Copy it with your keyboard.");
-    label.textContent = "Press Ctrl+C";
-  }
-  setTimeout(() => {
-    label.textContent = "Copy";
-  }, 2000);
+  if (shown === null) await rank(false);
 }
 
 function drawExamples() {
-  const choose = (reader, button) => {
-    setReader(reader);
-    for (const one of byId("examples").children) {
-      one.setAttribute("aria-pressed", String(one === button));
-    }
-  };
   byId("examples").replaceChildren(
     ...READERS.map((reader) =>
-      make(
-        "button",
-        {
-          type: "button",
-          onclick: (event) => choose(reader, event.currentTarget),
-        },
-        reader.name,
-      ),
+      make("button", { type: "button", onclick: () => chooseReader(reader) }, reader.name),
     ),
   );
-  choose(READERS[0], byId("examples").firstChild);
+}
+
+function chooseReader(reader) {
+  setReader(reader);
+  [...byId("examples").children].forEach((button, number) =>
+    button.setAttribute("aria-pressed", String(READERS[number] === reader)),
+  );
+  if (shown !== null) rank();
+}
+
+/** What the reader's lists hold is no example any more. */
+function editReader() {
+  for (const button of byId("examples").children) button.setAttribute("aria-pressed", "false");
+  redraw();
 }
 
 function setStories(lines) {
@@ -200,18 +179,19 @@ byId("candidates").addEventListener("input", redraw);
 byId("candidates").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) rank();
 });
-byId("reader-id").addEventListener("input", redraw);
-byId("model").addEventListener("change", redraw);
-byId("example-stories").addEventListener("click", () => setStories(FRONT_PAGE));
+for (const id of ["reader-id", "model", "other"]) byId(id).addEventListener("input", redraw);
+byId("example-stories").addEventListener("click", () => {
+  setStories(FRONT_PAGE);
+  rank();
+});
 byId("clear-stories").addEventListener("click", () => {
   setStories([]);
   byId("candidates").focus();
 });
-for (const button of document.querySelectorAll("[data-copy]")) {
-  button.addEventListener("click", () => copy(button));
-}
 byId("candidates").value = FRONT_PAGE.join("\n");
+installCode();
 installKey(loadModels);
-installReader(byId("lists"), redraw);
 drawExamples();
+installReader(byId("lists"), editReader);
+chooseReader(READERS[0]);
 loadModels();
