@@ -5,11 +5,11 @@ import { drawMeasure } from "./measure.js";
 import { drawDegraded } from "./stage.js";
 import { drawTechnical } from "./technical.js";
 import { usualOf } from "./usual.js";
-import { drawWhy, inWords, largest } from "./why.js";
+import { drawWhy, inWords } from "./why.js";
 
 /**
- * stories: those in the request. answers: one answer of /rank, or two to compare, each with the
- * `title` that it is shown by. onFeedback: (answer, index, clicked) → a promise. It is used only
+ * stories: those in the request. answers: one answer of /rank, or two to compare, each with its
+ * `request` and the `title` that it is shown by. onFeedback: (answer, index, clicked) → a promise. It is used only
  * for a single answer: a comparison is not what a reader would be shown.
  */
 export function drawRanking(stories, answers, onFeedback) {
@@ -104,17 +104,11 @@ function drawList(stories, answers, lead, onFeedback) {
 
 /** Draws a story's live figure, which is the same for all answers, and what can be unfolded. */
 function drawReasons(answers, { index, live }, story) {
-  const found = answers.map((answer, number) => ({
-    name: answers.length > 1 ? answer.title : null,
-    number,
-    explanation: answer.byIndex.get(index).explanation,
-    most: largest(answer),
-  }));
   return make(
     "div",
     { class: "reasons" },
     make("p", { class: "hint" }, inWords(live)),
-    drawWhy(story.title, found),
+    drawWhy(story.title, index, answers),
   );
 }
 

@@ -80,7 +80,7 @@ async function rank(isAsked = true) {
       const which = bodies.length > 1 ? `, ${answers.length + 1} of ${bodies.length}` : "";
       const text = `Ranking ${count(asked.length)} stories${which}`;
       progress.say(text, answers.length, bodies.length);
-      answers.push(await post("rank", body));
+      answers.push({ ...(await post("rank", body)), request: body });
     }
     shown = JSON.stringify(bodies);
     show(asked, withTitles(answers), isAsked);

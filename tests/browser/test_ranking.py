@@ -1,4 +1,4 @@
-"""How a ranking is shown, when it is made anew, and what it is compared with, on the fake engine."""
+"""How a ranking is shown, when it is made anew, what it is compared with, on the fake engine."""
 
 from typing import Any
 

@@ -103,7 +103,7 @@ async def test_it_says_why(browser: Browser, default_service: Service) -> None:
         await page.locator(".ranked > li").last.get_by_text("Why").click()
         await expect(first.locator(".groups")).to_be_visible()
         await visit.look("why")
-        names = await first.locator("dt").all_text_contents()
+        names = await first.locator(".groups dt").all_text_contents()
         values = await first.locator(".groups .number").all_text_contents()
         widths = await first.locator(".added").evaluate_all("all => all.map(e => e.style.width)")
         less = await first.locator(".added").evaluate_all("all => all.map(e => e.className)")
