@@ -1,132 +1,19 @@
-/** The try-it page: its request, sending it, and showing the answer. */
+/** The try-it page: what its controls do, and what it shows when it is opened. */
 
-import { get, post } from "./api.js";
-import { chosen, drawChoices, requests, withTitles } from "./choices.js";
-import { giveFeedback } from "./clicks.js";
-import { drawCode, installCode } from "./code.js";
-import { announce, byId, isBusy, make, setBusy } from "./dom.js";
+import { get } from "./api.js";
+import { isShown, open, rank, redraw } from "./asking.js";
+import { drawChoices, noteChoice } from "./choices.js";
+import { installCode } from "./code.js";
+import { announce, byId, make } from "./dom.js";
 import { FRONT_PAGE, READERS } from "./examples.js";
-import { count } from "./format.js";
-import { askForKey, installKey, readKey } from "./key.js";
+import { installKey } from "./key.js";
+import { fromFragment, toLink } from "./link.js";
 import { startLive } from "./live.js";
 import { clearNotice, showError } from "./notice.js";
-import { startProgress } from "./progress.js";
-import { best, drawRanking } from "./ranking.js";
-import { installReader, placeInReader, readReader, setReader } from "./reader.js";
-import { DEGRADED } from "./stage.js";
-import { parseStories, toWire } from "./story.js";
-
-let shown = null; // what the ranking below was asked for, as JSON
-let isAskedAgain = false;
-
-const stories = () => parseStories(byId("candidates").value);
-
-/** The request without the model. */
-function readRequest() {
-  const readerId = byId("reader-id").value.trim();
-  return {
-    explain: true,
-    ...(readerId ? { reader_id: readerId } : {}),
-    ...readReader(),
-    candidates: stories().map(toWire),
-  };
-}
-
-function redraw() {
-  const request = readRequest();
-  drawCode(chosen(request));
-  byId("candidates-count").textContent = `· ${count(request.candidates.length)} stories`;
-  markStale();
-}
-
-/** Greys a ranking that was made for another request than what the page says now. */
-function markStale() {
-  const isStale = shown !== null && shown !== JSON.stringify(requests(readRequest()));
-  byId("results").classList.toggle("stale", isStale);
-  byId("stale").hidden = !isStale;
-}
-
-function place(param) {
-  const [name, index] = param.split(".");
-  if (name === "candidates" && index !== undefined) {
-    return `The stories, line ${stories()[Number(index)]?.line ?? "?"}`;
-  }
-  const own = { candidates: "The stories", model: "Model", reader_id: "Reader id" };
-  return placeInReader(param) ?? own[name] ?? param;
-}
-
-/** isAsked: whether the user wants to see it now, and not only the page that has been opened. */
-async function rank(isAsked = true) {
-  const button = byId("rank");
-  if (isBusy(button)) {
-    isAskedAgain = isAsked;
-    return;
-  }
-  clearNotice(byId("notice"));
-  const asked = stories();
-  if (!asked.length) {
-    showEmpty();
-    return;
-  }
-  const bodies = requests(readRequest());
-  const progress = startProgress(byId("progress"));
-  setBusy(button, true, "Ranking…");
-  byId("results").setAttribute("aria-busy", "true");
-  announce(`Ranking ${asked.length} stories.`);
-  try {
-    const answers = [];
-    // One after the other, because concurrent requests would increase each other's latency.
-    for (const body of bodies) {
-      const which = bodies.length > 1 ? `, ${answers.length + 1} of ${bodies.length}` : "";
-      const text = `Ranking ${count(asked.length)} stories${which}`;
-      progress.say(text, answers.length, bodies.length);
-      answers.push({ ...(await post("rank", body)), request: body });
-    }
-    shown = JSON.stringify(bodies);
-    show(asked, withTitles(answers), isAsked);
-  } catch (error) {
-    fail(error);
-  } finally {
-    progress.end();
-    setBusy(button, false, "Rank");
-    byId("results").setAttribute("aria-busy", "false");
-    markStale();
-  }
-  if (isAskedAgain) {
-    isAskedAgain = false;
-    await rank();
-  }
-}
-
-function show(asked, answers, isAsked) {
-  byId("results").replaceChildren(drawRanking(asked, answers, giveFeedback));
-  startLive();
-  const [first] = answers;
-  announce(
-    `Ranked ${asked.length} stories in ${count(first.latency_ms)} milliseconds.` +
-      ` First: ${best(asked, first)}.${answers.some((one) => one.degraded) ? ` ${DEGRADED}` : ""}`,
-  );
-  const top = byId("results").getBoundingClientRect().top;
-  const isSeen = top >= 0 && top < innerHeight * 0.8;
-  if (isAsked && !isSeen) byId("ranking").scrollIntoView(); // on a phone
-}
-
-function showEmpty() {
-  const line = make("p", { class: "empty" }, "There is nothing to rank: add at least one story.");
-  shown = null;
-  byId("results").replaceChildren(line);
-  markStale();
-  announce(line.textContent);
-  byId("candidates").focus();
-}
-
-function fail(error) {
-  shown = null;
-  byId("results").replaceChildren();
-  showError(byId("notice"), error, { retry: rank, place });
-  redraw();
-  if (error.needsKey) askForKey(readKey() ? error.message : "");
-}
+import { installPaste } from "./paste.js";
+import { installReader, setReader } from "./reader.js";
+import { applyState, currentExample, readState } from "./state.js";
+import { drawTab } from "./tab.js";
 
 /** Loads the list of models; also called after the key has changed. Then ranks, once. */
 async function loadModels() {
@@ -141,57 +28,114 @@ async function loadModels() {
     return;
   }
   redraw();
-  if (shown === null) await rank(false);
+  if (!isShown()) await rank(false);
 }
 
 function drawExamples() {
+  const choose = (reader) => {
+    setReader(reader);
+    if (isShown()) rank();
+  };
   byId("examples").replaceChildren(
     ...READERS.map((reader) =>
-      make("button", { type: "button", onclick: () => chooseReader(reader) }, reader.name),
+      make("button", { type: "button", onclick: () => choose(reader) }, reader.name),
     ),
   );
 }
 
-function chooseReader(reader) {
-  setReader(reader);
+/** Only as long as the lists hold it unchanged is an example the reader. */
+function changeReader() {
+  const example = currentExample();
   [...byId("examples").children].forEach((button, number) =>
-    button.setAttribute("aria-pressed", String(READERS[number] === reader)),
+    button.setAttribute("aria-pressed", String(READERS[number] === example)),
   );
-  if (shown !== null) rank();
-}
-
-/** What the reader's lists hold is no example any more. */
-function editReader() {
-  for (const button of byId("examples").children) button.setAttribute("aria-pressed", "false");
   redraw();
 }
 
 function setStories(lines) {
   byId("candidates").value = lines.join("\n");
+  say("");
   redraw();
 }
 
-byId("ask").addEventListener("submit", (event) => {
-  event.preventDefault();
-  rank();
-});
-byId("candidates").addEventListener("input", redraw);
-byId("candidates").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) rank();
-});
-for (const id of ["reader-id", "model", "other"]) byId(id).addEventListener("input", redraw);
-byId("example-stories").addEventListener("click", () => {
-  setStories(FRONT_PAGE);
-  rank();
-});
-byId("clear-stories").addEventListener("click", () => {
-  setStories([]);
-  byId("candidates").focus();
-});
+/** Says below the stories what became of what was pasted, or of a link. */
+function say(text) {
+  byId("pasted").textContent = text;
+  byId("pasted").hidden = !text;
+  if (text) announce(text);
+}
+
+function takePasted(lines, text) {
+  setStories(lines);
+  say(text);
+}
+
+/** Returns whether the address held a state, which the page has now. */
+async function openLink() {
+  try {
+    const state = await fromFragment(location.hash);
+    if (state) applyState(state);
+    return state !== null;
+  } catch (error) {
+    say(error.message);
+    return false;
+  }
+}
+
+async function copyLink() {
+  const link = await toLink(readState());
+  history.replaceState(null, "", link);
+  try {
+    await navigator.clipboard.writeText(link);
+    announce("The link is copied.");
+    byId("link").textContent = "Copied";
+  } catch {
+    announce("The link is in the address bar."); // no clipboard over plain HTTP
+    byId("link").textContent = "See the address bar";
+  }
+  setTimeout(() => {
+    byId("link").textContent = "Copy a link to this";
+  }, 2000);
+}
+
+function installControls() {
+  byId("ask").addEventListener("submit", (event) => {
+    event.preventDefault();
+    rank();
+  });
+  byId("candidates").addEventListener("input", redraw);
+  byId("candidates").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) rank();
+  });
+  byId("reader-id").addEventListener("input", redraw);
+  for (const id of ["model", "other"]) {
+    byId(id).addEventListener("input", () => {
+      noteChoice();
+      redraw();
+    });
+  }
+  byId("example-stories").addEventListener("click", () => {
+    setStories(FRONT_PAGE);
+    rank();
+  });
+  byId("clear-stories").addEventListener("click", () => {
+    setStories([]);
+    byId("candidates").focus();
+  });
+  byId("link").addEventListener("click", copyLink);
+  addEventListener("hashchange", async () => {
+    if (await openLink()) await rank();
+  });
+}
+
 byId("candidates").value = FRONT_PAGE.join("\n");
 installCode();
 installKey(loadModels);
+installPaste(byId("candidates"), takePasted, say);
 drawExamples();
-installReader(byId("lists"), editReader);
-chooseReader(READERS[0]);
+installReader(byId("lists"), changeReader);
+installControls();
+setReader(READERS[0]);
+drawTab(open);
+await openLink();
 loadModels();

@@ -163,7 +163,7 @@ async def test_another_reader_gets_another_ranking(
         await visit.rank()
         await expect(visit.page.locator(".ranked > li")).to_have_count(12)
         sports = await ranked(visit)
-        await visit.page.get_by_role("button", name="Home cook").click()  # ranks anew
+        await visit.page.get_by_role("button", name="Home cook", exact=True).click()  # ranks anew
         await expect(visit.page.locator(".ranked .title").first).to_contain_text(
             "FOODANDDRINK", ignore_case=True
         )
@@ -181,7 +181,7 @@ async def test_it_works_by_keyboard_alone(browser: Browser, default_service: Ser
         await expect(page.get_by_role("link", name="Skip to the ranking")).to_be_focused()
         await tab_to(page, "Investor")
         await keys.press("Enter")
-        await expect(page.get_by_role("button", name="Investor")).to_have_attribute(
+        await expect(page.get_by_role("button", name="Investor", exact=True)).to_have_attribute(
             "aria-pressed", "true"
         )
         first = "Chip maker raises its forecast, shares jump"

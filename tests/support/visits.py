@@ -108,4 +108,4 @@ async def visiting(
         yield visit
     finally:
         await context.close()
-    assert not visit.problems
+    assert not visit.problems, visit.problems
