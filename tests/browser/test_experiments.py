@@ -158,7 +158,7 @@ async def test_an_administrator_loads_an_adapter_and_moves_readers(
         await page.get_by_label("Answers from").select_option("the last 7 days")
         await expect(page.get_by_role("table", name="Requested as default")).to_contain_text("news")
         await expect(page.locator(".difference")).to_have_text(
-            "It is too early to compare news with tiny-qwen3."
+            re.compile(r"^Too early to compare news with tiny-qwen3")
         )
         await visit.look("experiments")
         await page.get_by_role("button", name="Change default").click()

@@ -113,10 +113,10 @@ async def test_two_readers_side_by_side(browser: Browser, serve: Serve) -> None:
         await page.get_by_label("Compare with").select_option("Investor")
         async with page.expect_response("**/rank") as waiting:
             await page.get_by_role("button", name="Rank", exact=True).click()
-        first = (await waiting.value).request.post_data_json
+        first: Any = (await waiting.value).request.post_data_json
         async with page.expect_response("**/rank") as waiting:
             pass
-        second = (await waiting.value).request.post_data_json
+        second: Any = (await waiting.value).request.post_data_json
         await expect(page.locator(".order label")).to_have_text(["Sports fan", "Investor"])
         assert first["candidates"] == second["candidates"]
         assert first["history"][0]["title"].startswith("Harbor City")
