@@ -88,7 +88,7 @@ async def test_a_model_without_a_ranker_is_asked_too_and_may_fail(
         await visit.look("influence-failed")
         engine.dead = False
         await place.get_by_role("button", name="Try again").click()
-        await expect(place.locator("dt")).to_have_count(5)
+        await expect(place.locator("dt")).to_have_count(3)  # as many as the prompt holds
 
 
 async def test_a_degraded_answer_does_not_pass_for_the_language_models(
