@@ -7,6 +7,7 @@ BASE := models/smollm2-135m-instruct
 ENCODER := models/all-minilm-l6-v2
 ADAPTER := adapters/news-smollm2
 MODEL := models/news-smollm2
+UNDONE := models/news-smollm2-undone
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
@@ -15,8 +16,11 @@ RUN := .venv/bin/python
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-serve: packages $(MODEL)/config.json $(ENCODER)/config.json ## install what is missing and serve on PORT (default 8000)
-	FRONTPAGE_PORT=$(PORT) $(RUN) -m app
+# Beside the tuned model its base, for comparison, unless the environment says what to serve.
+BESIDE := $(if $(FRONTPAGE_MODEL)$(FRONTPAGE_ADAPTERS)$(FRONTPAGE_CONFIG)$(FRONTPAGE_SECRETS),,FRONTPAGE_ADAPTERS='{"$(notdir $(BASE))": "$(UNDONE)"}')
+
+serve: packages $(MODEL)/config.json $(ENCODER)/config.json $(UNDONE)/adapter_config.json ## install what is missing and serve on PORT (default 8000)
+	FRONTPAGE_PORT=$(PORT) $(BESIDE) $(RUN) -m app
 
 test: packages-dev $(MODEL)/config.json $(ENCODER)/config.json ## install what is missing and run all tests
 	$(RUN) -m pytest
@@ -83,3 +87,7 @@ RANKER := $(wildcard $(addprefix $(ADAPTER)/,ranker.json ranker.txt first_stage.
 $(MODEL)/config.json: $(ADAPTER)/adapter_model.safetensors $(ADAPTER)/profile.json $(RANKER) | $(BASE)/config.json
 	@echo "==> merging $(ADAPTER) into it: the default model, $(MODEL)"
 	@$(RUN) -m training merge --no-check --base $(BASE) --adapter $(ADAPTER) --output $(MODEL)
+
+$(UNDONE)/adapter_config.json: $(ADAPTER)/adapter_model.safetensors $(ADAPTER)/profile.json | packages
+	@echo "==> writing $(UNDONE), with which the default model answers as its base does"
+	@$(RUN) -m training undo --adapter $(ADAPTER) --output $(UNDONE)

@@ -19,7 +19,8 @@ Both models' answers must be counted from one fixed start: answers that leave th
 end, as with the last 7 days, void what is promised.
 """
 
-from math import log, sqrt
+from collections.abc import Sequence
+from math import ceil, log, sqrt
 
 from app.feedback.figures import MIN_ANSWERS, MIN_CLICKS, Difference, Range
 from app.feedback.intervals import Moments
@@ -31,6 +32,8 @@ with the fixed one. Fixed in advance: a choice that depends on the data voids th
 RHO_SQUARED = 4.744 / TUNED_FOR
 """The mixture's variance. 4.744 is x = ln(1/alpha) + ln(1 + x), which minimizes `anytime_half` with
 TUNED_FOR answers of each model."""
+MOST_TIMES = 1e6
+"""A difference that needs more than so many times the data of now counts as none."""
 
 
 def compare(one: Moments, other: Moments) -> Difference | None:
@@ -47,17 +50,47 @@ def compare(one: Moments, other: Moments) -> Difference | None:
         value=value,
         fixed=Range(low=value - down, high=value + up),
         anytime=None if half is None else Range(low=value - half, high=value + half),
+        more=more_needed((one, other), value),
     )
 
 
 def anytime_half(one: Moments, other: Moments) -> float | None:
     """Half the width of the anytime-valid interval; None with too little data."""
     both = one, other
-    if any(each.count < MIN_ANSWERS or each.top < MIN_CLICKS for each in both):
-        return None
+    return half_after(both, 1.0) if times_to_begin(both) <= 1 else None
+
+
+def times_to_begin(both: Sequence[Moments]) -> float:
+    """How many times the data of now is the least for an anytime-valid interval."""
+    return max(
+        need / has if has else float("inf")
+        for each in both
+        for need, has in ((MIN_ANSWERS, each.count), (MIN_CLICKS, each.top))
+    )
+
+
+def half_after(both: Sequence[Moments], times: float) -> float:
+    """Half the width of the anytime-valid interval with so many times the data, whose variance is
+    what it is now."""
     spread, bound = 0.0, 2 * log(1 / ALPHA)
     for each in both:
-        grown = each.count * RHO_SQUARED
-        spread += each.variance * (1 + 1 / grown)
+        grown = each.count * times * RHO_SQUARED
+        spread += each.variance / times * (1 + 1 / grown)
         bound += log(1 + grown)
     return sqrt(spread * bound)
+
+
+def more_needed(both: Sequence[Moments], value: float) -> int | None:
+    """See Difference.more."""
+    least = max(times_to_begin(both), 1.0)
+    if least > MOST_TIMES or any(each.count < 2 for each in both):
+        return None
+    if half_after(both, MOST_TIMES) >= abs(value):
+        return None
+    low, high = least, MOST_TIMES  # the half falls with more data
+    if half_after(both, low) < abs(value):
+        high = low
+    while high > low * 1.001:
+        middle = sqrt(low * high)
+        low, high = (low, middle) if half_after(both, middle) < abs(value) else (middle, high)
+    return ceil((high - 1) * sum(each.bottom for each in both))

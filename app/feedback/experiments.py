@@ -21,7 +21,9 @@ Answers are summed chunk by chunk, so memory stays small however many are kept, 
 hours are kept (app/feedback/hours.py), so that a report is quick.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from itertools import combinations
 
 import numpy as np
@@ -30,16 +32,19 @@ from sqlalchemy import Connection
 from app.feedback.differences import compare
 from app.feedback.figures import (
     CalibrationBin,
+    DayFigures,
     ExperimentsResponse,
     ModelDifference,
     ModelFigures,
     PositionFigures,
 )
-from app.feedback.hours import read_recent
-from app.feedback.intervals import Floats
+from app.feedback.hours import DAY_S, merge, read_parts
+from app.feedback.intervals import Floats, Moments
 from app.feedback.totals import POSITION_NAMES, Group, Totals
 
 BINS = 10
+Days = Mapping[int, Moments]
+"""Clicks and impressions by the day, counted from 1970."""
 
 
 def read_report(connection: Connection, since: float, now: float) -> ExperimentsResponse:
@@ -47,10 +52,15 @@ def read_report(connection: Connection, since: float, now: float) -> Experiments
 
     connection: a snapshot of the store. Raises SQLAlchemyError.
     """
-    totals = read_recent(connection, since, now)
+    totals: defaultdict[Group, Totals] = defaultdict(Totals)
+    days: defaultdict[Group, defaultdict[int, Moments]] = defaultdict(lambda: defaultdict(Moments))
+    for start, part in read_parts(connection, since, now):
+        merge(totals, part)
+        for group, found in part.items():
+            days[group][int(start // DAY_S)].merge(found.clicks)
     ordered = sorted(totals, key=lambda group: (group[0], group[1] or ""))
     return ExperimentsResponse(
-        models=[figures(group, totals[group]) for group in ordered],
+        models=[figures(group, totals[group], days[group]) for group in ordered],
         differences=differences(ordered, totals),
     )
 
@@ -69,7 +79,7 @@ def differences(ordered: list[Group], totals: Mapping[Group, Totals]) -> list[Mo
     ]
 
 
-def figures(group: Group, totals: Totals) -> ModelFigures:
+def figures(group: Group, totals: Totals, days: Days) -> ModelFigures:
     bins = calibration_bins(totals.by_step)
     impressions = int(totals.clicks.bottom)
     gaps = sum(bin.impressions * abs(bin.predicted - bin.clicked) for bin in bins)
@@ -90,6 +100,16 @@ def figures(group: Group, totals: Totals) -> ModelFigures:
                 click_through=at.share(),
             )
             for name, at in zip(POSITION_NAMES, totals.positions, strict=True)
+        ],
+        by_day=[
+            DayFigures(
+                day=datetime.fromtimestamp(day * DAY_S, UTC).date(),
+                impressions=int(found.bottom),
+                clicks=int(found.top),
+                click_through=found.share(),
+            )
+            for day, found in sorted(days.items())
+            if found.bottom
         ],
         auc_answers=int(totals.auc.count),
         auc=totals.auc.share(),

@@ -1,6 +1,7 @@
 """The wire types of /experiments. The client has them too, so they import nothing heavy."""
 
 from dataclasses import dataclass
+from datetime import date
 
 from pydantic import BaseModel, Field
 
@@ -39,12 +40,25 @@ class Difference(BaseModel):
         f" start (`since`). Null until each model has {MIN_ANSWERS} answers with feedback and"
         f" {MIN_CLICKS} clicks."
     )
+    more: int | None = Field(
+        description="About how many more of both models together are needed until `anytime` does"
+        " not contain 0, if the difference and the split stay as they are: impressions for the"
+        " click-through, answers for the AUC. 0 if it does not contain 0 now. Null if there is no"
+        " difference, or too little to tell: early in an experiment it says little."
+    )
 
 
 class PositionFigures(BaseModel):
     position: str = Field(
         description='The position in the order shown, "1" to "10", or "11+" for all later ones.'
     )
+    impressions: int
+    clicks: int
+    click_through: Interval | None
+
+
+class DayFigures(BaseModel):
+    day: date = Field(description="In UTC, when the answers were given.")
     impressions: int
     clicks: int
     click_through: Interval | None
@@ -75,6 +89,7 @@ class ModelFigures(BaseModel):
     clicks: int
     click_through: Interval | None
     by_position: list[PositionFigures] = Field(description="Figures of answers of /rank only.")
+    by_day: list[DayFigures] = Field(description="Days with impressions, the oldest first.")
     auc_answers: int = Field(
         description="Answers of /rank that have both clicked and unclicked stories."
     )

@@ -8,7 +8,7 @@ each of many hours would have all of them read or summed again each minute.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple
 from io import BytesIO
 
@@ -23,6 +23,7 @@ from app.store.retention import alone
 from app.store.statements import among, chunks
 from app.store.tables import changed_hours, figures, impressions
 
+DAY_S = 86_400
 TIMEOUT_S = 60.0
 """How many seconds PostgreSQL may take for one statement of a report or of an hour's sums."""
 LAG = 1 / 60
@@ -33,12 +34,14 @@ HOURS_LOCK = 0x486F757273
 """PostgreSQL's advisory lock of the instance that sums hours: "Hours"."""
 
 
-def read_recent(connection: Connection, since: float, now: float) -> dict[Group, Totals]:
-    """Sum all answers since `since`. Times are in seconds since 1970. Raises SQLAlchemyError.
+def read_parts(
+    connection: Connection, since: float, now: float
+) -> Iterator[tuple[float, dict[Group, Totals]]]:
+    """Sum all answers since `since`, in parts: yields when each begins, and its sums. No part is of
+    two days (UTC). Times are in seconds since 1970. Raises SQLAlchemyError.
 
     connection: a snapshot of the store.
     """
-    totals: defaultdict[Group, Totals] = defaultdict(Totals)
     changed = select(changed_hours.c.hour).where(due(now - OVERDUE_S))
     kept = connection.execution_options(yield_per=10).execute(
         select(figures.c.hour, figures.c.totals)
@@ -47,13 +50,26 @@ def read_recent(connection: Connection, since: float, now: float) -> dict[Group,
     )
     read_from, unread = since, []
     for hour, content in kept:
-        merge(totals, decode(content))
+        yield hour * HOUR_S, decode(content)
         if read_from < hour * HOUR_S:
             unread.append((read_from, hour * HOUR_S))
         read_from = (hour + 1) * HOUR_S
-    for start, end in [*unread, (read_from, None)]:
-        merge(totals, read_totals(connection, start, end))
-    return dict(totals)
+    for start, end in [*unread, (read_from, now)]:
+        found = select(func.min(impressions.c.time)).where(impressions.c.time >= start)
+        if end != now:
+            found = found.where(impressions.c.time < end)
+        oldest = connection.execute(found).scalar_one()
+        for first, last in cut_by_day(oldest, end) if oldest is not None else ():
+            yield first, read_totals(connection, first, None if last == now else last)
+
+
+def cut_by_day(start: float, end: float) -> Iterator[tuple[float, float]]:
+    """The parts of a time span that lie in one day each; at least one."""
+    midnight = (start // DAY_S + 1) * DAY_S
+    while midnight < end:
+        yield start, midnight
+        start, midnight = midnight, midnight + DAY_S
+    yield start, end
 
 
 def due(now: float) -> ColumnElement[bool]:

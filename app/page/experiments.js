@@ -4,6 +4,7 @@ import { ApiError, get, post, put } from "./api.js";
 import { drawAliases, drawChange, drawWeights, readWeights } from "./aliases.js";
 import { confirmChange } from "./confirm.js";
 import { announce, byId, isBusy, make, setBusy } from "./dom.js";
+import { EXAMPLE } from "./example_outcomes.js";
 import { installKey } from "./key.js";
 import { clearNotice, showError } from "./notice.js";
 import { drawOutcomes } from "./outcomes.js";
@@ -40,9 +41,25 @@ async function load() {
 
 async function loadOutcomes() {
   const days = byId("days").value;
-  const { models, differences } = await get(`experiments${days ? `?days=${days}` : ""}`);
+  const isExample = byId("example").getAttribute("aria-pressed") === "true";
+  const { models, differences } = isExample
+    ? EXAMPLE
+    : await get(`experiments${days ? `?days=${days}` : ""}`);
+  byId("example-note").hidden = !isExample;
   byId("figures").replaceChildren(...drawOutcomes(models, differences));
 }
+
+/** Shows invented outcomes in place of the service's, or these again. */
+async function toggleExample() {
+  const isExample = byId("example").getAttribute("aria-pressed") !== "true";
+  byId("example").setAttribute("aria-pressed", String(isExample));
+  byId("example").textContent = isExample ? "Remove example data" : "Load example data";
+  await showOutcomes();
+  announce(isExample ? "Example data is shown." : "Example data is removed.");
+}
+
+const showOutcomes = () =>
+  loadOutcomes().catch((error) => showError(byId("notice"), error, ADMIN));
 
 const weightsOf = (alias) => served.aliases.find((one) => one.alias === alias)?.weights ?? {};
 
@@ -174,8 +191,7 @@ byId("load").addEventListener("submit", loadAdapter);
 byId("alias").addEventListener("change", () =>
   drawWeights(served.models, weightsOf(byId("alias").value)),
 );
-byId("days").addEventListener("change", () =>
-  loadOutcomes().catch((error) => showError(byId("notice"), error, ADMIN)),
-);
+byId("days").addEventListener("change", showOutcomes);
+byId("example").addEventListener("click", toggleExample);
 installKey(load);
 load();

@@ -9,6 +9,8 @@ const LISTS = [
   { name: "disliked", title: "Disliked", hint: "shown but not clicked" },
 ];
 
+export const LIST_NAMES = LISTS.map(({ name }) => name);
+
 const lists = {};
 
 /** Draws the lists into `place`. `onChange` runs after each change. */
@@ -21,10 +23,14 @@ export function setReader(reader) {
   for (const { name } of LISTS) lists[name].set(reader[name].map(parseStory));
 }
 
-/** The reader as the API expects it, without empty lists. */
-export function readReader() {
+/** The reader as setReader expects it. */
+export const readLines = () =>
+  Object.fromEntries(LIST_NAMES.map((name) => [name, lists[name].stories().map(formatStory)]));
+
+/** Lists of lines as the API expects them, without empty ones. */
+export function toReader(reader) {
   return Object.fromEntries(
-    LISTS.map(({ name }) => [name, lists[name].stories().map(toWire)]).filter(
+    LIST_NAMES.map((name) => [name, reader[name].map((line) => toWire(parseStory(line)))]).filter(
       ([, stories]) => stories.length > 0,
     ),
   );

@@ -18,12 +18,12 @@ export function howManyRead({ results }) {
 
 export const DEGRADED = "The language model did not answer.";
 
-/** Draws the notice above a degraded answer, naming its model if it is one of several answers. */
-export function drawDegraded(model, answers) {
+/** Draws the notice above a degraded answer, with its title if it is one of several answers. */
+export function drawDegraded(title, answers) {
   return make(
     "div",
     { class: "notice degraded" },
-    make("p", { class: "what" }, answers > 1 ? `${model}: ${DEGRADED}` : DEGRADED),
+    make("p", { class: "what" }, answers > 1 ? `${title}: ${DEGRADED}` : DEGRADED),
     make(
       "p",
       {},

@@ -1,217 +1,141 @@
-/** The try-it page: its request, sending it, and showing the answer. */
+/** The try-it page: what its controls do, and what it shows when it is opened. */
 
-import { address, get, post } from "./api.js";
-import { announce, byId, isBusy, make, setBusy } from "./dom.js";
+import { get } from "./api.js";
+import { isShown, open, rank, redraw } from "./asking.js";
+import { drawChoices, noteChoice } from "./choices.js";
+import { installCode } from "./code.js";
+import { announce, byId, make } from "./dom.js";
 import { FRONT_PAGE, READERS } from "./examples.js";
-import { count } from "./format.js";
-import { askForKey, installKey, isUsed, readKey } from "./key.js";
+import { installKey } from "./key.js";
+import { fromFragment, toLink } from "./link.js";
 import { startLive } from "./live.js";
 import { clearNotice, showError } from "./notice.js";
-import { best, drawRanking } from "./ranking.js";
-import { installReader, placeInReader, readReader, setReader } from "./reader.js";
-import { toCurl, toPython } from "./snippets.js";
-import { DEGRADED } from "./stage.js";
-import { parseStories, toWire } from "./story.js";
+import { installPaste } from "./paste.js";
+import { installReader, setReader } from "./reader.js";
+import { applyState, currentExample, readState } from "./state.js";
+import { drawTab } from "./tab.js";
 
-const stories = () => parseStories(byId("candidates").value);
-
-/** The request without the model, which is the same for both models of a comparison. */
-function readRequest() {
-  const readerId = byId("reader-id").value.trim();
-  return {
-    explain: true,
-    ...(readerId ? { reader_id: readerId } : {}),
-    ...readReader(),
-    candidates: stories().map(toWire),
-  };
-}
-
-const DEFAULT = ""; // names no model
-
-const named = (model, request) => (model === DEFAULT ? request : { model, ...request });
-
-function redraw() {
-  const request = named(byId("model").value, readRequest());
-  byId("curl").textContent = toCurl(address("rank"), request, isUsed());
-  byId("python").textContent = toPython(address("rank"), request, isUsed());
-  byId("key-hint").hidden = !isUsed();
-  byId("candidates-count").textContent = `· ${count(request.candidates.length)} stories`;
-}
-
-function place(param) {
-  const [name, index] = param.split(".");
-  if (name === "candidates" && index !== undefined) {
-    return `The stories, line ${stories()[Number(index)]?.line ?? "?"}`;
-  }
-  const own = { candidates: "The stories", model: "Model", reader_id: "Reader id" };
-  return placeInReader(param) ?? own[name] ?? param;
-}
-
-async function rank() {
-  const button = byId("rank");
-  if (isBusy(button)) return;
-  clearNotice(byId("notice"));
-  const asked = stories();
-  const other = byId("other").value;
-  const models = [byId("model").value, ...(other ? [other] : [])];
-  if (!asked.length) return showEmpty();
-  const request = readRequest();
-  setBusy(button, true, "Ranking…");
-  byId("results").setAttribute("aria-busy", "true");
-  announce(`Ranking ${asked.length} stories.`);
-  try {
-    const answers = [];
-    // One after the other, because concurrent requests would increase each other's latency.
-    for (const model of models) answers.push(await post("rank", named(model, request)));
-    show(asked, answers);
-  } catch (error) {
-    fail(error);
-  } finally {
-    setBusy(button, false, "Rank");
-    byId("results").setAttribute("aria-busy", "false");
-  }
-}
-
-function show(asked, answers) {
-  byId("results").replaceChildren(drawRanking(asked, answers, giveFeedback));
-  startLive();
-  const [first] = answers;
-  announce(
-    `Ranked ${asked.length} stories in ${count(first.latency_ms)} milliseconds.` +
-      ` First: ${best(asked, first)}.${answers.some((one) => one.degraded) ? ` ${DEGRADED}` : ""}`,
-  );
-  const top = byId("results").getBoundingClientRect().top;
-  if (top < 0 || top > innerHeight / 2) byId("ranking").scrollIntoView(); // on a phone
-}
-
-function showEmpty() {
-  const line = make("p", { class: "empty" }, "There is nothing to rank: add at least one story.");
-  byId("results").replaceChildren(line);
-  announce(line.textContent);
-  byId("candidates").focus();
-}
-
-function fail(error) {
-  byId("results").replaceChildren();
-  showError(byId("notice"), error, { retry: rank, place });
-  redraw();
-  if (error.needsKey) askForKey(readKey() ? error.message : "");
-}
-
-async function giveFeedback(answer, index, clicked) {
-  try {
-    clearNotice(byId("notice"));
-    await post("feedback", { id: answer.id, index, clicked });
-  } catch (error) {
-    showError(byId("notice"), error);
-    return false;
-  }
-  if (clicked) await sendClick(answer, index);
-  return true;
-}
-
-/**
- * Live figures learn of a click from an event, whose id makes it count once. They count it once too
- * where the service remembers its answers and so has learned of the click from the feedback.
- */
-async function sendClick(answer, index) {
-  const story = answer.results.find((one) => one.index === index).id;
-  const id = `${answer.id}-${index}`;
-  try {
-    await post("events", { events: [{ type: "click", id, story, impression_id: answer.id }] });
-  } catch (error) {
-    showError(byId("notice"), error, { scope: "events" });
-  }
-}
-
-/** Loads the list of models; also called after the key has changed. */
+/** Loads the list of models; also called after the key has changed. Then ranks, once. */
 async function loadModels() {
-  const [model, other] = [byId("model"), byId("other")];
-  const chosen = [model.value, other.value];
-  const option = (id, text) => make("option", { value: id }, text);
   startLive();
   try {
-    const { data } = await get("v1/models");
-    const text = ({ id, parent }) => (parent ? `${id} (on ${parent})` : id);
-    model.replaceChildren(
-      option(DEFAULT, "The default"),
-      ...data.map((m) => option(m.id, text(m))),
-    );
-    other.replaceChildren(option("", "Nothing"), ...data.map((m) => option(m.id, text(m))));
-    [model.value, other.value] = chosen.map((id) => (data.some((m) => m.id === id) ? id : ""));
+    drawChoices((await get("v1/models")).data);
     clearNotice(byId("notice"));
   } catch (error) {
-    model.replaceChildren(option(DEFAULT, "The default"));
-    other.replaceChildren(option("", "Nothing"));
+    drawChoices([]);
     showError(byId("notice"), error, { retry: loadModels });
+    redraw();
+    return;
   }
   redraw();
-}
-
-async function copy(button) {
-  const text = byId(button.dataset.copy).textContent;
-  const label = button.firstChild;
-  try {
-    await navigator.clipboard.writeText(text);
-    label.textContent = "Copied";
-    announce("Copied.");
-  } catch {
-    getSelection().selectAllChildren(byId(button.dataset.copy)); // no clipboard over plain HTTP
-    announce("Selected. Copy it with your keyboard.");
-    label.textContent = "Press Ctrl+C";
-  }
-  setTimeout(() => {
-    label.textContent = "Copy";
-  }, 2000);
+  if (!isShown()) await rank(false);
 }
 
 function drawExamples() {
-  const choose = (reader, button) => {
+  const choose = (reader) => {
     setReader(reader);
-    for (const one of byId("examples").children) {
-      one.setAttribute("aria-pressed", String(one === button));
-    }
+    if (isShown()) rank();
   };
   byId("examples").replaceChildren(
     ...READERS.map((reader) =>
-      make(
-        "button",
-        {
-          type: "button",
-          onclick: (event) => choose(reader, event.currentTarget),
-        },
-        reader.name,
-      ),
+      make("button", { type: "button", onclick: () => choose(reader) }, reader.name),
     ),
   );
-  choose(READERS[0], byId("examples").firstChild);
+}
+
+/** Only as long as the lists hold it unchanged is an example the reader. */
+function changeReader() {
+  const example = currentExample();
+  [...byId("examples").children].forEach((button, number) =>
+    button.setAttribute("aria-pressed", String(READERS[number] === example)),
+  );
+  redraw();
 }
 
 function setStories(lines) {
   byId("candidates").value = lines.join("\n");
+  say("");
   redraw();
 }
 
-byId("ask").addEventListener("submit", (event) => {
-  event.preventDefault();
-  rank();
-});
-byId("candidates").addEventListener("input", redraw);
-byId("candidates").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) rank();
-});
-byId("reader-id").addEventListener("input", redraw);
-byId("model").addEventListener("change", redraw);
-byId("example-stories").addEventListener("click", () => setStories(FRONT_PAGE));
-byId("clear-stories").addEventListener("click", () => {
-  setStories([]);
-  byId("candidates").focus();
-});
-for (const button of document.querySelectorAll("[data-copy]")) {
-  button.addEventListener("click", () => copy(button));
+/** Says below the stories what became of what was pasted, or of a link. */
+function say(text) {
+  byId("pasted").textContent = text;
+  byId("pasted").hidden = !text;
+  if (text) announce(text);
 }
+
+function takePasted(lines, text) {
+  setStories(lines);
+  say(text);
+}
+
+/** Returns whether the address held a state, which the page has now. */
+async function openLink() {
+  try {
+    const state = await fromFragment(location.hash);
+    if (state) applyState(state);
+    return state !== null;
+  } catch (error) {
+    say(error.message);
+    return false;
+  }
+}
+
+async function copyLink() {
+  const link = await toLink(readState());
+  history.replaceState(null, "", link);
+  try {
+    await navigator.clipboard.writeText(link);
+    announce("The link is copied.");
+    byId("link").textContent = "Copied";
+  } catch {
+    announce("The link is in the address bar."); // no clipboard over plain HTTP
+    byId("link").textContent = "See the address bar";
+  }
+  setTimeout(() => {
+    byId("link").textContent = "Copy a link to this";
+  }, 2000);
+}
+
+function installControls() {
+  byId("ask").addEventListener("submit", (event) => {
+    event.preventDefault();
+    rank();
+  });
+  byId("candidates").addEventListener("input", redraw);
+  byId("candidates").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) rank();
+  });
+  byId("reader-id").addEventListener("input", redraw);
+  for (const id of ["model", "other"]) {
+    byId(id).addEventListener("input", () => {
+      noteChoice();
+      redraw();
+    });
+  }
+  byId("example-stories").addEventListener("click", () => {
+    setStories(FRONT_PAGE);
+    rank();
+  });
+  byId("clear-stories").addEventListener("click", () => {
+    setStories([]);
+    byId("candidates").focus();
+  });
+  byId("link").addEventListener("click", copyLink);
+  addEventListener("hashchange", async () => {
+    if (await openLink()) await rank();
+  });
+}
+
 byId("candidates").value = FRONT_PAGE.join("\n");
+installCode();
 installKey(loadModels);
-installReader(byId("lists"), redraw);
+installPaste(byId("candidates"), takePasted, say);
 drawExamples();
+installReader(byId("lists"), changeReader);
+installControls();
+setReader(READERS[0]);
+drawTab(open);
+await openLink();
 loadModels();

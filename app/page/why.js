@@ -1,7 +1,9 @@
 /** Why a story has its probability: its live figure, and what each group of features adds. */
 
+import { drawBars, signed } from "./bars.js";
 import { make } from "./dom.js";
 import { count } from "./format.js";
+import { drawInfluence } from "./influence.js";
 
 const GROUPS = {
   live: "Live",
@@ -10,6 +12,10 @@ const GROUPS = {
   reader: "Reader",
   text: "Text",
 };
+const MEANING =
+  "Live: what all readers click right now. Likeness: to the history’s titles. Category: how often" +
+  " the reader clicks it. Reader: what is known of the reader, and the hour. Text: the language" +
+  " model’s judgement.";
 
 /** The largest contribution in an answer, whose bar is the longest. */
 export const largest = (answer) =>
@@ -33,58 +39,46 @@ function times(number) {
   return `${rounded < 100 ? rounded : count(number)} times`;
 }
 
-/**
- * Draws what can be unfolded about one story. found: {name, number, explanation, most} of each
- * answer; its name only where there are two. Returns null if no answer has an explanation.
- */
-export function drawWhy(title, found) {
-  const known = found.filter(({ explanation }) => explanation);
-  if (!known.length) return null;
-  return make(
-    "details",
-    { class: "why" },
-    make("summary", {}, "Why", make("span", { class: "for-readers" }, ` this place: ${title}`)),
-    ...known.map(({ name, number, explanation, most }) =>
-      make(
-        "div",
-        { class: `model-${number}` },
-        name ? make("p", {}, name) : null,
-        drawGroups(explanation, most),
-        make("p", { class: "hint" }, `Log-odds, from a baseline of ${signed(explanation.baseline)}`),
-      ),
-    ),
-  );
-}
-
-function drawGroups(explanation, most) {
-  return make(
-    "dl",
-    { class: "groups" },
-    ...Object.entries(GROUPS).map(([name, label]) =>
-      make(
-        "div",
-        {},
-        make("dt", {}, label),
+/** Draws what can be unfolded about one story. answers: as in ranking.js. */
+export function drawWhy(title, index, answers) {
+  const place = make("div", {});
+  const draw = () =>
+    place.replaceChildren(
+      ...answers.map((answer, number) =>
         make(
-          "dd",
-          {},
-          drawBar(explanation[name], most),
-          make("span", { class: "number" }, signed(explanation[name])),
+          "div",
+          { class: `model-${number}` },
+          answers.length > 1 ? make("h3", {}, answer.title) : null,
+          ...drawExplanation(answer, index),
+          drawInfluence(answer, index),
         ),
       ),
-    ),
+    );
+  return make(
+    "details",
+    { class: "why", ontoggle: () => place.children.length || draw() },
+    make("summary", {}, "Why", make("span", { class: "for-readers" }, ` this place: ${title}`)),
+    place,
   );
 }
 
-/** Draws a bar from the middle to the right for what adds, to the left for what takes away. */
-function drawBar(value, most) {
-  const added = make("span", { class: value < 0 ? "added less" : "added" });
-  added.style.width = `${(Math.abs(value) / most) * 50}%`;
-  return make("span", { class: "signed", "aria-hidden": "true" }, added);
-}
-
-/** 0.417 → "+0.42" */
-function signed(value) {
-  const text = Math.abs(value).toFixed(2);
-  return `${text === "0.00" ? "±" : value < 0 ? "−" : "+"}${text}`;
+function drawExplanation(answer, index) {
+  const { explanation } = answer.byIndex.get(index);
+  if (!explanation) {
+    const why = answer.ranker
+      ? "The service explains only the first stories of an answer."
+      : "The language model alone has judged this story.";
+    return [make("p", { class: "hint" }, why)];
+  }
+  return [
+    drawBars(
+      Object.entries(GROUPS).map(([name, label]) => [label, explanation[name]]),
+      largest(answer),
+    ),
+    make(
+      "p",
+      { class: "hint" },
+      `Log-odds, from a baseline of ${signed(explanation.baseline)}. ${MEANING}`,
+    ),
+  ];
 }

@@ -12,8 +12,13 @@ from app.engine.fake import FakeEngine
 from app.main import create_app
 from app.settings import Settings
 from tests.support.models import SMOLLM2
+from tests.support.rankers import MODEL, make_tower, write_model
 from tests.support.servers import serving
+from tests.support.tiny_encoder import make_tiny_encoder
 from tests.support.visits import CHROMIUM
+
+SHORTLIST = 4
+"""How many stories the language model of `ranked` judges."""
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +46,13 @@ def serve(engine: FakeEngine, tmp_path: Path) -> Serve:
             yield url
 
     return start
+
+
+@pytest.fixture
+def ranked(tmp_path: Path) -> dict[str, Any]:
+    """Settings of a model with a ranker."""
+    folder = tmp_path / "tiny-encoder"
+    folder.mkdir()
+    encoder = make_tiny_encoder(folder)
+    model = write_model(tmp_path / MODEL, encoder, make_tower(encoder))
+    return {"model": model, "encoder": encoder, "shortlist": SHORTLIST}

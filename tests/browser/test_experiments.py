@@ -45,9 +45,7 @@ async def test_without_a_key_it_asks_for_one_and_forgets_it(
         await expect(alert).to_contain_text("this API key is not known")
         await alert.get_by_role("button", name="Enter key").click()
         await visit.enter_key(READER_KEY)
-        await expect(page.get_by_label("Model", exact=True)).to_contain_text(
-            "first (on tiny-qwen3)"
-        )
+        await expect(page.get_by_label("Model", exact=True)).to_contain_text("first")
         await expect(alert).to_be_empty()
         await visit.rank()
         await expect(page.locator(".ranked > li")).to_have_count(12)
@@ -160,7 +158,7 @@ async def test_an_administrator_loads_an_adapter_and_moves_readers(
         await page.get_by_label("Answers from").select_option("the last 7 days")
         await expect(page.get_by_role("table", name="Requested as default")).to_contain_text("news")
         await expect(page.locator(".difference")).to_have_text(
-            "It is too early to compare news with tiny-qwen3."
+            re.compile(r"^Too early to compare news with tiny-qwen3")
         )
         await visit.look("experiments")
         await page.get_by_role("button", name="Change default").click()

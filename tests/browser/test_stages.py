@@ -1,29 +1,16 @@
 """Marks of what the language model judged, on the fake engine with a small real ranker."""
 
-from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.async_api import Browser, expect
 
 from app.engine.fake import FakeEngine
-from tests.browser.conftest import Serve
-from tests.support.rankers import MODEL, make_tower, titles, write_model
-from tests.support.tiny_encoder import make_tiny_encoder
+from tests.browser.conftest import SHORTLIST, Serve
+from tests.support.rankers import MODEL, titles
 from tests.support.visits import visiting
 
-JUDGED, REST = 4, 3
+JUDGED, REST = SHORTLIST, 3
 NOT_ANSWERED = "The language model did not answer."
-
-
-@pytest.fixture
-def ranked(tmp_path: Path) -> dict[str, Any]:
-    """Settings of a model with a ranker."""
-    folder = tmp_path / "tiny-encoder"
-    folder.mkdir()
-    encoder = make_tiny_encoder(folder)
-    model = write_model(tmp_path / MODEL, encoder, make_tower(encoder))
-    return {"model": model, "encoder": encoder, "shortlist": JUDGED}
 
 
 async def test_each_story_says_whether_the_language_model_judged_it(
@@ -52,6 +39,7 @@ async def test_a_degraded_answer_says_so(
     async with serve(**ranked) as url, visiting(browser, url) as visit:
         page, notice = visit.page, visit.page.locator(".notice.degraded")
         await page.get_by_label("One title per line").fill("\n".join(titles(JUDGED)))
+        await visit.ranked_at_once()
         engine.dead = True
         await visit.rank()
         await expect(notice).to_contain_text(NOT_ANSWERED)

@@ -74,6 +74,11 @@ class Visit:
         await self.page.set_viewport_size({"width": DESK[0], "height": DESK[1]})
         await self.page.emulate_media(color_scheme="light")
 
+    async def ranked_at_once(self) -> None:
+        """Until the page shows the ranking that it asks for when it is opened."""
+        await expect(self.page.locator(".ranked")).to_be_visible()
+        await expect(self.page.locator("#results")).to_have_attribute("aria-busy", "false")
+
     async def rank(self) -> None:
         await self.page.get_by_role("button", name="Rank", exact=True).click()
         await expect(self.page.get_by_role("button", name="Rank", exact=True)).to_be_enabled()
@@ -103,4 +108,4 @@ async def visiting(
         yield visit
     finally:
         await context.close()
-    assert not visit.problems
+    assert not visit.problems, visit.problems

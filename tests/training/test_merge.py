@@ -298,6 +298,27 @@ def test_the_shipped_adapter_merges_and_says_the_same(tmp_path: Path) -> None:
         assert (tmp_path / "merged" / name).read_bytes() == (ADAPTER / name).read_bytes()
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_undone_a_merged_model_is_its_base(half: Path, tmp_path: Path, variant: str) -> None:
+    adapter = make_adapter(half, tmp_path / "adapter", **VARIANTS[variant])
+    written = {"history": 7, "calibration": {"slope": 0.5, "intercept": -3}, "threshold": 0.1}
+    (adapter / "profile.json").write_text(json.dumps(written))
+    assert run(half, tmp_path / "merged", adapter, check=False) == 0
+    undone = ["undo", "--adapter", str(adapter), "--output", str(tmp_path / "undone")]
+    assert main(undone) == 0
+    assert run(tmp_path / "merged", tmp_path / "back", tmp_path / "undone", check=False) == 0
+    base, merged, back = (
+        tensors(folder) for folder in (half, tmp_path / "merged", tmp_path / "back")
+    )
+    for name, tensor in base.items():
+        off = (back[name] - tensor).abs().max()
+        assert off <= 2**-7 * merged[name].abs().max()  # two roundings to bfloat16
+        if not torch.equal(merged[name], tensor):
+            assert off < (merged[name] - tensor).abs().max() / 4
+    profile = load_profile(tmp_path / "undone")
+    assert (profile.history, profile.calibration.slope, profile.threshold) == (7, 1.0, 0.5)
+
+
 def test_merging_unchecked_needs_only_the_services_packages(half: Path, tmp_path: Path) -> None:
     """`make serve` merges, and `merged` does, where training's packages are missing."""
     adapter = make_adapter(half, tmp_path / "adapter")

@@ -184,13 +184,46 @@ def test_pictures_do_not_share_ids_that_they_use(folder: Path) -> None:
 def test_figures_with_intervals_differences_and_the_best(folder: Path) -> None:
     html = report(folder)
     texts = Page(html).texts
-    for text in ("0.5200", "0.5000 to 0.5400", "0.6200", "+0.1000", "+0.0500 to +0.1500"):
+    for text in ("0.520", "0.500 to 0.540", "0.620", "+0.100", "+0.050 to +0.150"):
         assert text in texts
-    assert re.search(r'<div class="best">0\.6200', html)
-    assert re.search(r'<div class="best">0\.3800', html)  # of log-loss the lowest
-    assert not re.search(r'<div class="best">0\.5200', html)
+    assert re.search(r'<div class="best">0\.620', html)
+    assert re.search(r'<div class="best">0\.380', html)  # of log-loss the lowest
+    assert not re.search(r'<div class="best">0\.520', html)
     assert "50.0 %" in texts
     assert any("1,200 impressions with clicks and non-clicks" in " ".join(t.split()) for t in texts)
+
+
+def test_what_matters_comes_first(folder: Path) -> None:
+    texts = [text for text in Page(report(folder)).texts if text]
+    name = "Evaluation on mind (val), 2019-11-15"
+    line = f"tuned {EVIL} orders better than base: AUC 0.62 against 0.52, +0.10 [0.05, 0.15]."
+    assert texts.index(name) + 1 == texts.index(line)
+    assert any(text.startswith(f"{name}: base, tuned") for text in texts)
+    assert texts.index(line) < texts.index("Calibration") < texts.index("Quality")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (estimate(-0.1, -0.15, -0.05), "orders worse than base: AUC 0.62 against 0.52, −0.10 [−0"),
+        (estimate(0.1, -0.05, 0.25), "is not known to order better or worse than base: AUC 0.62"),
+        (estimate(0.1), "is not known to order better or worse than base: AUC 0.62"),
+        (None, "is not known to order better or worse than base: AUC 0.62 against 0.52."),
+    ],
+)
+def test_the_first_line_claims_no_more_than_is_known(
+    change: Any, said: str, tmp_path: Path
+) -> None:
+    differences = {} if change is None else {"auc": change}
+    found = evaluation(model("base", 0.52), model("new", 0.62, differences=differences))
+    assert f"new {said}" in report(write(tmp_path / "eval", found))
+
+
+def test_one_model_and_one_without_an_auc(tmp_path: Path) -> None:
+    alone = write(tmp_path / "alone", evaluation(model("a", 0.5)))
+    assert "a has an AUC of 0.50 [0.48, 0.52]." in report(alone)
+    none = write(tmp_path / "none", evaluation(model("a", 0.5, figures={"auc": estimate(None)})))
+    assert 'class="headline"' not in report(none)
 
 
 def test_speeds_and_pictures(folder: Path) -> None:
@@ -199,6 +232,7 @@ def test_speeds_and_pictures(folder: Path) -> None:
         assert text in page.texts
     labels = [attributes.get("aria-label") for tag, attributes in page.elements if tag == "svg"]
     assert labels == [
+        "AUC of each model with its interval",
         "ROC curves over all candidates",
         "Calibration curve of base",
         f"Calibration curve of tuned {EVIL}",

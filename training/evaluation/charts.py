@@ -14,7 +14,9 @@ from matplotlib.ticker import MaxNLocator
 
 from training.evaluation.record import CalibrationBin, Histogram, ModelResult
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+INK = "#010203"
+"""Stands for the page's own colour of text, which is light in dark mode."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
 """By Okabe and Ito, told apart by colour-blind readers too. A model has one colour in all charts.
 """
 CLICKED, NOT_CLICKED = "#D55E00", "#7A8794"
@@ -27,12 +29,36 @@ STYLE: Any = {
     "axes.edgecolor": GREY,
     "axes.titlesize": 10,
     "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
 }
 
 
 def colour(number: int) -> str:
     """The colour of the page's model of that number, from 0."""
     return COLOURS[number % len(COLOURS)]
+
+
+@mpl.rc_context(STYLE)
+def draw_auc(models: Sequence[ModelResult], names: Sequence[str]) -> Markup:
+    """Each model's AUC with its interval, the first at the top, and what chance gives."""
+    figure, axes = canvas(4.6, 0.7 + 0.4 * len(models))
+    for number, model in enumerate(models):
+        auc = model.figures.get("auc")
+        if auc is None or auc.value is None:
+            continue
+        if auc.low is not None and auc.high is not None:
+            axes.plot([auc.low, auc.high], [number] * 2, color=colour(number), linewidth=2.0)
+        axes.plot([auc.value], [number], "o", color=colour(number), markersize=6)
+    axes.axvline(0.5, color=GREY, linewidth=1.0, linestyle=":")
+    axes.set_yticks(range(len(models)), [plain(name) for name in names])
+    axes.set(xlabel="AUC, mean over impressions; dotted: chance", ylim=(len(models) - 0.5, -0.5))
+    return svg(figure, "AUC of each model with its interval")
 
 
 @mpl.rc_context(STYLE)
@@ -118,7 +144,7 @@ def svg(figure: Figure, title: str) -> Markup:
     ):  # ids are the same each time, and differ by picture
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
     text = content.getvalue()
-    text = text[text.index("<svg") :]
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
     # matplotlib escapes the texts that it writes, and Markup the title.

@@ -11,11 +11,13 @@ from markupsafe import Markup
 
 from training.errors import TrainingError
 from training.evaluation.charts import (
+    draw_auc,
     draw_calibration,
     draw_histogram,
     draw_losses,
     draw_roc,
 )
+from training.evaluation.headline import headlines, title
 from training.evaluation.options import ReportOptions
 from training.evaluation.record import Evaluation, ModelResult
 from training.evaluation.table import PLAIN, Row, make_rows, ranker_lines
@@ -71,11 +73,14 @@ def render(evaluations: Sequence[Evaluation]) -> str:
         undefined=StrictUndefined,
     )
     return environment.get_template(TEMPLATE).render(
+        title=title(evaluations[0]),
+        headlines=headlines(evaluations, names),
         data=evaluations[0].data,
         models=[make_column(results, names, number) for number in range(len(results))],
         rows=make_rows(results),
         plain=PLAIN,
         compared=sorted({evaluation.models[0].name for evaluation in evaluations}),
+        auc=draw_auc(results, names),
         roc=draw_roc(results, names),
         made_with=[item for evaluation in evaluations for item in made_with(evaluation)],
     )

@@ -23,7 +23,7 @@ class Kind:
     change: Format
 
 
-PLAIN = Kind(1, Format("%.4f", "%.4f to %.4f"), Format("%+.4f", "%+.4f to %+.4f"))
+PLAIN = Kind(1, Format("%.3f", "%.3f to %.3f"), Format("%+.3f", "%+.3f to %+.3f"))
 PERCENT = Kind(100, Format("%.1f %%", "%.1f to %.1f"), Format("%+.1f", "%+.1f to %+.1f"))
 """A share; the difference of two is in percentage points."""
 HIGHEST, LOWEST = 1, -1

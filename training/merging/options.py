@@ -15,3 +15,11 @@ class MergeOptions:
     output: Path
     data: Path | None
     no_check: bool
+
+
+@dataclass(frozen=True)
+class UndoOptions:
+    """adapter: the folder of the LoRA adapter that was merged."""
+
+    adapter: Path
+    output: Path

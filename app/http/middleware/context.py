@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ServiceError
 from app.http.errors import EVENT_STREAM, respond
-from app.http.policy import is_work
+from app.http.policy import is_work, policy_for
 from app.observability import metrics
 from app.observability.logs import CURRENT_REQUEST
 
@@ -72,13 +72,21 @@ class RequestContext:
             metrics.observe_request(scope["method"], route, model, status, seconds)
             key = scope["state"].get("key")
             name = key.name if key else ""
-            access.info(
+            access.log(
+                log_level(scope, status),
                 "%s %s %s %.1f ms%s",
                 *(scope["method"], route, status, seconds * 1e3, f" key={name}" if key else ""),
                 extra={"method": scope["method"], "route": route, "status": status, "key": name},
             )
             CURRENT_REQUEST.reset(token)
         return None
+
+
+def log_level(scope: Scope, status: int) -> int:
+    """Monitoring and the page poll the paths without spans every few seconds; as long as these
+    answer, their lines would only hide the others."""
+    polled = scope["method"] == "GET" and status < 400 and not policy_for(scope).traced
+    return logging.DEBUG if polled else logging.INFO
 
 
 def choose_id(headers: Headers) -> str:

@@ -108,9 +108,12 @@ def cards(service: Service) -> list[ModelCard]:
     with suppress(EngineUnavailable):
         length = service.engine.max_prompt_tokens + 1
     parents = {m.name: served.base.name if m.version else None for m in served}
+    ranked = {m.name for m in served if m.ranking is not None} - served.aliases.keys()
     names = parents | dict.fromkeys(served.aliases)
     return [
-        ModelCard(id=name, created=STARTED, parent=parent, max_model_len=length)
+        ModelCard(
+            id=name, created=STARTED, parent=parent, ranker=name in ranked, max_model_len=length
+        )
         for name, parent in names.items()
     ]
 

@@ -88,6 +88,10 @@ class ModelCard(BaseModel):
     created: int
     owned_by: Literal["frontpage"] = "frontpage"
     parent: str | None = Field(None, description="The base model of an adapter.")
+    ranker: bool = Field(
+        description="Whether the model has a ranker. If it has, its name with `:text` at the end"
+        " names the language model alone. False for aliases."
+    )
     max_model_len: int | None = Field(
         description="In tokens. Null while the language model is loaded or started again."
     )

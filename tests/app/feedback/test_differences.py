@@ -1,6 +1,6 @@
 """Differences between two models, for one look and for many."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import pytest
@@ -100,6 +100,71 @@ def width(found: Difference) -> float:
     """Of the anytime-valid interval, as a multiple of the fixed one's."""
     assert found.anytime
     return (found.anytime.high - found.anytime.low) / (found.fixed.high - found.fixed.low)
+
+
+def scaled(moments: Moments, times: float) -> Moments:
+    """What `times` the data would be, with the same means and variance."""
+    count, *sums = astuple(moments)
+    return Moments(round(count * times), *(value * times for value in sums))
+
+
+@pytest.mark.parametrize(
+    ("answers", "lift"), [(3000, 0.1), (1500, 0.2), (50_000, 0.04), (120, 1.0), (30, 2.0)]
+)
+def test_with_so_much_more_the_interval_leaves_zero(answers: int, lift: float) -> None:
+    random = np.random.default_rng(15)
+    one, other = Moments(), Moments()
+    one.add(*clicks(random, answers, RATE * (1 + lift)))
+    other.add(*clicks(random, answers, RATE))
+    found = compare(one, other)
+    assert found
+    assert found.more
+    whole = one.bottom + other.bottom
+    for share, shows in ((0.98, False), (1.02, True)):
+        times = 1 + found.more / whole * share
+        later = compare(scaled(one, times), scaled(other, times))
+        assert later
+        assert bool(later.anytime and later.anytime.low * later.anytime.high > 0) == shows
+
+
+def test_how_much_more_where_there_is_none_or_no_difference() -> None:
+    random = np.random.default_rng(16)
+    one, other = Moments(), Moments()
+    one.add(*clicks(random, 30_000, RATE * 2))
+    other.add(*clicks(random, 30_000, RATE))
+    assert (found := compare(one, other))
+    assert found.more == 0
+    assert (found := compare(one, one))
+    assert found.more is None
+    silent, lone = Moments(), Moments()
+    silent.add(np.zeros(500), np.full(500, 10.0))
+    lone.add(np.array([1.0]), np.array([10.0]))
+    for little in (silent, lone):
+        assert (found := compare(one, little))
+        assert found.more is None
+
+
+def test_what_is_said_to_be_needed_is_about_what_is_needed() -> None:
+    """A true lift, asked after 500 answers of each model: the median is off by less than three."""
+    random = np.random.default_rng(17)
+    ratios = []
+    for _ in range(40):
+        one, other = Moments(), Moments()
+        first, needed = None, None
+        for look in range(1, 400):
+            one.add(*clicks(random, 100, RATE * 1.3))
+            other.add(*clicks(random, 100, RATE))
+            found = compare(one, other)
+            assert found
+            if look == 5:
+                first = found.more
+            if found.anytime and found.anytime.low > 0:
+                needed = (look - 5) / look * (one.bottom + other.bottom)
+                break
+        if first and needed and needed > 0:
+            ratios.append(first / needed)
+    assert len(ratios) > 20
+    assert 1 / 3 < np.median(ratios) < 3
 
 
 def test_with_little_there_is_no_anytime_interval() -> None:

@@ -1,5 +1,7 @@
 """The statistics of experiments: against hand-made numbers, published ones and simulations."""
 
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pytest
 from sqlalchemy import insert, select
@@ -72,6 +74,10 @@ async def test_figures_against_hand_made_numbers(store_url: str) -> None:
     ]
     assert found.by_position[0].click_through == wilson(3 / 5, 5)
     assert found.by_position[4].click_through is None
+    [today] = found.by_day
+    assert (today.impressions, today.clicks) == (12, 5)
+    assert today.click_through == found.click_through
+    assert abs(datetime.now(UTC).date() - today.day) <= timedelta(days=1)
     assert found.auc_answers == 3
     assert found.auc
     assert found.auc.value == pytest.approx((0.5 + 1 + 0.5) / 3)

@@ -1,8 +1,10 @@
 """Reports that use sums of past hours find what reading every answer finds."""
 
 from array import array
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import astuple
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from numpy.random import Generator
 from sqlalchemy import Connection, func, select
 
 from app.feedback import hours
-from app.feedback.hours import decode, encode, read_recent, sum_hours
+from app.feedback.hours import DAY_S, cut_by_day, decode, encode, merge, read_parts, sum_hours
 from app.feedback.totals import Group, Totals, read_totals
 from app.store.database import Database
 from app.store.events import add_events
@@ -23,6 +25,7 @@ from tests.support.stores import KEY, rows
 
 START = 1_800_000_000.0
 STORIES = [StoredStory(f"N{place}", f"Story {place}") for place in range(6)]
+Sums = defaultdict[Group, Totals]
 DAYS = 0.5
 """Within which all happens, so that retention by days takes part."""
 
@@ -128,7 +131,19 @@ class World:
 
 
 def check_equal(connection: Connection, since: float, now: float) -> None:
-    found, expected = read_recent(connection, since, now), read_totals(connection, since)
+    """In all, and of each day."""
+    found: Sums = defaultdict(Totals)
+    days: defaultdict[int, Sums] = defaultdict(lambda: defaultdict(Totals))
+    for start, part in read_parts(connection, since, now):
+        merge(found, part)
+        merge(days[int(start // DAY_S)], part)
+    same(found, read_totals(connection, since))
+    for day, sums in days.items():
+        start = max(since, day * DAY_S)
+        same(sums, read_totals(connection, start, (day + 1) * DAY_S))
+
+
+def same(found: Sums, expected: dict[Group, Totals]) -> None:
     assert found.keys() == expected.keys()
     for group, totals in expected.items():
         assert numbers(found[group]) == pytest.approx(numbers(totals), rel=1e-9)
@@ -138,6 +153,18 @@ def check_equal(connection: Connection, since: float, now: float) -> None:
 def numbers(totals: Totals) -> list[float]:
     own = [totals.answers, totals.stories, totals.with_feedback]
     return [*own, *(value for one in totals.moments for value in astuple(one))]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "parts"),
+    [(5.0, 90.0, 1), (0.0, 86_400.0, 1), (86_399.0, 86_401.0, 2), (0.0, 3 * 86_400.0 + 1, 4)],
+)
+def test_a_time_span_is_cut_at_midnight(start: float, end: float, parts: int) -> None:
+    found = list(cut_by_day(start, end))
+    assert len(found) == parts
+    assert (found[0][0], found[-1][1]) == (start, end)
+    assert all(one[1] == other[0] for one, other in pairwise(found))
+    assert all(first // DAY_S == (last - 0.5) // DAY_S for first, last in found)
 
 
 @pytest.mark.parametrize("seed", range(2))

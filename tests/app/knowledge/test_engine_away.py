@@ -159,7 +159,7 @@ async def test_what_needs_the_engine_is_refused_until_it_is_there(settings: Sett
         ):
             assert refused(response), response.text
         [listed] = (await away.client.get("/v1/models")).json()["data"]
-        assert (listed["id"], listed["max_model_len"]) == (MODEL, None)
+        assert (listed["id"], listed["ranker"], listed["max_model_len"]) == (MODEL, True, None)
         away.engines[0].loaded.set()
         await away.server.supervision.ready.wait()
         [listed] = (await away.client.get("/v1/models")).json()["data"]

@@ -177,6 +177,27 @@ async def test_each_line_of_a_request_has_its_id(
         assert next(line for line in lines if "POST" in line).split()[1] == "INFO"
 
 
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
+async def test_what_is_polled_does_not_fill_the_log(
+    client: httpx.AsyncClient, engine: FakeEngine, log: Log, path: str
+) -> None:
+    """Only at the level debug, unless it fails."""
+    access = logging.getLogger("frontpage.access")
+    log.seek(log.truncate(0))
+    (await client.get(path)).raise_for_status()
+    assert f"GET {path} 200" in log.getvalue()
+    log.seek(log.truncate(0))
+    logging.getLogger("frontpage").setLevel("INFO")
+    assert access.getEffectiveLevel() == logging.INFO
+    await client.get(path)
+    assert log.getvalue() == ""
+    engine.dead = True
+    await client.get(path)
+    await client.get(f"{path}/none")
+    lines = 1 if path == "/metrics" else 2  # which answers without an engine, too
+    assert len(log.getvalue().splitlines()) == lines
+
+
 async def test_an_error_outside_a_request_keeps_its_message(log: Log) -> None:
     try:
         raise OSError("no such disk")
