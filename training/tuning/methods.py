@@ -77,7 +77,7 @@ def create(config: FinetuneConfig, base: Path, place: Placement) -> Any:
     Returns a PreTrainedModel (full, adapter) or a PeftModel (the other methods).
     """
     wanted = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(config.dtype)
-    half = place.on_gpu and config.method != "full"
+    half = (place.on_gpu or place.autocast) and config.method != "full"
     dtype = wanted or (torch.bfloat16 if half else torch.float32)
     attention = config.attention
     if attention == "auto":

@@ -21,6 +21,7 @@ from app.scoring.prompt import PromptBuilder
 from training.data.prepared import PreparedData, without_categories
 from training.errors import TrainingError
 from training.folders import only_writer, read_json
+from training.machine import multiplies_bfloat16
 from training.packed.objective import Task
 from training.packed.prompts import build_prompts
 from training.packed.rows import AnswerTokens, Group, group_prompts, pack, separate
@@ -79,7 +80,7 @@ def make_trainer(
 ) -> AnswerTrainer:
     """Everything a run needs, loaded and ready to train. Raises TrainingError."""
     on_gpu = torch.cuda.is_available()
-    bf16 = on_gpu if config.bf16 is None else config.bf16
+    bf16 = in_bfloat16(config, on_gpu)
     arguments = make_arguments(config, output, bf16)
     set_seed(config.seed)
     builder = make_builder(config, base, data)
@@ -103,6 +104,13 @@ def make_trainer(
     if trainer.is_world_process_zero():
         announce(trainer, groups)
     return trainer
+
+
+def in_bfloat16(config: FinetuneConfig, on_gpu: bool) -> bool:
+    """Whether matrix products run in bfloat16, as the option bf16 asks."""
+    if config.bf16 == "auto":
+        return on_gpu or multiplies_bfloat16()
+    return on_gpu if config.bf16 is None else config.bf16
 
 
 def check_validation(config: FinetuneConfig, data: PreparedData) -> None:

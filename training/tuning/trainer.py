@@ -123,13 +123,17 @@ class AnswerTrainer(Trainer):
         base: Path,
     ) -> None:
         # Rows are nearly full, so a fixed length costs little and compiled code meets one shape.
-        length = config.row_tokens if config.packing != "none" else None
+        # Without compiled code, as on a CPU, padding would only cost time.
+        is_plain = arguments.device.type == "cpu" and not config.compile
+        length = config.row_tokens if config.packing != "none" and not is_plain else None
         super().__init__(
             model=model,
             args=arguments,
             train_dataset=Rows(rows),
             eval_dataset=Rows([]) if validation else None,
-            data_collator=partial(to_tensors, multiple=FLEX_BLOCK, length=length),
+            data_collator=partial(
+                to_tensors, multiple=8 if is_plain else FLEX_BLOCK, length=length
+            ),
         )
         self.config = config
         self.rows = rows
