@@ -18,11 +18,21 @@ BELOW = {
     "merging": {"tuning", "packed", "data"},
 }
 """What each package may import, beside itself and SHARED."""
-SHARED = {"arguments", "errors", "folders", "machine", "metrics", "progress", "provenance"}
+SHARED = {
+    "arguments",
+    "errors",
+    "folders",
+    "machine",
+    "memory",
+    "metrics",
+    "progress",
+    "provenance",
+}
 """Modules that any package may import."""
 OF_THE_SERVICE = (
     "app.engine.fingerprint",
     "app.engine.lora",
+    "app.engine.memory",
     "app.engine.options",
     "app.engine.weights",
     "app.errors",

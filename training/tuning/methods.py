@@ -21,6 +21,7 @@ from app.engine import lora
 from app.files import first_line
 from training.errors import TrainingError
 from training.folders import copy_side_files, read_json
+from training.memory import check_weights
 from training.packed.objective import accept_packed_rows
 from training.tuning import bottleneck
 from training.tuning.checks import check_targets, check_window
@@ -50,12 +51,14 @@ def load_base(
 ) -> PreTrainedModel:
     """Load a base or merged model that takes packed rows. dtype "auto": as its weights are stored.
 
-    Raises TrainingError for a folder that holds no model.
+    Raises TrainingError for a folder that holds no model, and where main memory is too short.
     """
     if not (folder / "config.json").is_file():
         raise TrainingError(
             f"{folder} holds no config.json: not a model folder; see python -m training download -h"
         )
+    if torch.device(device or "cpu").type == "cpu" and quantization is None:
+        check_weights(folder, dtype)
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention}
     if quantization is not None:
         options["quantization_config"] = quantization
