@@ -23,8 +23,12 @@ SCORED_SHARE = 0.4
 """The time of a token that is only scored, in that of one that is trained on."""
 SAMPLED_IMPRESSIONS = 8
 """From so many, how many tokens the others have."""
-OVERHEAD = 1.8
-"""What a step was measured to take, over what it keeps for the way back (docs/training.md)."""
+OVERHEAD = 1.4
+WIDEST_LAYERS = 16
+HEAD_COPIES = 7
+"""Fitted to runs whose peak was measured (docs/training.md): what a step takes over what it keeps
+for the way back, of how many layers the widest states are held besides, and of the logits how many
+copies. They hold what the allocator does not give back, too."""
 REMEDY = (
     "lower per_device_train_batch_size or row_tokens, set gradient_checkpointing: true, or take"
     " configs/cpu.yaml's options (bf16: auto)"
@@ -38,7 +42,6 @@ class Step:
     before the step. held: those that it still held after it, which later steps use again."""
 
     length: int
-    answers: int
     seconds: float
     saved: int
     masks: int
@@ -123,7 +126,7 @@ def measure_step(trainer: AnswerTrainer, group: Group) -> Step:
     masks = sum(size for size, is_mask in sizes.values() if is_mask)
     saved = sum(size for size, _ in sizes.values()) - masks
     held = max(process.memory_info().rss - before, 0)
-    return Step(length, len(batch["answers"]), seconds, saved, masks, before, held)
+    return Step(length, seconds, saved, masks, before, held)
 
 
 def foresee(trainer: AnswerTrainer, data: PreparedData, step: Step) -> Outlook:
@@ -170,14 +173,20 @@ def foresee_memory(trainer: AnswerTrainer, step: Step) -> tuple[int, int]:
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     shape, rows = model.config, trainer.args.train_batch_size
     longest = max(sum(map(len, row)) for row in trainer.rows)
+    answers = rows * max(count_answers(row) for row in trainer.rows)
     tokens = rows * longest
     kept = step.saved * tokens / step.length + step.masks * rows * (longest / step.length) ** 2
-    inner = getattr(shape, "intermediate_size", shape.hidden_size)
-    widest = tokens * 4 * (4 * inner + 6 * shape.hidden_size)
     if trainer.args.gradient_checkpointing:
         kept += tokens * shape.num_hidden_layers * shape.hidden_size * 4
-        widest *= 2
-    head = step.answers * tokens / step.length * shape.vocab_size * 4 * 2
+    inner = getattr(shape, "intermediate_size", shape.hidden_size)
+    size = 2 if trainer.args.bf16 else 4
+    widest = tokens * size * (4 * inner + 6 * shape.hidden_size) * WIDEST_LAYERS
+    head = answers * shape.vocab_size * 4 * HEAD_COPIES
     learned = sum(p.numel() * (p.element_size() + 8) for p in methods.trainable(model).values())
-    more = int(kept * OVERHEAD + max(widest, head) + learned)
+    more = int(kept * OVERHEAD + widest + head + learned)
     return step.before + more, more - step.held
+
+
+def count_answers(row: Sequence[Group]) -> int:
+    """Tokens of a row's answers."""
+    return sum(len(branch.answer) for group in row for branch in group.branches)
