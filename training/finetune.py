@@ -4,7 +4,9 @@ log and a record of the run.
   python -m training finetune configs/lora.yaml --model models/smollm2-135m-instruct \\
       --data data/mind --output models/news-v1 --set learning_rate=1e-4
 
-Without a GPU, configs/cpu.yaml is for two cores. On several GPUs: torchrun --nproc-per-node 4 -m training finetune …, or, if one GPU can't hold the
+Without a GPU, use configs/cpu.yaml, which is for two cores.
+
+On several GPUs: torchrun --nproc-per-node 4 -m training finetune …, or, if one GPU can't hold the
 model, accelerate launch --config_file configs/fsdp.yaml -m training finetune …
 
 A file for LLaMA-Factory works too: its model_name_or_path, dataset_dir and output_dir stand for
