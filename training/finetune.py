@@ -4,6 +4,8 @@ log and a record of the run.
   python -m training finetune configs/lora.yaml --model models/smollm2-135m-instruct \\
       --data data/mind --output models/news-v1 --set learning_rate=1e-4
 
+Without a GPU, use configs/cpu.yaml, which is for two cores.
+
 On several GPUs: torchrun --nproc-per-node 4 -m training finetune …, or, if one GPU can't hold the
 model, accelerate launch --config_file configs/fsdp.yaml -m training finetune …
 

@@ -2,6 +2,7 @@
 
 import platform
 import resource
+from pathlib import Path
 
 import torch
 
@@ -9,6 +10,9 @@ from training.provenance import Hardware, processor
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers")
 """The libraries whose versions are recorded with every run."""
+
+BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")
+"""The processor's flags that stand for fast products in bfloat16."""
 
 
 def hardware() -> Hardware:
@@ -20,6 +24,15 @@ def hardware() -> Hardware:
         processes=torch.distributed.get_world_size() if distributed else 1,
         threads=torch.get_num_threads(),
     )
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products of bfloat16 matrices, as Linux says."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return False
+    return not words.isdisjoint(BFLOAT16_FLAGS)
 
 
 def peak_memory() -> int:

@@ -20,11 +20,21 @@ BELOW = {
     "refreshing": {"evaluation", "tuning", "packed", "data", "ranking"},
 }
 """What each package may import, beside itself and SHARED."""
-SHARED = {"arguments", "errors", "folders", "machine", "metrics", "progress", "provenance"}
+SHARED = {
+    "arguments",
+    "errors",
+    "folders",
+    "machine",
+    "memory",
+    "metrics",
+    "progress",
+    "provenance",
+}
 """Modules that any package may import."""
 OF_THE_SERVICE = (
     "app.engine.fingerprint",
     "app.engine.lora",
+    "app.engine.memory",
     "app.engine.options",
     "app.engine.weights",
     "app.errors",

@@ -15,7 +15,7 @@ from training.evaluation.options import EvaluateOptions, NamedModel
 from training.evaluation.quality import Questions
 from training.evaluation.record import Figure, ModelResult, Scoring, Speed, TextCount
 from training.metrics import Estimate, Ratio
-from training.progress import say
+from training.progress import progress
 
 COMMONEST_TEXTS = 5
 
@@ -66,8 +66,13 @@ def ask_in_text(name: str, backend: Backend, questions: Questions) -> list[str]:
     """The answers in words, one for each text sample."""
     if not questions.text_pairs:
         return []
-    say(f"{name}: {len(questions.text_pairs)} pairs in text")
-    return backend.write(questions.text_samples())
+    samples, texts = questions.text_samples(), []
+    with progress(f"{name}: answers in text", len(samples), "samples") as work:
+        for start in range(0, len(samples), backend.chunk):
+            texts += backend.write(samples[start : start + backend.chunk])
+            work.advance(len(texts) - work.done)
+        work.report()
+    return texts
 
 
 def count_texts(texts: Sequence[str]) -> list[TextCount]:
@@ -82,23 +87,23 @@ def time_model(
     """How fast the model scores, and writes if it is asked for text; nothing if not asked to."""
     if not options.speed_seconds:
         return []
-    say(f"{name}: timing")
     tasks: dict[str, speed.Call] = {"score": backend.score}
     if questions.text_pairs:
         tasks["text"] = backend.write
-    seconds = options.speed_seconds
-    return speed.measure(tasks, questions.impressions, backend.concurrent, options.sizes, seconds)
+    rows, seconds = questions.impressions, options.speed_seconds
+    with progress(f"{name}: timing"):
+        return speed.measure(tasks, rows, backend.concurrent, options.sizes, seconds)
 
 
 def score_all(name: str, backend: Backend, questions: Questions) -> list[Answers]:
-    """Score in chunks, with a line of progress after each."""
+    """Score in chunks, with lines of progress."""
     answers: list[Answers] = []
-    total, started = len(questions.impressions), time.perf_counter()
-    for start in range(0, total, backend.chunk):
-        answers += backend.score(questions.impressions[start : start + backend.chunk])
-        rate = len(answers) / (time.perf_counter() - started)
-        left = (total - len(answers)) / rate
-        say(f"{name}: {len(answers)}/{total} impressions, {rate:.1f}/s, {left:.0f} s left")
+    rows = questions.impressions
+    with progress(name, len(rows), "impressions") as work:
+        for start in range(0, len(rows), backend.chunk):
+            answers += backend.score(rows[start : start + backend.chunk])
+            work.advance(len(answers) - work.done)
+        work.report()
     check(name, questions, answers)
     return answers
 

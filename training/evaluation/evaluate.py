@@ -16,7 +16,7 @@ from training.evaluation.record import DataFacts, Evaluation, ModelResult, Order
 from training.folders import only_writer
 from training.machine import PACKAGES, hardware
 from training.metrics import Ratio
-from training.progress import say
+from training.progress import progress, say
 from training.provenance import commit, versions
 from training.tuning.sources import find_source, read_profile
 
@@ -49,11 +49,16 @@ def measure(options: EvaluateOptions) -> Iterator[ModelResult]:
     first: Ordered | None = None
     for model in options.models:
         say(f"{model.name}: loading")
-        with closing(open_backend(model, options)) as backend:
+        with progress(f"{model.name}: loading"):
+            opened = open_backend(model, options)
+        with closing(opened) as backend:
             result, found, answers = measure_model(model, backend, questions, options, base)
         ranker = None
         if model.folder is not None:
-            ranker = measure_ranker(model.folder, result.profile, data, questions, answers, options)
+            with progress(f"{model.name}: ranker"):
+                ranker = measure_ranker(
+                    model.folder, result.profile, data, questions, answers, options
+                )
         ordered = as_served(ranker, found, result.ece)
         order = describe_order(ordered, first, options)
         if ranker is not None:

@@ -1,6 +1,6 @@
 """The two labels' log-probabilities for impressions, by a transformers model of any method."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,10 +10,12 @@ import torch
 from app.scoring.prompt import PromptBuilder
 from training.data.prepared import Impression
 from training.errors import TrainingError
+from training.memory import check_room, scoring_need
 from training.metrics import Floats
 from training.packed.objective import Task, accept_packed_rows
 from training.packed.prompts import build_prompts
 from training.packed.rows import Group, collate, group_prompts
+from training.progress import progress
 
 Scores = list[tuple[Floats, Floats]]
 
@@ -27,32 +29,29 @@ def score(
     impressions: Sequence[Impression],
     batch_tokens: int = 4096,
     limit: int | None = None,
+    what: str = "",
 ) -> Scores:
     """(log_yes, log_no) of each impression's candidates, both [candidates]: natural logarithms over
     the whole vocabulary, from label logits in float32.
 
     limit: the longest prompt in tokens, to which titles are cut; by default what the model takes.
-    batch_tokens: of a forward pass. Several processes (torch.distributed) share the work; each must
+    batch_tokens: of a forward pass. what: how lines of progress call the work; without it there are
+    none. Several processes (torch.distributed) share the work; each must
     call, and each gets all scores. Raises TrainingError for a `limit` that not even a prompt
-    without a title fits into, and for scores that are not finite.
+    without a title fits into, for scores that are not finite, and where memory is too short.
     """
     inner = plain(model)
     accept_packed_rows(inner)
     limit = limit or min(inner.config.max_position_embeddings, LONGEST_PROMPT)
-    groups: list[tuple[int, Group]] = []
-    for number, impression in enumerate(impressions):
-        prompts, _ = build_prompts(
-            builder, impression.reader, impression.candidates, limit, impression.id
-        )
-        tokens = max(batch_tokens, limit)
-        groups += [(number, group) for group in group_prompts(prompts, None, None, tokens)]
+    groups = read_groups(builder, impressions, limit, max(batch_tokens, limit), what)
     scores = [
         (np.empty(len(impression.candidates)), np.empty(len(impression.candidates)))
         for impression in impressions
     ]
     batches = by_length(groups, batch_tokens)
+    check_memory(inner, batches, batch_tokens)
     with uncompiled(inner):
-        results = run(model, batches, Task(builder.yes, builder.no))
+        results = run(model, batches, Task(builder.yes, builder.no), what)
     for batch, log_yes, log_no in results:
         places = [(number, branch.place) for number, group in batch for branch in group.branches]
         for (number, place), yes, no in zip(places, log_yes, log_no, strict=True):
@@ -60,6 +59,32 @@ def score(
     for impression, found in zip(impressions, scores, strict=True):
         check_finite(impression, *found)
     return scores
+
+
+def read_groups(
+    builder: PromptBuilder, impressions: Sequence[Impression], limit: int, tokens: int, what: str
+) -> list[tuple[int, Group]]:
+    """Each impression's prompts as groups of at most `tokens` tokens, with its number."""
+    groups: list[tuple[int, Group]] = []
+    with steps(f"prompts for {what}" if what else "", len(impressions), "impressions") as done:
+        for number, row in enumerate(impressions):
+            prompts, _ = build_prompts(builder, row.reader, row.candidates, limit, row.id)
+            groups += [(number, group) for group in group_prompts(prompts, None, None, tokens)]
+            done(1)
+    return groups
+
+
+def check_memory(model: Any, batches: Sequence[list[tuple[int, Group]]], batch_tokens: int) -> None:
+    """Raise TrainingError where main memory is too short for the largest batch."""
+    if not batches or next(model.parameters()).device.type != "cpu":
+        return
+    need = max(
+        scoring_need(
+            model, len(batch), len(batch[0][1]), sum(len(group.branches) for _, group in batch)
+        )
+        for batch in batches
+    )
+    check_room(need, "scoring", f"lower the tokens of a forward pass ({batch_tokens:,})")
 
 
 def check_finite(impression: Impression, *found: Floats) -> None:
@@ -88,7 +113,7 @@ def by_length(
 
 
 def run(
-    model: Any, batches: Sequence[list[tuple[int, Group]]], task: Task
+    model: Any, batches: Sequence[list[tuple[int, Group]]], task: Task, what: str = ""
 ) -> list[tuple[list[tuple[int, Group]], list[float], list[float]]]:
     """Each batch with its answers' log-probabilities, from all processes."""
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -98,18 +123,38 @@ def run(
     model.eval()
     done = []
     # Every process runs equally many batches: a sharded model's forward pass needs them all.
-    for index in range(rank, -(-len(batches) // size) * size, size):
-        arrays = collate([[group] for _, group in batches[index % len(batches)]])
-        asked = {name: array for name, array in arrays.items() if name != "labels"}
-        tensors = {name: torch.from_numpy(array).to(device) for name, array in asked.items()}
-        with torch.no_grad():
-            out = model(**tensors, task=task)
-        done.append((index, out["log_yes"].tolist(), out["log_no"].tolist()))
+    order = range(rank, -(-len(batches) // size) * size, size)
+    total = sum(count_tokens(batches[index % len(batches)]) for index in order)
+    with steps(what, total, "tokens") as advance:
+        for index in order:
+            batch = batches[index % len(batches)]
+            arrays = collate([[group] for _, group in batch])
+            asked = {name: array for name, array in arrays.items() if name != "labels"}
+            tensors = {name: torch.from_numpy(array).to(device) for name, array in asked.items()}
+            with torch.no_grad():
+                out = model(**tensors, task=task)
+            done.append((index, out["log_yes"].tolist(), out["log_no"].tolist()))
+            advance(count_tokens(batch))
     if distributed:
         parts: list[Any] = [None] * size
         torch.distributed.all_gather_object(parts, done)
         done = [item for part in parts for item in part]
     return [(batches[index], yes, no) for index, yes, no in done if index < len(batches)]
+
+
+def count_tokens(batch: Sequence[tuple[int, Group]]) -> int:
+    """Without padding."""
+    return sum(len(group) for _, group in batch)
+
+
+@contextmanager
+def steps(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """training.progress.progress, or nothing without `what`. Yields what is told of each step."""
+    if not what:
+        yield lambda _: None
+        return
+    with progress(what, total, unit) as work:
+        yield work.advance
 
 
 @contextmanager

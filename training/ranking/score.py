@@ -11,6 +11,7 @@ from app.likeness.folder import EncoderError
 from app.likeness.tower import ReaderEncoder, TowerError, read_tower
 from training.data.prepared import PreparedData, to_impressions
 from training.errors import TrainingError
+from training.progress import progress
 from training.ranking.log import KEY, Log
 from training.ranking.options import ScoreCommand
 from training.ranking.rows import write_scores
@@ -55,8 +56,9 @@ def score_by_model(
     assert options.model is not None
     source = find_source(options.model, options.base)
     impressions = list(to_impressions(log, data.stories, data.story_ids))
-    model = load_trained(options.model, source.base, device=best_device())
-    found = score(model, source.builder(), impressions, options.batch_tokens)
+    with progress(f"loading {options.model}"):
+        model = load_trained(options.model, source.base, device=best_device())
+    found = score(model, source.builder(), impressions, options.batch_tokens, what="scores")
     for key, (log_yes, log_no) in zip(keys_of(log), found, strict=True):
         yield key, (log_yes - log_no).tolist()
 

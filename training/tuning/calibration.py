@@ -16,6 +16,7 @@ from training.errors import TrainingError
 from training.folders import only_writer, write_whole
 from training.metrics import Flags, Floats
 from training.packed.scorer import Scores, score
+from training.progress import progress
 from training.tuning.methods import best_device, load_trained
 from training.tuning.options import CalibrateOptions
 from training.tuning.sources import find_source
@@ -78,8 +79,9 @@ def recalibrate(options: CalibrateOptions) -> Fit:
     source = find_source(options.model, options.base)
     data = PreparedData(options.data)
     impressions = data.sample_evenly("val", options.limit or data.count("val"))
-    model = load_trained(options.model, source.base, device=best_device())
-    scores = score(model, source.builder(), impressions, options.batch_tokens)
+    with progress(f"loading {options.model}"):
+        model = load_trained(options.model, source.base, device=best_device())
+    scores = score(model, source.builder(), impressions, options.batch_tokens, what="calibration")
     found = fit(impressions, scores, options.threshold)
     profile = found.apply(source.profile).model_dump_json(indent=1)
     with only_writer(options.model):

@@ -75,7 +75,8 @@ class FinetuneConfig:
     lr_scheduler_type: str = "cosine"
     warmup_ratio: Share = 0.1
     optim: str = "adamw_torch_fused"
-    bf16: bool | None = None  # matrix products in bfloat16; None: on a GPU
+    # Matrix products in bfloat16. None: on a GPU; auto: also on a CPU that has instructions for it.
+    bf16: bool | Literal["auto"] | None = None
     gradient_checkpointing: bool = False
     eval_steps: PositiveFloat = 0.25  # steps, or below 1 a share of all; likewise the next
     save_steps: PositiveFloat = 0.25
@@ -99,7 +100,8 @@ class FinetuneConfig:
     adapter_size: PositiveInt = 64  # adapter: width of the bottleneck
 
     # The machine.
-    # Of the base's weights while training. auto: bfloat16 on a GPU, but float32 for method full.
+    # Of the base's weights while training. auto: bfloat16 on a GPU or with bf16, but float32 for
+    # method full.
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     attention: Literal["auto", "sdpa", "flex_attention"] = "auto"
     compile: bool | None = None  # torch.compile each layer; None: on a GPU, if it helps there

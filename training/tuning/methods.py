@@ -23,6 +23,7 @@ from app.files import first_line
 from app.scoring.profile import PROFILE_FILE
 from training.errors import TrainingError
 from training.folders import copy_side_files, read_json
+from training.memory import check_weights
 from training.packed.objective import accept_packed_rows
 from training.tuning import bottleneck
 from training.tuning.checks import check_targets, check_window
@@ -53,12 +54,14 @@ def load_base(
 ) -> PreTrainedModel:
     """Load a base or merged model that takes packed rows. dtype "auto": as its weights are stored.
 
-    Raises TrainingError for a folder that holds no model.
+    Raises TrainingError for a folder that holds no model, and where main memory is too short.
     """
     if not (folder / "config.json").is_file():
         raise TrainingError(
             f"{folder} holds no config.json: not a model folder; see python -m training download -h"
         )
+    if torch.device(device or "cpu").type == "cpu" and quantization is None:
+        check_weights(folder, dtype)
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention}
     if quantization is not None:
         options["quantization_config"] = quantization
@@ -80,7 +83,7 @@ def create(config: FinetuneConfig, base: Path, place: Placement) -> Any:
     Returns a PreTrainedModel (full, adapter) or a PeftModel (the other methods).
     """
     wanted = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(config.dtype)
-    half = place.on_gpu and config.method != "full"
+    half = (place.on_gpu or place.autocast) and config.method != "full"
     dtype = wanted or (torch.bfloat16 if half else torch.float32)
     attention = config.attention
     if attention == "auto":

@@ -21,14 +21,17 @@ from app.scoring.prompt import PromptBuilder
 from training.data.prepared import PreparedData, without_categories
 from training.errors import TrainingError
 from training.folders import only_writer, read_json
+from training.machine import multiplies_bfloat16
 from training.packed.objective import Task
 from training.packed.prompts import build_prompts
 from training.packed.rows import AnswerTokens, Group, group_prompts, pack, separate
-from training.progress import is_first_process, say
+from training.progress import is_first_process, progress, say
 from training.tuning import methods
 from training.tuning.calibration import Fit, fit
 from training.tuning.checks import serving_limits
 from training.tuning.config import FinetuneConfig
+from training.tuning.interrupts import notice_interrupts
+from training.tuning.outlook import check_outlook
 from training.tuning.run_folder import (
     STATE_FILE,
     begin,
@@ -37,7 +40,6 @@ from training.tuning.run_folder import (
     explained,
     open_output,
 )
-from training.tuning.run_log import RunLog
 from training.tuning.run_record import Origin, describe_run, plot_loss
 from training.tuning.trainer import AnswerTrainer, make_arguments
 
@@ -58,11 +60,14 @@ def finetune(config: FinetuneConfig, base: Path, data: Path, output: Path, resum
         origin = Origin(base.name, fingerprint(base), prepared.data_hash)
         start = describe_start(config, origin)
         checkpoint = open_output(output, start, base, resume)
+        check_outlook(trainer, prepared)
         if trainer.is_world_process_zero():
             begin(output, start, checkpoint)
             print(f"resuming from {checkpoint}" if checkpoint else "starting a new run", flush=True)
         trainer.accelerator.wait_for_everyone()
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with progress("training") as work:
+            trainer.run_log.work = work
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         found = calibrate(trainer, prepared)
         finish(trainer, found, origin, round(time.perf_counter() - started, 1))
 
@@ -79,15 +84,20 @@ def make_trainer(
 ) -> AnswerTrainer:
     """Everything a run needs, loaded and ready to train. Raises TrainingError."""
     on_gpu = torch.cuda.is_available()
-    bf16 = on_gpu if config.bf16 is None else config.bf16
+    bf16 = in_bfloat16(config, on_gpu)
     arguments = make_arguments(config, output, bf16)
     set_seed(config.seed)
     builder = make_builder(config, base, data)
     answers = read_answers(builder, base)
     check_validation(config, data)
-    groups = read_groups(config, data, builder, answers)
+    with progress("reading the training split"):
+        groups = read_groups(config, data, builder, answers)
+    with progress(f"loading {base}"):
+        model = methods.create(config, base, place(arguments, on_gpu, bf16))
+    if not on_gpu:
+        notice_interrupts(model)
     parts: dict[str, Any] = {
-        "model": methods.create(config, base, place(arguments, on_gpu, bf16)),
+        "model": model,
         "task": make_task(config, builder, answers),
         "rows": make_rows(config, groups),
         "validation": data.sample_evenly("val", config.val_size) if config.val_size else [],
@@ -99,10 +109,17 @@ def make_trainer(
     except ValueError as error:  # options of the trainer that contradict each other
         raise TrainingError(f"options: {first_line(error)}") from error
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(RunLog(output))
+    trainer.add_callback(trainer.run_log)
     if trainer.is_world_process_zero():
         announce(trainer, groups)
     return trainer
+
+
+def in_bfloat16(config: FinetuneConfig, on_gpu: bool) -> bool:
+    """Whether matrix products run in bfloat16, as the option bf16 asks."""
+    if config.bf16 == "auto":
+        return on_gpu or multiplies_bfloat16()
+    return on_gpu if config.bf16 is None else config.bf16
 
 
 def check_validation(config: FinetuneConfig, data: PreparedData) -> None:
@@ -227,7 +244,7 @@ def calibrate(trainer: AnswerTrainer, data: PreparedData) -> Fit | None:
     if not count:
         return None
     impressions = data.sample_evenly("val", count)
-    return fit(impressions, trainer.score(impressions), trainer.config.threshold)
+    return fit(impressions, trainer.score(impressions, "calibration"), trainer.config.threshold)
 
 
 def finish(trainer: AnswerTrainer, found: Fit | None, origin: Origin, seconds: float) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from training.folders import LOG_FILE, write_whole
+from training.progress import Progress
 
 PRINTED_FIGURES = ("loss", "learning_rate", "eval_loss", "eval_auc", "eval_mass")
 
@@ -21,16 +22,30 @@ class RunLog(TrainerCallback):
         self.file = folder / LOG_FILE
         self.start = time.perf_counter()
         self.first_step = 0
+        self.work = Progress("training")
+        """Of the batches, for lines between those of `on_log`."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """A resumed run continues from its checkpoint: lines of later steps are dropped."""
         self.start, self.first_step = time.perf_counter(), state.global_step
+        steps = state.max_steps - state.global_step
+        self.work.begin(steps * args.gradient_accumulation_steps, "batches")
         if state.is_world_process_zero:
             old = self.file.read_text(encoding="utf-8") if self.file.exists() else ""
             kept = [line for line in old.splitlines() if step_of(line) <= state.global_step]
             write_whole(self.file, "".join(line + "\n" for line in kept))
+
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self.work.advance(1)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self.work.advance(1)
 
     def on_log(
         self,
@@ -56,6 +71,7 @@ class RunLog(TrainerCallback):
         }
         with self.file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(line) + "\n")
+        self.work.said = time.perf_counter()
         figures = "  ".join(f"{name} {logs[name]:.4g}" for name in PRINTED_FIGURES if name in logs)
         step = f"step {state.global_step}/{state.max_steps}"
         print(f"{step}  {figures}  {line['remaining_time']} left", flush=True)

@@ -22,6 +22,7 @@ from training.packed.rows import UNKNOWN, Group, collate
 from training.packed.scorer import Scores, score
 from training.tuning import methods
 from training.tuning.config import FinetuneConfig, check_known
+from training.tuning.run_log import RunLog
 from training.tuning.run_record import TrainingSpeed
 from training.tuning.validation import measure
 
@@ -123,13 +124,17 @@ class AnswerTrainer(Trainer):
         base: Path,
     ) -> None:
         # Rows are nearly full, so a fixed length costs little and compiled code meets one shape.
-        length = config.row_tokens if config.packing != "none" else None
+        # Without compiled code, as on a CPU, padding would only cost time.
+        is_plain = arguments.device.type == "cpu" and not config.compile
+        length = config.row_tokens if config.packing != "none" and not is_plain else None
         super().__init__(
             model=model,
             args=arguments,
             train_dataset=Rows(rows),
             eval_dataset=Rows([]) if validation else None,
-            data_collator=partial(to_tensors, multiple=FLEX_BLOCK, length=length),
+            data_collator=partial(
+                to_tensors, multiple=8 if is_plain else FLEX_BLOCK, length=length
+            ),
         )
         self.config = config
         self.rows = rows
@@ -137,6 +142,7 @@ class AnswerTrainer(Trainer):
         self.builder = builder
         self.validation = validation
         self.base = base
+        self.run_log = RunLog(Path(str(arguments.output_dir)))
         self.tokens: Any = 0
         self.answers: Any = 0
         self.started = self.train_s = self.paused_s = 0.0
@@ -200,14 +206,17 @@ class AnswerTrainer(Trainer):
         start = time.perf_counter()
         found = {
             f"{metric_key_prefix}_{name}": value
-            for name, value in measure(self.validation, self.score(self.validation)).items()
+            for name, value in measure(
+                self.validation, self.score(self.validation, "validation")
+            ).items()
         }
         self.paused_s += time.perf_counter() - start
         self.log(found)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
 
-    def score(self, impressions: Sequence[Impression]) -> Scores:
+    def score(self, impressions: Sequence[Impression], what: str) -> Scores:
+        """what: how lines of progress call the work."""
         tokens = self.config.row_tokens * self.args.per_device_eval_batch_size
         return score(
             self.model_wrapped if self.is_fsdp_enabled else self.model,
@@ -215,6 +224,7 @@ class AnswerTrainer(Trainer):
             impressions,
             tokens,
             self.config.cutoff_len,
+            what,
         )
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:

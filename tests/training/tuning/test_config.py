@@ -88,4 +88,4 @@ def test_shipped_configs(file: Path) -> None:
     if file.stem == "fsdp":  # accelerate's, not ours
         return
     method = file.stem.split("-")[0]
-    assert read_config(file).method == {"news": "lora"}.get(method, method)
+    assert read_config(file).method == {"news": "lora", "cpu": "lora"}.get(method, method)

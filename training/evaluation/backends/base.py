@@ -23,6 +23,8 @@ from training.tuning.sources import Source
 TEMPERATURE = 0.01
 MAX_TOKENS = 10
 """The original project's parameters when it asks for text."""
+SERVED_METHODS = (None, "LORA")
+"""Methods of a Source that vLLM runs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +66,7 @@ class Backend(Protocol):
 
 def check_for_vllm(source: Source) -> None:
     """Raise TrainingError for an adapter that vLLM can't serve."""
-    if source.method not in (None, "LORA"):
+    if source.method not in SERVED_METHODS:
         raise TrainingError(
             f"{source.adapter} is a {source.method} adapter and vLLM serves LORA only: evaluate it "
             "with --backend transformers"

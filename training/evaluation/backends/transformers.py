@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import torch
 from tokenizers import Tokenizer
@@ -10,19 +11,20 @@ from transformers.utils import logging
 from training.data.prepared import Impression
 from training.evaluation.backends.base import (
     MAX_TOKENS,
+    SERVED_METHODS,
     TEMPERATURE,
     Answers,
     first_prompts,
     judge,
 )
 from training.packed.scorer import score
+from training.progress import say
 from training.tuning.methods import best_device, load_trained
 from training.tuning.sources import Source
 
 
 class TransformersBackend:
     concurrent = False
-    chunk = 16
 
     def __init__(self, source: Source, batch_tokens: int, dtype: str) -> None:
         """batch_tokens: of a forward pass. dtype: of the weights, or "auto" for those stored."""
@@ -32,7 +34,11 @@ class TransformersBackend:
         self.batch_tokens = batch_tokens
         logging.disable_progress_bar()
         folder = source.adapter or source.base
-        self.model = load_trained(folder, source.base, dtype, best_device())
+        device = best_device()
+        self.chunk = 16 if device == "cuda" else 4
+        if device == "cpu" and source.method in SERVED_METHODS and find_spec("vllm"):
+            say(f"on a CPU, --backend vllm is faster, and it runs {folder} too")
+        self.model = load_trained(folder, source.base, dtype, device)
 
     def score(self, impressions: Sequence[Impression]) -> list[Answers]:
         found = score(self.model, self.builder, impressions, self.batch_tokens)
