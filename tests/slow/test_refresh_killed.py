@@ -84,7 +84,7 @@ async def test_killed_during_each_step(service: Service, tmp_path: Path) -> None
         words = command(tmp_path, "killed", end)
         assert await asyncio.to_thread(kill_during, "collect", words, environment)
         for step in STEPS:
-            # One that is over in no time may be done although it was killed, and is not begun again.
+            # A quick one may be over although it was killed; then it is not begun again.
             if step in LONG or not latest(tmp_path / "killed").has_done(step):
                 assert await asyncio.to_thread(kill_during, step, words, environment), step
         await asyncio.to_thread(run, words, environment)
