@@ -13,7 +13,7 @@ from training.arguments import from_namespace
 from training.base_models.options import DownloadOptions
 from training.data.options import CollectOptions, Original, PrepareOptions, Temporal
 from training.evaluation.options import EstimateOptions, EvaluateOptions, NamedModel, ReportOptions
-from training.merging.options import MergeOptions
+from training.merging.options import MergeOptions, UndoOptions
 from training.prepare import read_options
 from training.ranking.options import RankCommand, ScoreCommand, TowerCommand
 from training.refreshing.options import RefreshOptions
@@ -26,6 +26,7 @@ OPTIONS: dict[str, tuple[type[Any], ...]] = {
     "finetune": (FinetuneOptions,),
     "calibrate": (CalibrateOptions,),
     "merge": (MergeOptions,),
+    "undo": (UndoOptions,),
     "evaluate": (EvaluateOptions,),
     "estimate": (EstimateOptions,),
     "report": (ReportOptions,),
