@@ -49,7 +49,7 @@ limit: packages-dev $(MODEL)/config.json ## measure how close the service is to 
 fuzz: packages-dev $(MODEL)/config.json ## send 2,000 faulty requests to the service and look for faults of its own (5 minutes)
 	$(RUN) -m tests.fuzz
 
-slow: packages-dev $(MODEL)/config.json ## run the tests that make test leaves out because they are slow and rarely break (10 minutes)
+slow: packages-dev $(MODEL)/config.json ## run the tests that make test leaves out because they are slow and rarely break (half an hour)
 	$(RUN) -m pytest tests/slow
 
 clients: packages-dev $(MODEL)/config.json ## try OpenAI's clients, LangChain and LiteLLM, which are installed into .venv/share/clients

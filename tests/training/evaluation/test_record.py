@@ -32,7 +32,7 @@ def test_fields_have_their_meaning() -> None:
 def test_a_report_of_an_earlier_file(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     assert main(["report", str(RECORDS), "--output", str(page)]) == 0
-    assert page.read_text("utf-8").count("<figure") == 5  # ROC; two of calibration and of scores
+    assert page.read_text("utf-8").count("<figure") == 6  # AUC; ROC; two of calibration and scores
 
 
 def without(known: Any, *path: Any) -> Any:
