@@ -37,7 +37,7 @@ class TransformersBackend:
         device = best_device()
         self.chunk = 16 if device == "cuda" else 4
         if device == "cpu" and source.method in SERVED_METHODS and find_spec("vllm"):
-            say(f"on a CPU, --backend vllm is faster, and it runs {folder} too")
+            say(f"on a CPU, try --backend vllm: it runs {folder} too, as the service does")
         self.model = load_trained(folder, source.base, dtype, device)
 
     def score(self, impressions: Sequence[Impression]) -> list[Answers]:
