@@ -14,7 +14,7 @@ from app.engine.base import Engine
 from app.engine.turns import Turns
 from app.errors import EngineUnavailable, Overloaded
 from app.knowledge.gathering import Knowledge, Pair
-from app.knowledge.judging import Judged, judge, shortlist
+from app.knowledge.judging import Judged, Shortlist, judge, shortlist
 from app.knowledge.ranking import Ranking
 from app.knowledge.shortlists import LAST_S, Shortlists
 from app.knowledge.terms import Terms
@@ -77,7 +77,8 @@ class Recommender:
             self.models.at_work(choice.model),
             started(self._gather(choice.name, ranking, pairs, terms, self._queue(terms))) as known,
         ):
-            chosen = await self._choose(choice, pairs, known, terms)
+            first = await self._choose(choice, pairs, known, terms)
+            chosen = None if first is None else first.chosen
             text, degraded = await self._ask_or_degrade(choice, pairs, chosen, request_id, terms)
             with span("ranker", model=choice.name):
                 places = range(count_targets(pairs)) if chosen is None else chosen
@@ -86,7 +87,7 @@ class Recommender:
                     found[list(places)] = [item.text_probability for item in text.items]
                 with metrics.RANKER_SECONDS.labels(choice.name, "wait").time():
                     gathered = await known
-                work = partial(judge, ranking, gathered, found, self.chance)
+                work = partial(judge, ranking, gathered, found, self.chance, first)
                 with metrics.RANKER_SECONDS.labels(choice.name, "judge").time():
                     judged = await off_the_loop(work, len(found))
         sizes = [len(targets) for _, targets in pairs]
@@ -121,8 +122,8 @@ class Recommender:
         pairs: Sequence[Pair],
         known: asyncio.Task[list[Known]],
         terms: Terms,
-    ) -> list[int] | None:
-        """The indices of the targets that the language model judges; None for all."""
+    ) -> Shortlist | None:
+        """The targets that the language model judges; None for all."""
         count = count_targets(pairs)
         if terms.judge_all or len(pairs) != 1:
             return None
@@ -134,9 +135,9 @@ class Recommender:
         names = [(story.title, story.category) for story in stories]
         [found] = await known
         work = partial(shortlist, choice.ranking, found, names, length, self.chance)
-        chosen = await off_the_loop(work, count)
-        metrics.SKIPPED.labels(choice.name, limit).inc(count - len(chosen))
-        return chosen
+        first = await off_the_loop(work, count)
+        metrics.SKIPPED.labels(choice.name, limit).inc(count - len(first.chosen))
+        return first
 
     async def _ask_or_degrade(
         self,
@@ -182,18 +183,19 @@ class Recommender:
 
 
 def put_together(
-    choice: Choice, text: Predictions | None, places: Sequence[int], judged: Judged
+    choice: Choice, given: Predictions | None, places: Sequence[int], judged: Judged
 ) -> Predictions:
-    """text: what the language model predicts for the targets at `places`, if it was asked."""
+    """given: what the language model predicts for the targets at `places`, if it was asked."""
     profile = choice.model.prompts.profile
-    asked = dict(zip(places, text.items, strict=True)) if text is not None else {}
+    asked = dict(zip(places, given.items, strict=True)) if given is not None else {}
     unasked = Prediction(0.0, None, NO, None, 0)
     items = []
     for index, probability in enumerate(judged.probability.tolist()):
         item = asked.get(index, unasked)
-        label = label_of(probability, item.label_mass, profile)
-        items.append(replace(item, probability=probability, label=label))
-    found = text or Predictions(choice.name, choice.alias, [], 0, 0)
+        text, mass = item.text_probability, item.label_mass
+        label = label_of(probability, mass, profile)
+        items.append(Prediction(probability, text, label, mass, item.history_used))
+    found = given or Predictions(choice.name, choice.alias, [], 0, 0)
     return replace(found, items=items, judged=judged)
 
 

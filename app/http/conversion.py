@@ -9,7 +9,7 @@ from app.http.schemas.predictions import MAX_EXPLAINED, Explanation, ReaderField
 from app.http.schemas.stories import Story
 from app.models.language_model import Predictions
 from app.scoring.calibration import Prediction
-from app.scoring.wording import Reader
+from app.scoring.wording import Reader, one_line
 from app.scoring.wording import Story as PromptStory
 from app.service import Service
 from app.settings import Limits
@@ -64,7 +64,8 @@ class Conversion:
         if found is None:
             name = f"{field}.id"
             raise InvalidValue(f"{name}: no story {sent.id!r} is stored; send its title", name)
-        return PromptStory(found.title, sent.category or found.category, found.id)
+        category = one_line(sent.category) if sent.category else found.category
+        return PromptStory(found.title, category, found.id)
 
     def reader(self, sent: ReaderFields, prefix: str = "") -> Reader:
         """prefix: of the fields' names in errors. Raises InvalidValue."""
@@ -120,7 +121,7 @@ def remembered(
 def stored_story(one: Sent) -> StoredStory:
     """A story without an id gets one that its title determines."""
     _, meant = one
-    return StoredStory(meant.id, *cleaned(meant.title, meant.category))
+    return StoredStory(meant.id, meant.title, meant.category)
 
 
 def judged(prediction: Prediction) -> dict[str, Any]:

@@ -127,7 +127,8 @@ def rows_of(found: Found, stories: Sequence[Story]) -> Vectors:
     """[stories, width]"""
     if not stories:
         return np.zeros((0, 0), np.float32)
-    return np.stack([found[story.title] for story in stories]).astype(np.float32)
+    rows = np.concatenate([found[story.title] for story in stories])  # faster than np.stack
+    return rows.reshape(len(stories), -1).astype(np.float32)
 
 
 def size(pairs: Sequence[Pair]) -> int:

@@ -68,7 +68,7 @@ class TitleVectors:
         self._encoder: Embeds | None = None
         self.is_proven = False
         """Whether the encoder has been loaded and embeds titles well."""
-        self._cache = VectorCache()
+        self._cache = VectorCache[str, Vector]()
         self._waiting = {True: 0, False: 0}
         """How many titles requests wait for: those with more than AT_ONCE, and the others."""
 
@@ -124,10 +124,10 @@ class TitleVectors:
 
     def _look_up(self, titles: Iterable[str]) -> tuple[Found, Keys]:
         """What is in memory, and the keys of the others."""
-        keys = {title: content_key(title, self._maker) for title in dict.fromkeys(titles)}
-        known = self._cache.known(keys.values())
-        found = {title: known[key] for title, key in keys.items() if key in known}
-        return found, {title: key for title, key in keys.items() if title not in found}
+        different = dict.fromkeys(titles)
+        found = self._cache.known(different)
+        missing = (title for title in different if title not in found)
+        return found, {title: content_key(title, self._maker) for title in missing}
 
     async def _read(self, missing: Keys) -> Found:
         """What the store has; nothing while it is away."""
@@ -167,7 +167,7 @@ class TitleVectors:
             for title, key in keys.items()
             if key in rows and (vector := parsed(rows[key], self.width)) is not None
         }
-        self._cache.put({keys[title]: vector for title, vector in found.items()})
+        self._cache.put(found)
         return found
 
     def _embed(self, keys: Keys) -> tuple[Found, dict[bytes, Vector]]:
@@ -179,9 +179,8 @@ class TitleVectors:
             return found, {}
         vectors = encoder.embed(list(left)).astype(np.float16)
         made = {title: vector.copy() for title, vector in zip(left, vectors, strict=True)}
-        by_key = {left[title]: vector for title, vector in made.items()}
-        self._cache.put(by_key)
-        return found | made, by_key
+        self._cache.put(made)
+        return found | made, {left[title]: vector for title, vector in made.items()}
 
     def _loaded(self) -> Embeds:
         if self._encoder is None:

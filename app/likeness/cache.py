@@ -1,29 +1,32 @@
-"""Vectors by content, so that a story is embedded once; half precision, bounded in number."""
+"""Vectors that were computed before, bounded in number."""
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from threading import Lock
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float16]
+Key = TypeVar("Key", bound=Hashable)
+Kept = TypeVar("Kept", NDArray[np.float16], NDArray[np.float32])
 
 
-class VectorCache:
-    """The vectors of the most recently used texts. May be used by several threads."""
+class VectorCache(Generic[Key, Kept]):
+    """The vectors used most recently. May be used by several threads."""
 
     def __init__(self, limit: int = 100_000) -> None:
-        """limit: vectors kept, of two bytes a number."""
+        """limit: vectors kept."""
         self._limit = limit
-        self._vectors: OrderedDict[bytes, Vector] = OrderedDict()
+        self._vectors: OrderedDict[Key, Kept] = OrderedDict()
         self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._vectors)
 
-    def known(self, keys: Iterable[bytes]) -> dict[bytes, Vector]:
+    def known(self, keys: Iterable[Key]) -> dict[Key, Kept]:
         """The vectors of those keys that are known."""
         found = {}
         with self._lock:
@@ -34,7 +37,7 @@ class VectorCache:
                     found[key] = vector
         return found
 
-    def put(self, vectors: Mapping[bytes, Vector]) -> None:
+    def put(self, vectors: Mapping[Key, Kept]) -> None:
         with self._lock:
             for key, vector in vectors.items():
                 self._vectors[key] = vector

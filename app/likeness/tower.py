@@ -8,12 +8,15 @@ is its PyTorch form.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
+
+from app.likeness.cache import VectorCache
 
 TOWER_FILE = "tower.npz"
 """Not in safetensors: in a merged model's folder, vLLM would take it for weights of the model."""
@@ -24,6 +27,7 @@ LEARNED_UNTIL = "learned_until"
 HISTORY = 50
 """How many of the latest titles a reader's vector is made of."""
 HEADS = 12
+READERS = 10_000
 SCALE = 10.0
 """A score is SCALE times a cosine, plus the story's bias."""
 READER_TENSORS = (
@@ -135,16 +139,27 @@ class ReaderEncoder:
     def __init__(self, tensors: Tensors) -> None:
         self._of = {name: tensors[name].astype(np.float32) for name in READER_TENSORS}
         self.width = len(self._of["nobody"])
+        self._nobody = unit(self._of["nobody"])
+        self._readers = VectorCache[bytes, Floats](READERS)
 
     def reader(self, history: Floats) -> Floats:
-        """The vector [width], of unit length, of a reader by the titles they clicked.
+        """The vector [width], of unit length, of a reader by the titles they clicked. Those of the
+        latest READERS readers are remembered, since most come again before their next click.
 
         history: [titles, width], the oldest first; only the last HISTORY count.
         """
-        own = self._of
-        titles = history[-HISTORY:]
+        titles = np.ascontiguousarray(history[-HISTORY:], np.float32)
         if not len(titles):
-            return unit(own["nobody"])
+            return self._nobody
+        key = blake2b(titles.data, digest_size=16).digest()
+        found = self._readers.known([key]).get(key)
+        if found is None:
+            found = self._compute(titles)
+            self._readers.put({key: found})
+        return found
+
+    def _compute(self, titles: Floats) -> Floats:
+        own = self._of
         query, key, value = (
             part.reshape(len(titles), HEADS, -1).transpose(1, 0, 2)
             for part in np.split(

@@ -46,7 +46,7 @@ class Piece:
 def one_line(text: str) -> str:
     """The text with a space in place of its control characters, so that a title can't write lines
     of the prompt."""
-    return CONTROL.sub(" ", text)
+    return text if text.isprintable() else CONTROL.sub(" ", text)
 
 
 def item_pieces(item: str, story: Story) -> list[Piece]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.likeness.cache import VectorCache, content_key
+from app.likeness.cache import Vector, VectorCache, content_key
 from app.likeness.cosine import cosines
 from app.likeness.encoder import SentenceEncoder
 from app.likeness.folder import EncoderError
@@ -65,13 +65,14 @@ def test_the_service_computes_what_was_trained(
     plain = SentenceEncoder(encoder_folder).embed(TITLES)
     assert np.abs(vectors - plain).max() > 0.01
     served = ReaderEncoder(read.tensors)
-    for history in ([0, 1, 2], [3], []):
+    for history in ([0, 1, 2], [0, 2, 1], [3], []):
         known = torch.tensor([[True] * len(history) + [False] * (4 - len(history))])
         padded = torch.zeros(1, 4, vectors.shape[1])
         padded[0, : len(history)] = torch.from_numpy(vectors[history])
         expected = tower.readers(padded, known)
         found = served.reader(vectors[history])
         assert np.abs(found - expected[0].numpy()).max() < 1e-4
+        assert (served.reader(vectors[history].copy()) == found).all()  # remembered
         scores = tower(expected, torch.from_numpy(vectors)[None])[0].numpy()
         assert served.scores(found, vectors) == pytest.approx(scores, abs=1e-3)
 
@@ -112,7 +113,7 @@ def test_cosines_are_those_of_a_plain_computation() -> None:
 
 
 def test_the_least_recently_used_vectors_leave() -> None:
-    cache = VectorCache(limit=2)
+    cache = VectorCache[bytes, Vector](limit=2)
     a, b, c = (content_key(text) for text in "abc")
     vectors = {key: np.array([number], np.float16) for number, key in enumerate((a, b, c))}
     cache.put({a: vectors[a], b: vectors[b]})
