@@ -47,13 +47,14 @@ def cleaned(title: str, category: str | None) -> tuple[str, str | None]:
 def event_at(now: float) -> Callable[[Impression | Click, str], ImpressionEvent | ClickEvent]:
     """The conversion of events that arrive at `now`, in seconds since 1970. Those without a time
     get different ones, so that a reader's clicks keep their order."""
-    unique = count()
+    unique, batch = count(), uuid4().hex
 
     def event(sent: Impression | Click, field: str) -> ImpressionEvent | ClickEvent:
         """field: the event's in the request, for errors. Raises InvalidValue for a time in the
         future."""
-        name = sent.id or uuid4().hex
-        time = now + next(unique) * TICK_S if sent.time is None else sent.time
+        number = next(unique)
+        name = sent.id or f"{batch}-{number}"
+        time = now + number * TICK_S if sent.time is None else sent.time
         if time > now + MAX_AHEAD_S:
             raise InvalidValue(f"{field}.time: it is in the future", f"{field}.time")
         if isinstance(sent, Impression):

@@ -28,8 +28,8 @@ logger = logging.getLogger("frontpage.retrieval")
 POLL_S = 1.0
 """Seconds between two looks for stories that were sent or shown lately."""
 OVERLAP_S = 5.0
-"""How far back each look goes behind the latest story known: a transaction may end after others
-that began later."""
+"""How far back each look goes behind the one before: a transaction may end after others that began
+later."""
 WHOLE_S = 20.0
 """Seconds between two looks for all stories."""
 READ_S = 30.0
@@ -55,7 +55,7 @@ class Following:
         self._titles = titles
         self._stopping = threading.Event()
         self._done: Future[None] | None = None
-        self._latest = 0.0
+        self._looked_at = 0.0  # the last look, by the store's clock
         self._looked_at_all = -math.inf
         self._attempts = Attempts(logger, "the catalogue can't follow the store")
         self._announced: dict[int, float] = {}  # rows, and when their titles were announced
@@ -95,23 +95,22 @@ class Following:
         return more
 
     def _look_for_new(self) -> None:
-        read_at = time.monotonic()
+        read_at, now = time.monotonic(), self._database.now()
         with self._database.reading(READ_S) as connection:
-            for part in read_since(connection, self._latest - OVERLAP_S):
+            for part in read_since(connection, self._looked_at - OVERLAP_S):
                 self._catalogue.put(part, read_at)
-                self._latest = max(self._latest, part[-1].updated)
+        self._looked_at = now
 
     def _look_at_all(self) -> None:
-        read_at = time.monotonic()
+        read_at, now = time.monotonic(), self._database.now()
         with self._database.reading(READ_S) as connection:
             moments = read_moments(connection, self._catalogue.limit)
-            self._latest = max(moments.values(), default=0.0)
             wanted = self._catalogue.keep_only(moments)
             for part in read_listed(connection, wanted):  # the latest first
                 self._catalogue.put(part, read_at)
                 if self._stopping.is_set():
                     return
-        self._looked_at_all = read_at
+        self._looked_at, self._looked_at_all = now, read_at
 
     def _embed(self) -> bool:
         """Give stories the vectors that are known, and have others computed; returns whether some
