@@ -5,7 +5,9 @@
 
 The stories are sent first (PUT /stories), then the log in the order of time: what was shown and
 clicked (POST /events), and before that, for impressions to be measured, /rank with what was known
-then. Prints AUC and nDCG by hour, with the ranker and by the language model alone. All times are
+then. Prints AUC and nDCG by hour, with the ranker and by the language model alone. With --only-tell
+nothing is ranked; the readers' histories are told too, as clicks of the day before, so that the
+store holds what a site's would, for `training collect` and `refresh`. All times are
 moved by whole days, so that the log ends within the last 24 hours. Start the service with an empty
 store (FRONTPAGE_STATE=/some/new/folder). If it requires keys, set OPENAI_API_KEY to one with the
 scopes `events` and `admin`.
@@ -102,6 +104,13 @@ class Site:
                 click = {"type": "click", "id": f"{name} {story}", "story": story}
                 self.waiting.append({**event, **click})
 
+    def note_history(self, row: LogRow, end: float) -> None:
+        """Have what a reader had clicked before the log told, up to a moment in Unix seconds."""
+        for place, index in enumerate(reversed(row.history), start=1):
+            click = {"type": "click", "id": f"before {row.key} {place}", "story": self.ids[index]}
+            when = {"time": end - place + self.shift, "reader_id": row.user}
+            self.waiting.append({**click, **when})
+
     def tell(self) -> None:
         """Tell what is waiting, and wait until the live figures know it."""
         for start in range(0, len(self.waiting), AT_ONCE):
@@ -154,6 +163,8 @@ def main() -> int:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         with httpx.Client(base_url=options.url, headers=headers, timeout=120) as client:
+            if options.only_tell:
+                return tell_all(client, options)
             measured = list(replay(client, options))
     except (ReplayError, TrainingError, httpx.HTTPError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -164,7 +175,8 @@ def main() -> int:
     return 0
 
 
-def replay(client: httpx.Client, options: argparse.Namespace) -> Iterator[Measured]:
+def begin(client: httpx.Client, options: argparse.Namespace) -> tuple[Site, list[LogRow]]:
+    """Send the stories, and read the log."""
     data = PreparedData(options.data)
     rows = read_rows(data)
     if not rows:
@@ -174,6 +186,24 @@ def replay(client: httpx.Client, options: argparse.Namespace) -> Iterator[Measur
     print(f"{len(data.stories):,} stories, {len(rows):,} impressions", file=sys.stderr)
     titles = zip(data.story_ids, data.stories, strict=True)
     site.put_stories([{"id": i, "title": s.title, "category": s.category} for i, s in titles])
+    return site, rows
+
+
+def tell_all(client: httpx.Client, options: argparse.Namespace) -> int:
+    """Tell the whole log, and what its readers had clicked before."""
+    site, rows = begin(client, options)
+    for row in {row.user: row for row in reversed(rows)}.values():  # each reader's first
+        site.note_history(row, rows[0].seconds - DAY_S)
+    for row in rows:
+        site.note(row)
+    site.tell()
+    last = datetime.fromtimestamp(rows[-1].seconds + site.shift, UTC)
+    print(f"told {site.told:,} events, the last of {last:%Y-%m-%dT%H:%M:%S}", file=sys.stderr)
+    return 0
+
+
+def replay(client: httpx.Client, options: argparse.Namespace) -> Iterator[Measured]:
+    site, rows = begin(client, options)
     chosen = choose(rows, options.since, options.impressions)
     done = 0
     for _, group in groupby(rows, key=lambda row: row.time):
@@ -242,6 +272,7 @@ def parse_options() -> argparse.Namespace:
     add("--data", type=Path, required=True, help="folder that `training prepare` wrote")
     add("--since", type=datetime.fromisoformat, help="measure impressions from then on")
     add("--impressions", type=int, default=200, help="how many to measure (default: %(default)s)")
+    add("--only-tell", action="store_true", help="rank nothing")
     add("--model", help="model or alias (default: the service's)")
     add("--json", type=Path, help="write every measured impression there")
     return parser.parse_args()

@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from app.engine.fake import FakeEngine
@@ -16,6 +17,7 @@ from tests.support.rankers import make_tower, write_model
 from tests.support.servers import serving
 from tests.support.tiny_encoder import make_tiny_encoder
 from training.__main__ import main
+from training.data.prepared import PreparedData
 
 MIND = ROOT / "examples" / "mind"
 
@@ -66,3 +68,21 @@ async def test_a_log_is_replayed(settings: Settings, data: Path, tmp_path: Path)
     assert len(total.split("|")) == 4
     assert re.search(r"^ranker above text alone, auc: [+-]\d\.\d{4} \[", out, re.M)
     assert (again, "seen this log before" in told) == (1, True)  # it would count twice
+
+
+async def test_a_log_is_told_for_a_refresh(settings: Settings, data: Path, tmp_path: Path) -> None:
+    settings = settings.model_copy(update={"remember": True})
+    async with serving(create_app(settings, FakeEngine())) as url:
+        code, _, error = await run("--url", url, "--data", str(data), "--only-tell")
+    assert code == 0, error
+    store, out = f"sqlite:///{settings.state / 'frontpage.sqlite'}", tmp_path / "collected"
+    assert main(["collect", "--store", store, "--window", "0", "--out", str(out)]) == 0
+    told = pl.read_parquet(out / "impressions.parquet")
+    log = PreparedData(data)
+    sent = log.log().select("user", "history").collect()
+    assert len(told) == len(sent)
+    first = dict(reversed(sent.rows()))
+    names = [[log.story_ids[index] for index in history] for history in first.values()]
+    assert any(names)
+    known = told["history"].to_list()
+    assert all(history in known for history in names)
