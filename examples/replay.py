@@ -1,7 +1,7 @@
 """Replay a click log against a running service, as if it happened today.
 
   python -m training prepare --train MIND/train --val-from 2019-11-14 --out data/mind
-  python examples/replay.py --data data/mind --since 2019-11-14T10:00 --impressions 500
+  python -m examples.replay --data data/mind --since 2019-11-14T10:00 --impressions 500
 
 The stories are sent first (PUT /stories), then the log in the order of time: what was shown and
 clicked (POST /events), and before that, for impressions to be measured, /rank with what was known

@@ -6,7 +6,8 @@
 Replays the log of a prepared folder in the order of time: each impression's features are those of
 that moment. --text and --tower name files that `python -m training score` wrote. Their scores must
 come from models that have not seen the days which they score, or the trees learn to trust them too
-much. Writes ranker.txt, first_stage.txt (without the language model's score), ranker.json and
+much. The trees learn from the other impressions too, as from some of which these scores are not
+known. Writes ranker.txt, first_stage.txt (without the language model's score), ranker.json and
 ranker-figures.txt into --output, which may be an adapter's folder.
 
 With --test-from, impressions from then on are not learned from, and are measured on: text alone,

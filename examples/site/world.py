@@ -26,7 +26,7 @@ Ints = NDArray[np.int64]
 
 SHOWN = 10
 EXAMINED: Floats = np.power(0.85, np.arange(SHOWN, dtype=np.float64))
-BASE, CEILING = 0.10, 0.9
+BASE, CEILING = 0.25, 0.9
 POISON = 0.3
 """The probability of a click by a reader who clicks at random, on any story shown."""
 APPEAL_SPREAD = 0.7

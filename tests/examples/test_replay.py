@@ -41,7 +41,7 @@ def settings(tmp_path: Path) -> Settings:
 
 async def run(*options: str) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "examples/replay.py", *options),
+        *(sys.executable, "-m", "examples.replay", *options),
         cwd=ROOT,
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
         stdout=asyncio.subprocess.PIPE,

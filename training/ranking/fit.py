@@ -13,7 +13,7 @@ from training import metrics
 from training.errors import TrainingError
 from training.metrics import Flags
 from training.ranking.moments import Vectors
-from training.ranking.rows import LIVE, Rows, without_text
+from training.ranking.rows import LIVE, TOWER, Rows, has_score, has_text, without_text
 
 OBJECTIVES = ("lambdarank", "binary")
 RISING = ("rate", "recent_rate", "text")
@@ -72,7 +72,8 @@ class Trial:
 @dataclass(frozen=True, slots=True)
 class FitOptions:
     """threads: of LightGBM. dropout: the share of impressions learned without live figures.
-    validation: the share of impressions, the latest, that kinds are chosen and calibrated on."""
+    validation: the share of impressions, the latest, that kinds are chosen and calibrated on; of
+    those with the language model's score, or else of those with the tower's, if there are any."""
 
     dropout: float = 0.2
     validation: float = 0.25
@@ -93,7 +94,9 @@ def choose(rows: Rows, options: FitOptions) -> list[Trial]:
 
 
 def fit(rows: Rows, kind: Kind, options: FitOptions) -> Fitted:
-    """Fit on all rows; calibrate by trees of the earlier ones on the later ones.
+    """Fit on all rows; calibrate by trees of the earlier ones on the later ones. Scores that are
+    not known are NaN, of which the trees learn too: so a few hundred impressions that the language
+    model has scored are enough, if there are many others.
 
     Raises TrainingError where there are too few clicks.
     """
@@ -129,19 +132,21 @@ def fit_trees(rows: Rows, kind: Kind, options: FitOptions) -> lightgbm.Booster:
     return lightgbm.train(parameters, data, ROUNDS)
 
 
-def is_early(rows: Rows, share: float) -> Flags:
-    """All but the last `share` of the impressions: [impressions]. Impressions of one moment stay
-    together."""
-    place = min(int((1 - share) * len(rows.times)), len(rows.times) - 1)
-    early: Flags = rows.times < rows.times[place]
-    return early
+def best_known(rows: Rows) -> Flags:
+    """The impressions with the language model's score, or else those with the tower's, if there are
+    any; else all: [impressions]."""
+    ways = (has_text(rows), has_score(rows, TOWER))
+    return next((known for known in ways if known.any()), np.ones(len(rows.sizes), np.bool_))
 
 
 def halves(rows: Rows, share: float) -> tuple[Rows, Rows]:
-    """The earlier impressions and the last `share` of them. Raises TrainingError unless both have
-    clicks and non-clicks."""
-    early = is_early(rows, share)
-    parts = rows.take(early), rows.take(~early)
+    """The last `share` of the impressions of which most is known, and all that are earlier than
+    these. Impressions of one moment stay together. Raises TrainingError unless both have clicks and
+    non-clicks."""
+    known = best_known(rows)
+    times = rows.times[known]
+    early: Flags = rows.times < times[min(int((1 - share) * len(times)), len(times) - 1)]
+    parts = rows.take(early), rows.take(~early & known)
     for part in parts:
         if not part.clicked.any() or part.clicked.all():
             raise TrainingError("too few impressions with clicks and non-clicks to fit a ranker on")

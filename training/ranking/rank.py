@@ -53,13 +53,12 @@ def rank(options: RankCommand) -> str:
     data = PreparedData(options.data)
     rows = read_rows(data, options)
     early = rows.before(options.test_from)
-    known = rows.take(early & has_text(rows))
     fit_options = FitOptions(dropout=options.dropout, threads=options.threads, seed=options.seed)
-    trials = choose(known, fit_options)
+    trials = choose(rows.take(early), fit_options)
     kind = trials[0].kind
     texts = ["chosen on the latest quarter of the impressions before the test:"]
     texts += [f"  {t.kind}: AUC {t.auc:.4f}, nDCG@10 {t.ndcg_at_10:.4f}" for t in trials]
-    pair = fit_pair(rows, early, kind, fit_options)
+    pair = fit_pair(rows.take(early), kind, fit_options)
     measured: dict[str, float] = {}
     if options.test_from is not None:
         test = rows.take(evenly(~early & has_text(rows), MEASURED))
@@ -80,7 +79,7 @@ def rank(options: RankCommand) -> str:
         }
     if options.refit:
         early[:] = True
-        pair = fit_pair(rows, early, kind, fit_options)
+        pair = fit_pair(rows, kind, fit_options)
     until = rows.times[early].max().item()
     write(options, data, rows.take(has_text(rows)), pair, measured, until)
     text = "\n".join(texts)
@@ -88,17 +87,9 @@ def rank(options: RankCommand) -> str:
     return text
 
 
-def fit_pair(rows: Rows, chosen: Flags, kind: Kind, options: FitOptions) -> tuple[Fitted, Fitted]:
-    """The ranker, on the chosen impressions that have the language model's score, and the first
-    stage, on all of the chosen ones that have the tower's (all, if none has)."""
-    with_text = rows.take(chosen & has_text(rows))
-    starts = np.cumsum(rows.sizes) - rows.sizes
-    towered = ~np.isnan(rows.matrix[starts, TOWER])
-    first = rows.take(chosen & towered if (chosen & towered).any() else chosen)
-    return (
-        fit(with_text, kind, options),
-        fit_first_stage(first, kind, options),
-    )
+def fit_pair(rows: Rows, kind: Kind, options: FitOptions) -> tuple[Fitted, Fitted]:
+    """The ranker and its first stage."""
+    return fit(rows, kind, options), fit_first_stage(rows, kind, options)
 
 
 def judge(rows: Rows, full: Fitted, first: Fitted) -> dict[str, Floats]:
@@ -153,20 +144,19 @@ def read_catalogue(data: PreparedData, log: Log, encoder: Path | None) -> Catalo
 def choose_impressions(
     log: Log, judged: Flags, towered: Flags, most: int, test_from: datetime | None
 ) -> Flags:
-    """Which impressions get features, [impressions]: at most `most` before the test, and as many
-    from then on. They have labels and, where towers have scored any, some score. Those that the
-    language model has scored go first, then the newest.
+    """Which impressions with labels get features, [impressions]: at most `most` before the test,
+    and as many from then on. Those that the language model has scored go first, then those that a
+    tower has, then the newest.
 
     judged, towered: which the language model and which a tower has scored, [impressions].
     """
-    usable = log.labelled & (judged | towered) if towered.any() else log.labelled
     late = np.zeros(len(log), np.bool_)
     if test_from is not None:
         late = log.times.view("datetime64[ms]") >= np.datetime64(test_from)
     kept = np.zeros(len(log), np.bool_)
     for side in (late, ~late):
-        places = np.flatnonzero(usable & side)
-        order = np.argsort(judged[places], kind="stable")
+        places = np.flatnonzero(log.labelled & side)
+        order = np.argsort(2 * judged[places] + towered[places], kind="stable")
         kept[places[order][-most:]] = True
     return kept
 

@@ -137,8 +137,13 @@ def place_scores(rows: Rows, scores: Mapping[str, Floats], column: int) -> int:
     return placed
 
 
+def has_score(rows: Rows, column: int) -> Flags:
+    """Which impressions have a model's score in this column: [impressions]."""
+    starts = np.cumsum(rows.sizes) - rows.sizes
+    known: Flags = ~np.isnan(rows.matrix[starts, column])
+    return known
+
+
 def has_text(rows: Rows) -> Flags:
     """Which impressions have the language model's score: [impressions]."""
-    starts = np.cumsum(rows.sizes) - rows.sizes
-    known: Flags = ~np.isnan(rows.matrix[starts, TEXT])
-    return known
+    return has_score(rows, TEXT)

@@ -5,10 +5,11 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from app.engine import lora
-from app.likeness.tower import TOWER_FILE
+from app.likeness.tower import TOWER_FILE, read_tower
 from app.ranker.ranker import DESCRIPTION_FILE, FIRST_STAGE_FILE, RANKER_FILE
 from app.scoring.profile import PROFILE_FILE
 from training.errors import TrainingError
@@ -125,15 +126,17 @@ def has_tower(work: Work) -> bool:
 
 
 def make_ranker(work: Work, newest: Sequence[str]) -> None:
-    """Trees that learn from what neither the language model nor the tower has seen: the lists of
-    fit_hours, and those that earlier refreshes have scored."""
+    """Trees that learn from all lists, and what a model says only of those that it has not seen:
+    the language model of the lists of fit_hours, and of those that earlier refreshes have scored;
+    the tower also of all others, if it is older than these."""
     plan, place = work.plan, work.place
     on_data = ["--data", place(PREPARED), *encoder(plan)]
     texts, towers = [place(TEXT_SCORES)], []
     if plan.tower == "train" and plan.encoder is not None:
         work.do("tower", ["tower", *on_data, "--output", place(ADAPTER)])
     if (place(ADAPTER) / TOWER_FILE).is_file():
-        towered = ["--tower", place(ADAPTER), *newest, "--output", place(TOWER_SCORES)]
+        unseen = unseen_by_tower(work) or newest
+        towered = ["--tower", place(ADAPTER), *unseen, "--output", place(TOWER_SCORES)]
         work.do("score by tower", ["score", *on_data, *towered])
         towers = [place(TOWER_SCORES)]
     for folder in earlier(work):
@@ -143,6 +146,21 @@ def make_ranker(work: Work, newest: Sequence[str]) -> None:
     words = [word for pair in scores for word in pair]
     until = ["--test-from", iso(work.record.test), "--output", place(ADAPTER)]
     work.do("rank", ["rank", *on_data, *words, *until])
+
+
+def unseen_by_tower(work: Work) -> list[str] | None:
+    """Which lists a tower that is kept may score, as arguments of `score`; None if it is not known
+    what it has learned from."""
+    tower = read_tower(work.place(ADAPTER)) if has_tower(work) else None
+    if tower is None or not tower.learned_until:
+        return None
+    return ["--from", max(iso(work.record.start), iso_after(tower.learned_until))]
+
+
+def iso_after(time: str) -> str:
+    """The second after a time in ISO 8601."""
+    moment = datetime.fromisoformat(time).replace(microsecond=0) + timedelta(seconds=1)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}"
 
 
 def earlier(work: Work) -> Iterator[Path]:

@@ -154,7 +154,8 @@ def test_which_impressions_are_learned_from() -> None:
     assert chosen([2, 6], [], 100, None) == [0, 1, 2, 3, 5, 6, 7, 8, 9]  # 4 has no labels
     assert chosen([2, 6], [], 4, None) == [2, 6, 8, 9]  # the scored ones, then the newest
     assert chosen([1, 2, 3], [], 2, None) == [2, 3]
-    assert chosen([2, 6], [4, 7], 100, None) == [2, 6, 7]
+    assert chosen([2, 6], [4, 7, 8], 4, None) == [2, 6, 7, 8]
+    assert chosen([2, 6], [1, 4], 4, None) == [1, 2, 6, 9]
     assert chosen([1, 2, 3], [], 2, 8) == [2, 3, 8, 9]
     assert evenly(nothing, 3).sum() == 0
     assert np.flatnonzero(evenly(hours >= 4, 3)).tolist() == [4, 6, 8]
