@@ -93,8 +93,9 @@ class Site:
         for start in range(0, len(stories), AT_ONCE):
             self.call("PUT", "/stories", {"stories": stories[start : start + AT_ONCE]})
 
-    def note(self, row: LogRow) -> None:
-        """Have an impression and its clicks told before the next ranking."""
+    def note(self, row: LogRow, *, joined: bool = False) -> None:
+        """Have an impression and its clicks told before the next ranking. joined: the clicks name
+        the impression, and so their places in it."""
         name, at = f"replay {row.key}", row.seconds + self.shift
         shown = [self.ids[index] for index in row.candidates]
         event = {"id": name, "time": at, "reader_id": row.user}
@@ -102,7 +103,9 @@ class Site:
         for story, clicked in zip(shown, row.clicked or (), strict=bool(row.clicked)):
             if clicked:
                 click = {"type": "click", "id": f"{name} {story}", "story": story}
-                self.waiting.append({**event, **click})
+                self.waiting.append(
+                    {**event, **click, **({"impression_id": name} if joined else {})}
+                )
 
     def note_history(self, row: LogRow, end: float) -> None:
         """Have what a reader had clicked before the log told, up to a moment in Unix seconds."""
@@ -195,7 +198,7 @@ def tell_all(client: httpx.Client, options: argparse.Namespace) -> int:
     for row in {row.user: row for row in reversed(rows)}.values():  # each reader's first
         site.note_history(row, rows[0].seconds - DAY_S)
     for row in rows:
-        site.note(row)
+        site.note(row, joined=True)
     site.tell()
     last = datetime.fromtimestamp(rows[-1].seconds + site.shift, UTC)
     print(f"told {site.told:,} events, the last of {last:%Y-%m-%dT%H:%M:%S}", file=sys.stderr)

@@ -6,9 +6,9 @@
 Replays the log of a prepared folder in the order of time: each impression's features are those of
 that moment. --text and --tower name files that `python -m training score` wrote. Their scores must
 come from models that have not seen the days which they score, or the trees learn to trust them too
-much. The trees learn from the other impressions too, as from some of which these scores are not
-known. Writes ranker.txt, first_stage.txt (without the language model's score), ranker.json and
-ranker-figures.txt into --output, which may be an adapter's folder.
+much. Where the language model has scored less than half of the impressions, the trees learn from
+the others too. Writes ranker.txt, first_stage.txt (without the language model's score),
+ranker.json and ranker-figures.txt into --output, which may be an adapter's folder.
 
 With --test-from, impressions from then on are not learned from, and are measured on: text alone,
 click-through alone, the trees with and without text, by what was known of the stories, each with a

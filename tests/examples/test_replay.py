@@ -81,6 +81,8 @@ async def test_a_log_is_told_for_a_refresh(settings: Settings, data: Path, tmp_p
     log = PreparedData(data)
     sent = log.log().select("user", "history").collect()
     assert len(told) == len(sent)
+    clicks = log.log().select(pl.col("clicked").explode().sum()).collect().item()
+    assert told["clicked"].explode().sum() == clicks > 0
     first = dict(reversed(sent.rows()))
     names = [[log.story_ids[index] for index in history] for history in first.values()]
     assert any(names)

@@ -54,7 +54,7 @@ def rank(options: RankCommand) -> str:
     rows = read_rows(data, options)
     early = rows.before(options.test_from)
     fit_options = FitOptions(dropout=options.dropout, threads=options.threads, seed=options.seed)
-    trials = choose(rows.take(early), fit_options)
+    trials = choose(taught_by(rows.take(early)), fit_options)
     kind = trials[0].kind
     texts = ["chosen on the latest quarter of the impressions before the test:"]
     texts += [f"  {t.kind}: AUC {t.auc:.4f}, nDCG@10 {t.ndcg_at_10:.4f}" for t in trials]
@@ -88,8 +88,15 @@ def rank(options: RankCommand) -> str:
 
 
 def fit_pair(rows: Rows, kind: Kind, options: FitOptions) -> tuple[Fitted, Fitted]:
-    """The ranker and its first stage."""
-    return fit(rows, kind, options), fit_first_stage(rows, kind, options)
+    """The ranker and its first stage, which learns from all impressions."""
+    return fit(taught_by(rows), kind, options), fit_first_stage(rows, kind, options)
+
+
+def taught_by(rows: Rows) -> Rows:
+    """What the ranker learns from: all impressions, if the language model has scored less than half
+    of them; where it has scored more, the others did not help (docs/ranker.md)."""
+    with_text = has_text(rows)
+    return rows.take(with_text) if 2 * with_text.sum() >= len(with_text) else rows
 
 
 def judge(rows: Rows, full: Fitted, first: Fitted) -> dict[str, Floats]:
