@@ -81,8 +81,8 @@ def create_app(
     )
     app.state.service = service
     errors.install(app)
-    for routes in ROUTES:
-        app.include_router(routes.router)
+    for routes in ROUTES:  # include_router would make each of them anew, which takes 0.1 s
+        app.router.routes += routes.router.routes
     # The middleware added last is the outermost.
     app.add_middleware(HeadAsGet)
     app.add_middleware(CancelOnDisconnect)
