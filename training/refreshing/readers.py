@@ -38,7 +38,9 @@ def check_latency(work: Work, service: Service) -> Check | None:
     if bound is None:
         return None
     new, served = work.record.name, work.record.served
-    taken = service.latencies((served, new), list(islice(bodies(work), TIMED)))
+    asked = list(islice(bodies(work), TIMED))
+    service.introduce(new, asked)
+    taken = service.latencies((served, new), asked)
     ratio = taken[new] / taken[served]
     text = (
         f"/rank takes {taken[new] * 1000:.0f} ms, with the served model"

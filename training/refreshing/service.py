@@ -90,6 +90,12 @@ class Service:
                 return difference if found["model"] == one else turned(difference)
         return None
 
+    def introduce(self, model: str, bodies: Sequence[Json]) -> None:
+        """Have all titles embedded, as a site's stories are before they are ranked."""
+        for body in bodies:
+            stories = [*body["history"], *body["candidates"]]
+            self.call("POST", "/rank", {"candidates": stories, "model": model, "shortlist": 1})
+
     def latencies(self, models: Sequence[str], bodies: Sequence[Json]) -> dict[str, float]:
         """The median seconds that /rank takes with each model, asked in turns, after one round to
         warm up."""
