@@ -7,10 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from app.engine.fake import FakeEngine
-from app.http.routes import openai
 from app.main import create_app
 from app.settings import Limits, Settings
 from tests.support.models import SMOLLM2
@@ -104,14 +102,14 @@ JSON = "application/json"
     ],
 )
 async def test_bodies_that_cannot_be_read_say_why(
-    app: FastAPI,
     client: httpx.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
     body: bytes,
     headers: dict[str, str],
     status: int,
     says: str,
 ) -> None:
-    app.dependency_overrides[openai.openai] = lambda: None  # the fake has no OpenAI API
+    monkeypatch.setattr(FakeEngine, "openai", "never reached")
     for path in ("/predict", "/rank", "/feedback", "/v1/completions", "/v1/chat/completions"):
         answer = await client.post(path, content=body, headers=headers)
         expected = 400 if status == 422 and path.startswith("/v1/") else status

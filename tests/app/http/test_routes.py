@@ -11,7 +11,6 @@ from starlette.routing import Route
 
 from app.engine.base import LabelScore
 from app.engine.fake import FakeEngine
-from app.http.routes import openai
 from app.main import create_app
 from app.scoring.prompt import Prompt
 from app.settings import Settings
@@ -158,7 +157,6 @@ async def test_unknown_routes_and_methods_have_the_same_shape(client: httpx.Asyn
 
 async def test_head_is_get_without_a_body(app: FastAPI) -> None:
     """Wherever GET is, on a real server; a route that forbids GET forbids HEAD too."""
-    app.dependency_overrides[openai.openai] = lambda: None
     paths: dict[str, set[str]] = {"/page/style.css": {"GET"}}
     for route in app.routes:
         if isinstance(route, Route) and "{" not in route.path:
