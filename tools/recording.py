@@ -7,8 +7,9 @@ import sys
 from PIL import Image
 from playwright.async_api import Page, async_playwright, expect
 
-from tools.picture import CHROMIUM
+from tools.openapi import ROOT
 
+CHROMIUM = ROOT / ".venv" / "bin" / "chromium"
 VIEW = {"width": 1200, "height": 900}
 TOP = 290
 """So many pixels are left out above the reader, the stories and the ranking."""
