@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.support.evaluate_runs import PROFILE
 from tests.support.models import ROOT, make_lora
+from tests.support.servers import ENVIRONMENT
 from tests.support.training_page import make_servable, script
 
 PAGE = ROOT / "docs" / "tutorial.md"
@@ -18,4 +19,5 @@ def prepare(root: Path) -> tuple[list[str], dict[str, str]]:
     make_servable(root / "models" / "tiny")
     make_lora(root / "models" / "tiny", root / "today", 1, **PROFILE.model_dump(mode="json"))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return ["bash", "-c", script(PAGE, TODAY="today")], {"PATH": path}
+    environment = ENVIRONMENT | {"PATH": path}
+    return ["bash", "-c", script(PAGE, TODAY="today")], environment
