@@ -32,6 +32,9 @@ PAGES = {
 QUICKSTART = "quickstart.md"
 QUICKSTART_SECTIONS = ("Two commands", "First calls")
 """Of README.md."""
+MERMAID = ROOT / ".venv" / "share" / "mermaid.min.js"
+"""Draws diagrams. requirements/browser.sh brings it; the theme would load it from elsewhere."""
+STYLE = ROOT / "tools" / "docs_site.css"
 SOURCES = {page: source for source, page in PAGES.items()} | {QUICKSTART: "README.md"}
 FENCE = r"^[ ]*```.*?^[ ]*```$"
 LINK = r"\[(?P<label>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<target>[^)\s]+)\)"
@@ -39,6 +42,7 @@ PIECE = re.compile(rf"{FENCE}|`[^`\n]+`|{LINK}", re.M | re.S)
 """Code, in which nothing is a link, or a link."""
 BLOCK = re.compile(rf"{FENCE}|(?<=\n\n)(?:[ ]{{2,3}}\S[^\n]*\n)+", re.M | re.S)
 """Code, or a further paragraph of a list item."""
+DIAGRAM = re.compile(r'<pre class="mermaid">.*?</pre>', re.S)
 FENCE_MARK = re.compile(r"^([ ]*```\w+) (\S+)$", re.M)
 """A block's second word, which tests read: a file's name, or why the block is not run."""
 
@@ -51,6 +55,10 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
     for source, page in PAGES.items():
         files.append(File.generated(config, page, abs_src_path=str(ROOT / source)))
     files.append(File.generated(config, QUICKSTART, content=quickstart()))
+    if not MERMAID.exists():
+        raise PluginError(f"{MERMAID} is missing: run make packages-dev")
+    for asset in (MERMAID, STYLE):
+        files.append(File.generated(config, asset.name, abs_src_path=str(asset)))
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -62,6 +70,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return rewrite(piece[0], piece["label"], piece["target"], uri)
 
     return PIECE.sub(replace, BLOCK.sub(show_block, markdown))
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    html, diagrams = DIAGRAM.subn(r'<div class="diagram">\g<0></div>', html)
+    if not diagrams:
+        return html
+    script = relpath(MERMAID.name, str(PurePosixPath(page.url).parent))
+    return f'{html}\n<script src="{script}"></script>'
 
 
 def quickstart() -> str:

@@ -19,6 +19,10 @@ async def test_the_site_is_searched_and_read_on_a_phone(browser: Browser, tmp_pa
         page = visit.page
         await page.get_by_role("textbox", name="Search").fill("calibration")
         await expect(page.locator(".md-search-result__item").first).to_be_visible()
+        await page.keyboard.press("Escape")
+        await expect(
+            page.locator(".diagram div.mermaid")
+        ).to_be_visible()  # drawn: no `pre` any more
         await page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
         for name in ("index", "tutorial", "training", "operations/settings", "api"):
             await page.goto(f"{url}/{name}.html")

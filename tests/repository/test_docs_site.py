@@ -17,11 +17,10 @@ from tests.support.docs_site import build
 from tests.support.models import ROOT
 from tools.docs_site import PAGES
 
-DOCUMENTS = {
-    **PAGES,
-    **{f"docs/{file.relative_to(ROOT / 'docs')}": str(file.relative_to(ROOT / "docs"))
-       for file in sorted((ROOT / "docs").rglob("*.md"))},
-}  # fmt: skip
+DOCUMENTS = PAGES | {
+    f"docs/{uri}": uri
+    for uri in (file.relative_to(ROOT / "docs").as_posix() for file in ROOT.glob("docs/**/*.md"))
+}
 """The page's URI, as MkDocs names it, of each document."""
 COUNTED = {"h1", "h2", "h3", "h4", "li", "ol", "ul", "pre", "table", "tr", "img", "strong", "em"}
 LOADING = {("a", "href"), ("form", "action")}
@@ -131,8 +130,8 @@ def test_what_leads_nowhere_fails_the_build(
 ) -> None:
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     change(tmp_path / "docs")
-    own = {"INHERIT": str(ROOT / "mkdocs.yml"), "docs_dir": "docs"}
-    own["hooks"] = [str(ROOT / "tools" / "docs_site.py")]  # type: ignore[assignment]
+    hooks = [str(ROOT / "tools" / "docs_site.py")]
+    own = {"INHERIT": str(ROOT / "mkdocs.yml"), "docs_dir": "docs", "hooks": hooks}
     (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump(own))
     done = build(tmp_path / "site", tmp_path / "mkdocs.yml")
     assert done.returncode == 1
