@@ -34,6 +34,8 @@ QUICKSTART_SECTIONS = ("Two commands", "First calls")
 """Of README.md."""
 MERMAID = ROOT / ".venv" / "share" / "mermaid.min.js"
 """Draws diagrams. requirements/browser.sh brings it; the theme would load it from elsewhere."""
+WIDE_DIAGRAM = ("```mermaid\nflowchart LR\n", "```mermaid\nflowchart TB\n")
+"""A page's column is narrower than GitHub's: from top to bottom the words are large enough."""
 STYLE = ROOT / "tools" / "docs_site.css"
 SOURCES = {page: source for source, page in PAGES.items()} | {QUICKSTART: "README.md"}
 FENCE = r"^[ ]*```.*?^[ ]*```$"
@@ -95,7 +97,7 @@ def show_block(block: re.Match[str]) -> str:
     """As Python-Markdown reads it. What belongs to a list item is indented by two spaces in the
     documents and by four for Python-Markdown, which also wants an empty line before the next item.
     """
-    text = FENCE_MARK.sub(show_mark, block[0])
+    text = FENCE_MARK.sub(show_mark, block[0]).replace(*WIDE_DIAGRAM)
     return indent(text, "  ") + "\n" if text.startswith(" ") else text
 
 

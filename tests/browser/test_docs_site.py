@@ -17,12 +17,14 @@ async def test_the_site_is_searched_and_read_on_a_phone(browser: Browser, tmp_pa
     app = Starlette(routes=[Mount("/", StaticFiles(directory=tmp_path))])
     async with serving(app) as url, visiting(browser, url, "/index.html") as visit:
         page = visit.page
-        await page.get_by_role("textbox", name="Search").fill("calibration")
+        search = page.get_by_role("textbox", name="Search")
+        await search.click()
+        ready = page.locator(".md-search-result__meta")
+        await expect(ready).to_have_text("Type to start searching")
+        await search.press_sequentially("calibration")
         await expect(page.locator(".md-search-result__item").first).to_be_visible()
         await page.keyboard.press("Escape")
-        await expect(
-            page.locator(".diagram div.mermaid")
-        ).to_be_visible()  # drawn: no `pre` any more
+        await expect(page.locator("div.mermaid")).to_be_visible()  # before it is drawn, a `pre`
         await page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
         for name in ("index", "tutorial", "training", "operations/settings", "api"):
             await page.goto(f"{url}/{name}.html")
