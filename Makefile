@@ -11,7 +11,7 @@ UNDONE := models/news-smollm2-undone
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test coverage check format load limit fuzz slow clients openapi lock demo packages packages-dev
+.PHONY: help serve test coverage check format load limit fuzz slow clients site openapi lock demo packages packages-dev
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,6 +55,10 @@ slow: packages-dev $(MODEL)/config.json ## run the tests that make test leaves o
 clients: packages-dev $(MODEL)/config.json ## try OpenAI's clients, LangChain and LiteLLM, which are installed into .venv/share/clients
 	tests/clients/install.sh
 	$(RUN) -m tests.clients
+
+site: packages-dev ## build the documents as a site, with search, into runs/site-docs
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+	@echo "==> runs/site-docs/index.html is ready; for search: $(RUN) -m http.server 8080 --bind 127.0.0.1 --directory runs/site-docs"
 
 openapi: packages-dev $(MODEL)/config.json ## generate docs/openapi.json, docs/api.md, the table and the file of settings
 	$(RUN) -m tools.openapi docs/openapi.json

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# browser.sh — provide what the browser tests need besides their packages. Needs no root.
+# browser.sh — provide what the browser tests and the site of the documents need besides their
+# packages. Needs no root.
 #
-# The system's own Chromium is linked into .venv/bin. axe-core, which checks accessibility, is one
-# file of its npm package, whose hash npm checks; it goes to .venv/share.
+# The system's own Chromium is linked into .venv/bin. axe-core, which checks accessibility, and
+# mermaid, which draws the site's diagrams, are one file each of their npm packages, whose hashes npm
+# checks; they go to .venv/share.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 chromium=$PWD/.venv/bin/chromium
-axe=$PWD/.venv/share/axe.min.js
-release=axe-core@4.14.1
+share=$PWD/.venv/share
 
 fail() {
     echo "browser.sh: $*, then run this again" >&2
@@ -19,12 +20,19 @@ if [ ! -x "$chromium" ]; then
     [ -n "$found" ] || fail "Chromium is not on PATH: install it (Debian, Ubuntu: apt-get install chromium)"
     ln -sf "$found" "$chromium"
 fi
-if [ ! -e "$axe" ]; then
+
+# fetch RELEASE SIZE FILE — one file of an npm package
+fetch() {
+    local target=$share/${3##*/}
+    if [ -e "$target" ]; then return; fi
     type -P npm >/dev/null || fail "npm is not on PATH: install it (Debian, Ubuntu: apt-get install npm)"
-    printf '==> downloading %s (3 MB) from npm into .venv/share\n' $release
-    work=$(mktemp -d)
-    trap 'rm -rf "$work"' EXIT
-    (cd "$work" && npm pack --silent $release >/dev/null && tar -xzf axe-core-*.tgz) ||
-        fail "npm can't download $release: see its message above"
-    install -D -m 644 "$work/package/axe.min.js" "$axe"
-fi
+    printf '==> downloading %s (%s) from npm into .venv/share\n' "$1" "$2"
+    (cd "$work" && npm pack --silent "$1" >/dev/null && tar -xzf "${1%@*}"-*.tgz "package/$3") ||
+        fail "npm can't download $1: see its message above"
+    install -D -m 644 "$work/package/$3" "$target"
+}
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+fetch axe-core@4.14.1 "3 MB" axe.min.js
+fetch mermaid@11.17.2 "18 MB" dist/mermaid.min.js
