@@ -28,6 +28,7 @@ HISTORY = 50
 """How many of the latest titles a reader's vector is made of."""
 HEADS = 12
 READERS = 10_000
+"""How many readers' vectors are remembered, of 1.5 KB each."""
 SCALE = 10.0
 """A score is SCALE times a cosine, plus the story's bias."""
 READER_TENSORS = (
