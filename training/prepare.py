@@ -29,6 +29,7 @@ from datetime import datetime
 from pathlib import Path
 
 from app.scoring.profile import LAYOUTS
+from app.scoring.wording import is_chat
 from training.arguments import check_least
 from training.data.options import Original, PrepareOptions, Recipe, Temporal
 from training.errors import TrainingError
@@ -42,6 +43,7 @@ TEMPORAL_HELP = {
     "text_history": "stories of the history in the text files",
     "text_samples": "pairs in each text file, whole impressions; 0 for none, -1 for all",
 }
+CHATS = [name for name, layout in LAYOUTS.items() if is_chat(layout)]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         flag = f"--{name.replace('_', '-')}"
         text = f"{text} ({getattr(Temporal, name)})"
         temporal.add_argument(flag, type=int, metavar="N", help=text)
-    temporal.add_argument("--layout", choices=list(LAYOUTS), help="of the text files (compact)")
+    temporal.add_argument("--layout", choices=CHATS, help="of the text files (compact)")
 
 
 def run(given: argparse.Namespace) -> None:

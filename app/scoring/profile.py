@@ -14,6 +14,7 @@ PROFILE_FILE = "profile.json"
 RANKER_FILES = ("ranker.json", "ranker.txt", "first_stage.txt", "tower.npz")
 """What may lie beside a profile and travels with it; see app.ranker and app.likeness.tower."""
 NO_THINK = "<think>\n\n</think>\n\n"  # an empty thought, Qwen3's own form of not thinking
+MODELS_TURN = "<|im_start|>assistant\n"
 
 
 class Frozen(BaseModel):
@@ -56,6 +57,13 @@ class Layout(Frozen):
             if "{category}" in item and not item.startswith(("{category}", "{title}")):
                 raise ValueError(f"an item with {{category}} must start with a name: {item!r}")
         return self
+
+    def without_thinking(self) -> Self:
+        """With an empty thought where the model's turn begins."""
+        before, turn, own = self.before_target.rpartition(MODELS_TURN)
+        if turn:
+            return self.model_copy(update={"before_target": f"{before}{turn}{NO_THINK}{own}"})
+        return self.model_copy(update={"tail": self.tail + NO_THINK})
 
 
 ORIGINAL = Layout(
@@ -112,7 +120,16 @@ CATEGORIES = COMPACT.model_copy(
         "target": WITH_CATEGORY,
     }
 )
-LAYOUTS = {layout.name: layout for layout in (ORIGINAL, COMPACT, CATEGORIES)}
+TIGHT = CATEGORIES.model_copy(
+    update={
+        "name": "tight",
+        "before_target": f"{CATEGORIES.tail}{CATEGORIES.before_target}",
+        "tail": "\n",
+    }
+)
+"""The story stands in the model's own turn. What each story of a reader adds is its name and one
+token; in a layout whose turn ends after the story, it is five on SmolLM2 and Qwen3."""
+LAYOUTS = {layout.name: layout for layout in (ORIGINAL, COMPACT, CATEGORIES, TIGHT)}
 
 
 def named_layout(value: Any) -> Any:
@@ -144,7 +161,10 @@ class Profile(Frozen):
     """The content of profile.json, which lies beside an adapter's or a model's weights."""
 
     layout: Annotated[Layout, BeforeValidator(named_layout)] = ORIGINAL
-    no_think: bool = Field(False, description="End the prompt with Qwen3's empty thought.")
+    chat_layout: Annotated[Layout | None, BeforeValidator(named_layout)] = Field(
+        None, description="How a chat is worded that the model answers too. Default: as `layout`."
+    )
+    no_think: bool = Field(False, description="Begin the model's turn with Qwen3's empty thought.")
     history: int = Field(3, ge=0, description="How many of the last clicked stories are used.")
     liked: int = Field(3, ge=0)
     disliked: int = Field(3, ge=0)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from app.scoring.encoder import Encoder, Tokens
-from app.scoring.profile import NO_THINK, Profile
+from app.scoring.profile import Profile
 from app.scoring.wording import Piece, Reader, Story, as_text, item_pieces, reader_pieces, used_of
 
 TARGET_STEP = 64
@@ -40,6 +40,7 @@ class PromptBuilder:
     def __init__(self, encoder: Encoder, profile: Profile) -> None:
         self.encoder = encoder
         self.profile = profile
+        self.layout = profile.layout.without_thinking() if profile.no_think else profile.layout
         self.yes = encoder.label(profile.labels.yes)
         self.no = encoder.label(profile.labels.no)
         if self.yes == self.no:
@@ -78,7 +79,7 @@ class PromptBuilder:
         """The prompt as one text, neither cut nor padded, for people and for other programs'
         training files."""
         lead, tail = self._target_pieces(target)
-        known = reader_pieces(self.profile.layout, used_of(reader, self.profile))
+        known = reader_pieces(self.layout, used_of(reader, self.profile))
         return as_text([*known, *lead, *tail])
 
     def _fit(self, reader: Reader, lead: list[Piece], budget: int) -> tuple[Tokens, int]:
@@ -99,7 +100,7 @@ class PromptBuilder:
         return self._prefix(kept, lead), len(kept.history)
 
     def _prefix(self, reader: Reader, lead: list[Piece]) -> Tokens:
-        head, *rest = [*reader_pieces(self.profile.layout, reader), *lead]
+        head, *rest = [*reader_pieces(self.layout, reader), *lead]
         if self.profile.prefix_multiple == 1:
             return self._encode([head, *rest])
         start, end = self._encode([head]), self._encode(rest)
@@ -108,10 +109,8 @@ class PromptBuilder:
 
     def _target_pieces(self, target: Story) -> tuple[list[Piece], list[Piece]]:
         """The target's pieces: those before its own text, which candidates share, and the rest."""
-        layout = self.profile.layout
-        lead, *own = item_pieces(layout.target, target)
-        tail = layout.tail + (NO_THINK if self.profile.no_think else "")
-        return [lead], [*own, Piece(tail, False)]
+        lead, *own = item_pieces(self.layout.target, target)
+        return [lead], [*own, Piece(self.layout.tail, False)]
 
     def _encode(self, pieces: Sequence[Piece]) -> Tokens:
         """Encode adjacent template texts together, and each piece of user text by itself."""

@@ -106,7 +106,7 @@ def as_text(pieces: Sequence[Piece]) -> str:
 
 def chat_messages(profile: Profile, reader: Reader, target: Story) -> list[dict[str, str]]:
     """The prompt as a client of a chat API sends it. Raises ValueError as `chat_parts` does."""
-    system, layout = chat_parts(profile.layout)
+    system, layout = chat_parts(profile.chat_layout or profile.layout)
     user = as_text(
         [
             *reader_pieces(layout, used_of(reader, profile)),
@@ -126,6 +126,11 @@ def chat_parts(layout: Layout) -> tuple[str, Layout]:
     if not head or not tail:
         raise ValueError(f"layout {layout.name} is not a chat: it can't be written as text")
     return head[1], layout.model_copy(update={"head": head[2], "tail": tail[1]})
+
+
+def is_chat(layout: Layout) -> bool:
+    """Whether `chat_parts` can split it."""
+    return bool(CHAT_HEAD.fullmatch(layout.head) and CHAT_TAIL.fullmatch(layout.tail))
 
 
 def last(stories: Sequence[Story], count: int) -> Sequence[Story]:

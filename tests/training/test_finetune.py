@@ -24,7 +24,8 @@ from training.__main__ import main
 from training.data.prepared import PreparedData
 from training.errors import TrainingError
 from training.tuning.config import FinetuneConfig
-from training.tuning.run import make_builder, read_answers, read_groups
+from training.tuning.groups import read_answers, read_groups
+from training.tuning.run import make_builder
 from training.tuning.run_folder import explained, last_checkpoint
 
 ADAPTER = "adapter_model.safetensors"
@@ -290,3 +291,17 @@ def test_categories_are_left_out_of_so_many_impressions(
     without = [t for t in texts if not any(f"\n{category}: " in t for category in categories)]
     assert len(texts) == total
     assert (len(without) == 0) if share == 0 else (0.2 < len(without) / total < 0.8)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_so_many_impressions_are_learned_as_a_chat(
+    share: float, tiny: Path, prepared: Path
+) -> None:
+    config = FinetuneConfig(chat_share=share)
+    data = PreparedData(prepared)
+    builder = make_builder(config, tiny, data)
+    groups = read_groups(config, data, builder, read_answers(builder, tiny))
+    texts = {builder.encoder.text(group.prefix + group.branches[0].tail) for group in groups}
+    chats = [text for text in texts if text.endswith("'No.'<|im_end|>\n<|im_start|>assistant\n")]
+    assert all("\nUser click histories: " in text for text in chats)
+    assert (len(chats) == 0) if share == 0 else (0.2 < len(chats) / data.count("train") < 0.8)

@@ -25,7 +25,8 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from app.scoring.profile import Profile
+from app.scoring.profile import ORIGINAL, Profile
+from app.scoring.wording import is_chat
 from training.errors import TrainingError
 from training.tuning.llama_factory import Translation, translate
 
@@ -41,11 +42,15 @@ class FinetuneConfig:
     method: Literal["lora", "qlora", "full", "p_tuning", "adapter"] = "lora"
 
     # The prompt; it is written to profile.json, and serving follows it.
-    layout: str | dict[str, Any] = "compact"  # a built-in layout's name, or a whole layout
+    layout: str | dict[str, Any] = "tight"  # a built-in layout's name, or a whole layout
     history: NonNegativeInt = 20  # how many stories; likewise the next two
     liked: NonNegativeInt = 5
     disliked: NonNegativeInt = 5
     no_think: bool = False
+    # The wording of a chat that the model learns to answer too, from a share of the impressions.
+    # None: the original project's if `layout` is none that a chat can have, else `layout` alone.
+    chat_layout: str | dict[str, Any] | None = None
+    chat_share: Share = 0.1
     # Tokens: what candidates share is filled up to a multiple of this. None: 32, but 1 for the
     # original project's layout.
     prefix_multiple: PositiveInt | None = None
@@ -129,10 +134,12 @@ class FinetuneConfig:
         return self
 
     def profile(self, **known: str) -> Profile:
-        """How prompts are built. known: other fields of the profile, such as base_model."""
-        return Profile.model_validate(
+        """How prompts are built. known: other fields of the profile, such as base_model. Raises
+        ValueError."""
+        found = Profile.model_validate(
             {
                 "layout": self.layout,
+                "chat_layout": self.chat_layout,
                 "no_think": self.no_think,
                 "history": self.history,
                 "liked": self.liked,
@@ -141,6 +148,13 @@ class FinetuneConfig:
                 **known,
             }
         )
+        if not self.chat_share:
+            return found.model_copy(update={"chat_layout": None})
+        if found.chat_layout is None and not is_chat(found.layout):
+            return found.model_copy(update={"chat_layout": ORIGINAL})
+        if found.chat_layout is not None and not is_chat(found.chat_layout):
+            raise ValueError(f"chat_layout: {found.chat_layout.name} is not a chat")
+        return found
 
 
 class NumbersLoader(yaml.SafeLoader):

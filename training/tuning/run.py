@@ -2,7 +2,6 @@
 
 import logging
 import os
-import random
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -18,18 +17,18 @@ from app.files import first_line
 from app.scoring.encoder import Encoder
 from app.scoring.profile import PROFILE_FILE
 from app.scoring.prompt import PromptBuilder
-from training.data.prepared import PreparedData, without_categories
+from training.data.prepared import PreparedData
 from training.errors import TrainingError
-from training.folders import only_writer, read_json
+from training.folders import only_writer
 from training.machine import multiplies_bfloat16
 from training.packed.objective import Task
-from training.packed.prompts import build_prompts
-from training.packed.rows import AnswerTokens, Group, group_prompts, pack, separate
-from training.progress import is_first_process, progress, say
+from training.packed.rows import AnswerTokens, Group, separate
+from training.progress import is_first_process, progress
 from training.tuning import methods
 from training.tuning.calibration import Fit, fit
 from training.tuning.checks import serving_limits
 from training.tuning.config import FinetuneConfig
+from training.tuning.groups import make_rows, read_answers, read_groups
 from training.tuning.interrupts import notice_interrupts
 from training.tuning.outlook import check_outlook
 from training.tuning.run_folder import (
@@ -154,17 +153,6 @@ def place(arguments: TrainingArguments, on_gpu: bool, bf16: bool) -> methods.Pla
     return methods.Placement(on_gpu, None if sharded else arguments.device, bf16)
 
 
-def read_answers(builder: PromptBuilder, base: Path) -> AnswerTokens:
-    """The two labels in tokens, each with the end of a turn that the tokenizer names."""
-    file = base / "tokenizer_config.json"
-    config = read_json(file) if file.is_file() else {}
-    end = config.get("eos_token") or ""
-    end = end["content"] if isinstance(end, dict) else end
-    labels = builder.profile.labels
-    yes, no = (builder.encoder.template(label + end) for label in (labels.yes, labels.no))
-    return AnswerTokens(yes, no)
-
-
 def make_task(config: FinetuneConfig, builder: PromptBuilder, answers: AnswerTokens) -> Task:
     """What the model is asked while it trains."""
     return Task(
@@ -175,47 +163,6 @@ def make_task(config: FinetuneConfig, builder: PromptBuilder, answers: AnswerTok
         click_weight=config.click_weight,
         answer_length=answers.longest,
     )
-
-
-def read_groups(
-    config: FinetuneConfig, data: PreparedData, builder: PromptBuilder, answers: AnswerTokens
-) -> list[Group]:
-    """The training split in tokens, whole impressions until max_samples candidates are reached.
-
-    Says how many titles are too long for cutoff_len. Raises TrainingError for a split without
-    candidates.
-    """
-    groups: list[Group] = []
-    samples = too_long = 0
-    limit = config.cutoff_len - answers.longest + 1
-    chance = random.Random(config.seed)
-    for impression in data.impressions("train"):
-        if config.max_samples is not None and samples >= config.max_samples:
-            break
-        if chance.random() < config.category_dropout:
-            impression = without_categories(impression)
-        reader, candidates = impression.reader, impression.candidates
-        prompts, cut = build_prompts(builder, reader, candidates, limit, impression.id)
-        too_long += len(cut)
-        left_out = cut if config.long_titles == "skip" else []
-        kept = [place for place in range(len(prompts)) if place not in left_out]
-        clicked = [impression.clicked[place] for place in kept] if impression.clicked else None
-        prompts = [prompts[place] for place in kept]
-        groups += group_prompts(prompts, clicked, answers, config.row_tokens)
-        samples += len(kept)
-    if too_long and is_first_process():
-        say(f"{too_long:,} candidates with titles too long for cutoff_len: {config.long_titles}")
-    if not groups:
-        raise TrainingError(f"{data.folder}: the training split has no candidates")
-    return groups
-
-
-def make_rows(config: FinetuneConfig, groups: Sequence[Group]) -> list[list[Group]]:
-    """The rows that are trained on, as the option `packing` asks."""
-    if config.packing == "none":
-        return [[group] for group in separate(groups)]
-    groups = separate(groups) if config.packing == "samples" else groups
-    return pack(groups, config.row_tokens, config.seed)
 
 
 def announce(trainer: AnswerTrainer, groups: Sequence[Group]) -> None:

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.scoring.encoder import Encoder
-from app.scoring.profile import COMPACT, NO_THINK, Profile
+from app.scoring.profile import CATEGORIES, COMPACT, NO_THINK, ORIGINAL, TIGHT, Profile
 from app.scoring.prompt import TARGET_STEP, PromptBuilder, PromptTooLong
 from app.scoring.wording import Reader, Story, chat_messages, one_line
 
@@ -93,6 +93,36 @@ def test_compact_layout_ends_right_after_the_target(smollm2: Encoder) -> None:
     assert prompts[0].prefix is prompts[1].prefix
     assert smollm2.text(prompts[1].tail) == ("Stocks fall<|im_end|>\n<|im_start|>assistant\n")
     assert "Will the reader click" in smollm2.text(list(prompts[0].prefix))
+
+
+@pytest.mark.parametrize(("model", "saved"), [("smollm2", 5), ("qwen3", 4)])
+def test_tight_layout_adds_one_token_to_a_story(
+    model: str, saved: int, request: pytest.FixtureRequest
+) -> None:
+    encoder: Encoder = request.getfixturevalue(model)
+    builders = [PromptBuilder(encoder, Profile(layout=layout)) for layout in (TIGHT, CATEGORIES)]
+    tight, plain = (
+        builder.build(EXAMPLE, [Story("Stocks fall", "finance")], 2048)[0] for builder in builders
+    )
+    assert encoder.text(tight.tail) == "finance: Stocks fall\n"
+    assert len(plain.tail) - len(tight.tail) == saved
+    assert encoder.text(tight.prefix).endswith("<|im_end|>\n<|im_start|>assistant\nNext:\n")
+    assert builders[0].text(EXAMPLE, Story("Stocks fall", "finance")) == encoder.text(tight.tokens)
+
+
+def test_no_think_of_the_tight_layout_is_shared_by_all_stories(qwen3: Encoder) -> None:
+    builder = PromptBuilder(qwen3, Profile(layout=TIGHT, no_think=True))
+    (prompt,) = builder.build(EXAMPLE, [Story("t")], 2048)
+    assert qwen3.text(prompt.prefix).endswith(f"<|im_start|>assistant\n{NO_THINK}Next:\n")
+    assert qwen3.text(prompt.tail) == "t\n"
+
+
+def test_a_chat_is_worded_as_the_profile_says() -> None:
+    profile = Profile(layout=TIGHT, chat_layout=ORIGINAL)
+    asked = chat_messages(profile, EXAMPLE, Story("Microsoft"))
+    assert asked == chat_messages(Profile(), EXAMPLE, Story("Microsoft"))
+    with pytest.raises(ValueError, match="layout tight is not a chat"):
+        chat_messages(Profile(layout=TIGHT), EXAMPLE, Story("Microsoft"))
 
 
 def test_no_think_ends_with_the_official_empty_thought(qwen3: Encoder) -> None:

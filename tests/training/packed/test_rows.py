@@ -18,7 +18,8 @@ from training.packed.rows import Group, collate, group_prompts, pack, separate
 from training.packed.scorer import score
 from training.tuning import methods
 from training.tuning.config import FinetuneConfig
-from training.tuning.run import make_task, read_answers, read_groups
+from training.tuning.groups import read_answers, read_groups
+from training.tuning.run import make_task
 
 LIMIT = 512
 
@@ -125,7 +126,7 @@ def test_rows_are_full_and_hold_everything_once(tiny: Path, data: PreparedData) 
     assert max(sizes) <= 2048
     assert sum(sizes) / (2048 * len(rows)) > 0.8
     assert pack(groups, 2048, seed=0) == rows
-    assert pack(groups, 2048, seed=1) != rows
+    assert any(pack(groups, 2048, seed=seed) != rows for seed in range(1, 9))
 
 
 def test_a_prefix_is_repeated_where_a_row_is_too_short(tiny: Path, data: PreparedData) -> None:

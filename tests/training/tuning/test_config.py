@@ -83,6 +83,15 @@ def test_layouts_by_name_and_whole(tmp_path: Path) -> None:
     assert whole.profile(base_model="b").base_model == "b"
 
 
+def test_a_chat_is_learned_too_where_the_layout_is_none(tmp_path: Path) -> None:
+    assert FinetuneConfig().profile().chat_layout == ORIGINAL
+    assert FinetuneConfig(chat_share=0).profile().chat_layout is None
+    assert FinetuneConfig(layout="compact").profile().chat_layout is None
+    assert FinetuneConfig(chat_layout="compact").profile().chat_layout == COMPACT
+    with pytest.raises(TrainingError, match="chat_layout: tight is not a chat"):
+        read_config(write(tmp_path, "chat_layout: tight\n"))
+
+
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
 def test_shipped_configs(file: Path) -> None:
     if file.stem == "fsdp":  # accelerate's, not ours

@@ -46,7 +46,7 @@ class ServiceBackend:
         self.concurrency = concurrency
         self.wording = profile or Profile()
         try:
-            chat_parts(self.wording.layout)
+            chat_parts(self.wording.chat_layout or self.wording.layout)
         except ValueError as error:
             raise TrainingError(str(error)) from None
         key = os.environ.get("OPENAI_API_KEY") or "none"
