@@ -1,6 +1,7 @@
 """The command `frontpage`, which `pip install .` installs.
 
-`frontpage serve` is `python -m app`, and `frontpage train` is `python -m training`.
+`frontpage serve` is `python -m app`, `frontpage compile` is `python -m app.compile`, and
+`frontpage train` is `python -m training`.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from app import __version__
 
 COMMANDS = {
     "serve": "serve predictions (serve --help lists the settings)",
+    "compile": "compile the model for this machine's processor (options as of serve)",
     "train": "turn click logs into models (train --help lists the steps)",
 }
 
@@ -19,18 +21,26 @@ def main() -> NoReturn:
     match sys.argv[1:]:
         case ["serve", *rest]:
             serve(rest)
+        case ["compile", *rest]:
+            compile_model(rest)
         case ["train", *rest]:
             train(rest)
         case rest:
             known = parser()
             known.parse_args(rest)  # --help, --version, or an error that names what is wrong
-            known.error("the command is missing: serve or train")
+            known.error("the command is missing: serve, compile or train")
 
 
 def serve(arguments: list[str]) -> NoReturn:
     from app.__main__ import end, main
 
     end(main(arguments, "frontpage serve"))
+
+
+def compile_model(arguments: list[str]) -> NoReturn:
+    from app.compile import main
+
+    sys.exit(main(arguments, "frontpage compile"))
 
 
 def train(arguments: list[str]) -> NoReturn:

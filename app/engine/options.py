@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from app.engine.compiled import compiled_folder, is_compiled
 from app.engine.lora import LORA_RANKS, LoraError, use_lora_kernels
 
 GIB = 1 << 30
 CPU_DEFAULTS: dict[str, Any] = {
     "dtype": "bfloat16",
-    "enforce_eager": True,  # starts in 20 s; compiling takes two minutes
+    "enforce_eager": True,  # compiling takes two minutes; see use_compiled
     "kv_cache_memory_bytes": 1 * GIB,
     "block_size": 32,  # the smallest on a CPU: a candidate recomputes less of the shared prefix
     "max_num_seqs": 128,
@@ -28,7 +29,7 @@ def vllm_options(
 
     The model and the worker extension that computes labels in float32 are always ours.
     """
-    return {
+    options = {
         "enable_prefix_caching": True,
         **(cpu_defaults() if on_cpu else {}),
         **lora,
@@ -36,6 +37,17 @@ def vllm_options(
         "model": str(model),
         "worker_extension_cls": "app.engine.label_head.LabelHead",
     }
+    if on_cpu and "enforce_eager" not in given:
+        use_compiled(model, options)
+    return options
+
+
+def use_compiled(model: Path, options: dict[str, Any]) -> None:
+    """Change the options, and the environment that vLLM reads, for a model that is compiled."""
+    folder = compiled_folder(model, options)
+    if is_compiled(folder) and os.environ.get("TORCH_COMPILE_DISABLE") != "1":
+        options["enforce_eager"] = False
+        os.environ["VLLM_CACHE_ROOT"] = str(folder.absolute())
 
 
 def cpu_defaults() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
+from vllm.config import CompilationMode
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.inputs.engine import tokens_input
 from vllm.lora.request import LoRARequest
@@ -53,6 +54,16 @@ OURS = {
     "served_model_name": "FRONTPAGE_MODEL_NAME",
     "worker_extension_cls": "nothing: the service needs it for itself",
 }
+
+
+class EngineArgs(AsyncEngineArgs):  # type: ignore[misc]  # vLLM is not typed here
+    """Compiles on a CPU with room for adapters, too, which vLLM does not; see compiled_lora."""
+
+    def create_engine_config(self, *args: Any, **kwargs: Any) -> Any:
+        config = super().create_engine_config(*args, **kwargs)
+        if current_platform.is_cpu() and not config.model_config.enforce_eager:
+            config.compilation_config.mode = CompilationMode.DYNAMO_TRACE_ONCE
+        return config
 
 
 class VllmEngine:
@@ -113,7 +124,7 @@ class VllmEngine:
         options = engine_options(settings)
         check_memory(settings.model, options, on_cpu=current_platform.is_cpu())
         try:
-            args = AsyncEngineArgs(**options)
+            args = EngineArgs(**options)
             if self._is_ended:
                 raise StartupError("the engine was ended before it had started")
             # Steps as large as vLLM's own server takes on this device; without it, 2,048 tokens.

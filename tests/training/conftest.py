@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM
 
 from tests.support import own_data_page as own_data
 from tests.support import training_page as page
-from tests.support import tutorial_page as tutorial
 from tests.support.evaluate_runs import LIMIT, PROFILE, QUICK, evaluate, vllm_arguments
 from tests.support.long_commands import Beside
 from tests.support.models import MIND, ROOT, make_lora, make_tiny_qwen3
@@ -119,18 +118,6 @@ def own_data_run(beside: Beside, own_data_folder: Path, postgres: Postgres) -> "
 
 
 @pytest.fixture(scope="session")
-def tutorial_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tutorial")
-
-
-@pytest.fixture(scope="session")
-def tutorial_run(beside: Beside, tutorial_folder: Path) -> "Future[str]":
-    """docs/tutorial.md's commands."""
-    command, environment = tutorial.prepare(tutorial_folder)
-    return beside.begin(command, tutorial_folder, **environment)
-
-
-@pytest.fixture(scope="session")
 def vllm_output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("vllm")
 
@@ -141,7 +128,7 @@ def vllm_run(beside: Beside, data: Path, models: Path, vllm_output: Path) -> "Fu
     return beside.begin([sys.executable, *vllm_arguments(data, models, vllm_output)], ROOT)
 
 
-LONG = ("page_run", "own_data_run", "tutorial_run", "vllm_run")
+LONG = ("page_run", "own_data_run", "vllm_run")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

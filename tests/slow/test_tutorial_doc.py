@@ -2,26 +2,33 @@
 
 import json
 import re
-from concurrent.futures import Future
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.scoring.profile import Profile
+from tests.support.long_commands import Beside
 from tests.support.training_page import blocks
-from tests.support.tutorial_page import PAGE
+from tests.support.tutorial_page import PAGE, prepare
 
 BOTH = {"today", "tutorial-v1"}
 READERS, VISITS = 6, 60
 
 
-@pytest.fixture
-def output(tutorial_run: Future[str]) -> str:
+@pytest.fixture(scope="module")
+def tutorial_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tutorial")
+
+
+@pytest.fixture(scope="module")
+def output(tutorial_folder: Path) -> Iterator[str]:
     """What the commands print."""
-    found = tutorial_run.result()
-    print(found)  # shown where a test fails
-    return found
+    command, environment = prepare(tutorial_folder)
+    commands = Beside()
+    yield commands.begin(command, tutorial_folder, **environment).result()
+    commands.stop()
 
 
 def answers(output: str, start: str) -> list[dict[str, Any]]:
