@@ -34,7 +34,7 @@ def vllm_options(
         **lora,
         **given,
         "model": str(model),
-        "worker_extension_cls": "app.engine.label_head.LabelHead",
+        "worker_extension_cls": "app.engine.worker.Worker",
     }
 
 
