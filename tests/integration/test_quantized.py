@@ -26,19 +26,20 @@ from training.quantizing.check import load, same_order
 from training.tuning.methods import load_trained
 
 HISTORY = ["Tesla", "SpaceX"]
-FORMATS = ("int8", "fp8", "awq", "gptq")
+FORMATS = {"int8": 0.2, "awq": 0.06, "gptq": 0.06}
+"""By how much log-odds may be off on average. bfloat16 alone makes 0.02 to 0.04; what goes into
+matrices of 4 bits is not rounded further, and with int8 each rounding meets others'."""
 CACHE_BYTES = 1 << 26
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """base, its quantized forms, rounded, which holds the numbers of those with 4 bits, and an
-    adapter on each of base and rounded."""
+    """base, an adapter on it, its quantized forms, and rounded, which holds the same numbers as
+    those with 4 bits."""
     root = tmp_path_factory.mktemp("quantized")
     base = make_tiny_qwen3(root / "base")
-    for kind in ("int8", "fp8"):
-        words = ["quantize", "--model", str(base), "--to", kind, "--output", str(root / kind)]
-        assert main(words) == 0
+    words = ["quantize", "--model", str(base), "--to", "int8", "--output", str(root / "int8")]
+    assert main(words) == 0
     for form in ("rounded", "awq", "gptq"):
         write_form(base, root / form, form)
     make_lora(base, root / "adapter", seed=1)
@@ -97,9 +98,9 @@ def test_a_quantized_model_scores_in_float32_like_the_same_numbers_elsewhere(
     services: dict[str, Service], folder: Path, name: str
 ) -> None:
     found = log_odds(services[name], name)
-    same = expected(folder, name if name in ("int8", "fp8") else "rounded", None)
-    assert np.abs(found - same).mean() < 0.1
-    assert same_order(same, found) > 0.9
+    same = expected(folder, name if name == "int8" else "rounded", None)
+    assert np.abs(found - same).mean() < FORMATS[name]
+    assert same_order(same, found) > 0.8
     assert len(set(found)) == len(found)  # a bfloat16 head would give steps of 0.03
     assert "scores have the resolution of the model's head" not in services[name].log.read_text()
 
@@ -109,8 +110,7 @@ def test_an_adapter_is_served_on_a_quantized_model(
     services: dict[str, Service], folder: Path, name: str
 ) -> None:
     base, found = (log_odds(services[name], model) for model in (name, "tuned"))
-    source = "base" if name in ("int8", "fp8") else "rounded"
-    same = expected(folder, source, "adapter")
-    assert np.abs(found - same).mean() < np.abs(found - base).mean() / 2
+    same = expected(folder, "base" if name == "int8" else "rounded", "adapter")
+    assert np.abs(found - same).mean() < FORMATS[name] < np.abs(found - base).mean() / 2
     assert same_order(same, found) > 0.8
     assert len(set(found)) == len(found)
