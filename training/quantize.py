@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", type=Path, metavar="DIR", help="check with its prompts, not with built-in ones")
     limit = partial(add, type=float, metavar="X")
     limit("--max-difference", default=0.5, help="of log-odds, on average (0.5)")
-    limit("--min-order", default=0.6, help="rank correlation of a reader's stories (0.6)")
+    limit("--min-order", default=0.7, help="rank correlation of a reader's stories (0.7)")
     limit("--max-mass-loss", default=0.02, help="of the two labels' probability (0.02)")
     add("--no-check", action="store_true", help="don't compare scores (which loads both models)")
 

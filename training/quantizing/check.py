@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.stats import spearmanr  # type: ignore[import-untyped]
 from transformers.utils import logging
 
@@ -58,15 +59,23 @@ def score_all(folder: Path, builder: PromptBuilder, impressions: Sequence[Impres
 
 
 def load(folder: Path) -> Any:
-    """A model whose weights are held in its own precision and used in float32. Those of 8 bits are
-    multiplied by their scales first, as compressed-tensors would do in the first forward pass."""
+    """A model whose weights are held as stored and used in float32, each module's while it runs."""
     logging.disable_progress_bar()
     model = load_trained(folder, device=best_device())
-    quantizer = getattr(model, "hf_quantizer", None)
-    if quantizer is not None:
-        quantizer.compressor.decompress_model(model)
     compute_in_float32(model)
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is not None:  # it would round the weights to bfloat16 once more
+        quantizer.compressor.remove_decompression_hook(model)
+    for module in model.modules():
+        if hasattr(module, "weight_scale"):
+            module.register_forward_pre_hook(rescale)
     return model
+
+
+def rescale(module: torch.nn.Module, _: Any) -> None:
+    """A quantized module's hook before it runs, once its parameters are float32."""
+    weight, scale = module.get_parameter("weight"), module.get_parameter("weight_scale")
+    weight.data = weight.data * scale.data
 
 
 def same_order(before: Floats, after: Floats) -> float:
