@@ -19,6 +19,7 @@ COMMANDS = {
     "score": "let a model or a tower score impressions that it has not seen",
     "rank": "fit trees on live figures, likeness and the language model",
     "merge": "fold an adapter into its base model",
+    "quantize": "write a model with weights of 8 bits",
     "undo": "write an adapter that turns a merged model back into its base",
     "evaluate": "measure models against each other",
     "estimate": "estimate what another order would have earned on logged lists",

@@ -51,24 +51,3 @@ def processor() -> str:
             if line.startswith(("flags", "Features")):
                 return line
     return platform.processor() or platform.machine()
-
-
-def read_compiled_functions() -> None:
-    """From now on, in this process, let vLLM use the functions that it saved earlier.
-
-    vLLM 0.32 saves what it compiled for a CPU, but does not read it: after loading, it calls a
-    method that only its functions for GPUs have, takes the error for a broken file, and compiles
-    again. Nothing is left to be done at that point, so the method is added where it is missing.
-    """
-    import torch
-
-    load: Any = torch.compiler.load_compiled_function
-
-    def load_whole(*args: Any, **kwargs: Any) -> Any:
-        loaded = load(*args, **kwargs)
-        compiled = loaded._artifacts.compiled_fn
-        if not hasattr(compiled, "finalize_loading"):
-            compiled.finalize_loading = lambda vllm_config: None
-        return loaded
-
-    torch.compiler.load_compiled_function = load_whole

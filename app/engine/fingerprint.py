@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from app.engine.weights import FINGERPRINT_FILE, LoraError, weight_files
-from app.files import write_whole
+from app.engine.weights import FINGERPRINT_FILE, QUANTIZED_FILE, LoraError, weight_files
+from app.files import read_json, write_whole
 
 KIND = "sha256-tensors:"
 """Begins every fingerprint. Those of earlier versions have no such beginning."""
@@ -46,12 +46,25 @@ def fingerprint(folder: Path) -> str:
 
 
 def is_fingerprint_of(folder: Path, expected: str) -> bool:
-    """Whether `expected` is the fingerprint of the folder's weights, by the rule of its own kind.
+    """Whether `expected` is the fingerprint of the folder's weights, by the rule of its own kind,
+    or of those that they were quantized from.
 
     Raises OSError and LoraError.
     """
+    if expected in quantized_from(folder):
+        return True
     own = fingerprint(folder) if expected.startswith(KIND) else sampled_fingerprint(folder)
     return own == expected
+
+
+def quantized_from(folder: Path) -> list[str]:
+    """Fingerprints of the weights that the folder's were quantized from; none for other models."""
+    try:
+        record = read_json(folder / QUANTIZED_FILE)
+    except (OSError, ValueError):
+        return []
+    found = record.get("source_fingerprints")
+    return found if isinstance(found, list) else []
 
 
 def read_cache(folder: Path) -> tuple[Stamp, str]:

@@ -11,14 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from vllm.platforms import current_platform
-
-from app.engine.compiled import read_compiled_functions
-from app.engine.compiled_lora import compile_around_lora
-
-if current_platform.is_cpu():
-    read_compiled_functions()
-    compile_around_lora()
 
 
 @dataclass

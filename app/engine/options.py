@@ -35,7 +35,7 @@ def vllm_options(
         **lora,
         **given,
         "model": str(model),
-        "worker_extension_cls": "app.engine.label_head.LabelHead",
+        "worker_extension_cls": "app.engine.worker.Worker",
     }
     if on_cpu and "enforce_eager" not in given:
         use_compiled(model, options)

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
+from pydantic import ValidationError
 from vllm.config import CompilationMode
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.inputs.engine import tokens_input
@@ -31,6 +32,7 @@ from app.engine.memory import check_memory
 from app.engine.openai import VllmOpenAI
 from app.engine.options import lora_room, vllm_options
 from app.engine.processes import descendants, kill_all
+from app.engine.quantization import check_quantization
 from app.engine.threads import in_thread
 from app.errors import AdapterRejected, EngineUnavailable, StartupError
 from app.files import first_line
@@ -123,6 +125,7 @@ class VllmEngine:
         settings = self._settings
         options = engine_options(settings)
         check_memory(settings.model, options, on_cpu=current_platform.is_cpu())
+        check_quantization(settings.model, on_cpu=current_platform.is_cpu())
         try:
             args = EngineArgs(**options)
             if self._is_ended:
@@ -131,8 +134,7 @@ class VllmEngine:
             context = UsageContext.OPENAI_API_SERVER
             return TidyLLM.from_engine_args(args, usage_context=context)
         except (ValueError, TypeError, RuntimeError, OSError) as error:
-            # pydantic and vLLM give many lines; the first that says something is the cause.
-            raise StartupError(f"the engine did not start: {first_line(error)}") from error
+            raise StartupError(f"the engine did not start: {cause(error)}") from error
 
     async def stop(self) -> None:
         llm, self._llm, self._is_ended = self._llm, None, True
@@ -226,6 +228,13 @@ class VllmEngine:
                 raise failure from error
             raise
         return [label_score(output, labels) for output in outputs]
+
+
+def cause(error: Exception) -> str:
+    """What an error of vLLM's says first, without pydantic's count of errors."""
+    if isinstance(error, ValidationError):
+        return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+    return first_line(error)
 
 
 @contextmanager

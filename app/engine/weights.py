@@ -11,8 +11,10 @@ INDEX_FILE = "model.safetensors.index.json"
 WEIGHT_ENDINGS = (".safetensors", ".safetensors.index.json", ".bin", ".gguf", ".pt", ".pth")
 FINGERPRINT_FILE = ".fingerprint.json"
 """The cache of app.engine.fingerprint."""
+QUANTIZED_FILE = "quantize.json"
+"""Written by `training quantize`: what a model's weights were made from."""
 OWN_FILES = (
-    *("config.json", PROFILE_FILE, "run.json", "README.md", FINGERPRINT_FILE),
+    *("config.json", PROFILE_FILE, "run.json", "README.md", FINGERPRINT_FILE, QUANTIZED_FILE),
     *RANKER_FILES,
 )
 """Files that describe one model's own weights, and must not be copied to another model."""

@@ -13,6 +13,7 @@ from app.engine.lora import (
     check_fit,
     read_lora,
 )
+from app.engine.weights import QUANTIZED_FILE
 from app.errors import AdapterRejected, InvalidValue
 from app.files import read_json
 from app.likeness.tower import read_tower
@@ -56,7 +57,7 @@ def check_lora(folder: Path, settings: Settings, max_rank: int | None = None) ->
                 raise LoraError(f"{folder} adapts the vocabulary ({weight}): merge it instead")
         check_finite(adapter)
         config = read_json(settings.model / "config.json")
-        if "quantization_config" not in config:  # a quantized base's tensors have other names
+        if "quantization_config" not in config or (settings.model / QUANTIZED_FILE).is_file():
             check_fit(adapter, settings.model)
     except (ValueError, OSError, TypeError) as error:
         raise AdapterRejected(str(error), "path") from error

@@ -55,7 +55,7 @@ MAY_IMPORT = {
 together, may import all: __main__, main, ray."""
 
 PROGRAMS = {"__main__", "main", "ray"}
-ENGINES = {"app.engine.vllm", "app.engine.openai", "app.engine.fake", "app.engine.label_head"}
+ENGINES = {"app.engine.vllm", "app.engine.openai", "app.engine.fake", "app.engine.worker"}
 WEB = {"fastapi", "starlette", "uvicorn"}
 
 
@@ -141,7 +141,7 @@ def test_scoring_is_pure() -> None:
 def test_only_the_engine_imports_vllm() -> None:
     users = {name for name, found in IMPORTS.items() if "vllm" in roots(found)}
     assert users == {
-        f"app.engine.{name}" for name in ("async_llm", "openai", "openai_errors", "vllm")
+        f"app.engine.{name}" for name in ("async_llm", "openai", "openai_errors", "vllm", "worker")
     }
 
 

@@ -1,6 +1,6 @@
 """Imports within training/ point one way, wherever in a file they stand, for types as well:
-commands → refreshing → {evaluation, merging} → ranking → tuning → packed → data; base_models stands
-alone."""
+commands → {refreshing, quantizing} → {evaluation, merging} → ranking → tuning → packed → data;
+base_models stands alone."""
 
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -17,6 +17,7 @@ BELOW = {
     "ranking": {"tuning", "packed", "data"},
     "evaluation": {"ranking", "tuning", "packed", "data"},
     "merging": {"tuning", "packed", "data"},
+    "quantizing": {"merging", "tuning", "packed", "data"},
     "refreshing": {"evaluation", "tuning", "packed", "data", "ranking"},
 }
 """What each package may import, beside itself and SHARED."""

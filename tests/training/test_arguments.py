@@ -15,6 +15,7 @@ from training.data.options import CollectOptions, Original, PrepareOptions, Temp
 from training.evaluation.options import EstimateOptions, EvaluateOptions, NamedModel, ReportOptions
 from training.merging.options import MergeOptions, UndoOptions
 from training.prepare import read_options
+from training.quantizing.options import QuantizeOptions
 from training.ranking.options import RankCommand, ScoreCommand, TowerCommand
 from training.refreshing.options import RefreshOptions
 from training.tuning.options import CalibrateOptions, FinetuneOptions
@@ -26,6 +27,7 @@ OPTIONS: dict[str, tuple[type[Any], ...]] = {
     "finetune": (FinetuneOptions,),
     "calibrate": (CalibrateOptions,),
     "merge": (MergeOptions,),
+    "quantize": (QuantizeOptions,),
     "undo": (UndoOptions,),
     "evaluate": (EvaluateOptions,),
     "estimate": (EstimateOptions,),

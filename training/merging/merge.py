@@ -37,7 +37,7 @@ def merge(options: MergeOptions) -> CheckFindings | None:
         write_merged(options.base, adapters, folder)
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         copy_side_files(options.base, folder)
-        copy_profile(options.adapter[0], folder)
+        copy_profile(options.adapter[0], folder, "merged")
         record = describe(options)
         found = None if check is None else check(folder)
         record.write(folder, found)
@@ -60,16 +60,17 @@ def make_check(options: MergeOptions) -> Check:
     return lambda folder: compare(options.base, options.adapter, folder, impressions)
 
 
-def copy_profile(adapter: Path, folder: Path) -> None:
-    """Copy the adapter's profile, or say what a model without one gets; and its ranker's files."""
+def copy_profile(source: Path, folder: Path, made: str) -> None:
+    """Copy the source's profile, or say what a model without one gets; and its ranker's files.
+    made: what has been done, such as merged."""
     for name in RANKER_FILES:
-        if (adapter / name).is_file():
-            (folder / name).write_bytes((adapter / name).read_bytes())
-    profile = adapter / PROFILE_FILE
+        if (source / name).is_file():
+            (folder / name).write_bytes((source / name).read_bytes())
+    profile = source / PROFILE_FILE
     if profile.is_file():
         (folder / PROFILE_FILE).write_bytes(profile.read_bytes())
     else:
         say(
-            f"{adapter} has no {PROFILE_FILE}: the merged model will get the original project's"
+            f"{source} has no {PROFILE_FILE}: the {made} model will get the original project's"
             " prompt, uncalibrated"
         )

@@ -1,8 +1,9 @@
-"""Merged weights, written in shards: the base's tensors plus the adapters' mean change."""
+"""A model's weights written anew in shards, each tensor converted: merged, with the adapters' mean
+change, or otherwise."""
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -17,35 +18,44 @@ from training.errors import TrainingError
 SHARD_BYTES = 4 * 1024**3
 """The size of a shard at most, unless a single tensor is larger."""
 
+Convert = Callable[[str, Tensor], Mapping[str, Tensor]]
+"""Makes the tensors to write, by name, of a tensor of the base and its name."""
+
 
 def write_merged(base: Path, adapters: Sequence[LoraAdapter], folder: Path) -> None:
     """Write the base with the adapters' mean change into `folder`, one tensor at a time."""
+    write_weights(base, folder, lambda name, tensor: {name: merged(name, tensor, adapters)})
+
+
+def write_weights(base: Path, folder: Path, convert: Convert) -> None:
+    """Write what `convert` makes of the base's tensors into `folder`, one after the other; a shard
+    of them is in memory at a time. Raises OSError, and whatever `convert` raises."""
     files = weight_files(base)
     shards = plan_shards(files)
-    names = [
-        f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)
-    ]
-    names = ["model.safetensors"] if len(shards) == 1 else names
-    for name, shard in zip(names, shards, strict=True):
-        save_shard(dict(merged_tensors(files, shard, adapters)), folder / name)
+    written: dict[str, dict[str, int]] = {}
+    for number, shard in enumerate(shards, 1):
+        only = len(shards) == 1
+        name = "model" if only else f"model-{number:05}-of-{len(shards):05}"
+        file = folder / f"{name}.safetensors"
+        written[file.name] = save_shard(converted(files, shard, convert), file)
     if len(shards) > 1:
         index = {
-            "metadata": {"total_size": sum(sum(shard.values()) for shard in shards)},
-            "weight_map": {
-                t: name for name, shard in zip(names, shards, strict=True) for t in shard
-            },
+            "metadata": {"total_size": sum(sum(sizes.values()) for sizes in written.values())},
+            "weight_map": {tensor: name for name, sizes in written.items() for tensor in sizes},
         }
         text = json.dumps(index, indent=2) + "\n"
         (folder / INDEX_FILE).write_text(text, encoding="utf-8")
 
 
-def save_shard(tensors: dict[str, Tensor], file: Path) -> None:
-    """Raises OSError. No caller holds the tensors, so one shard is freed before the next is
-    made."""
+def save_shard(tensors: Iterator[tuple[str, Tensor]], file: Path) -> dict[str, int]:
+    """The size in bytes of each tensor, by name. Raises OSError. No caller holds the tensors, so
+    one shard is freed before the next is made."""
+    shard = dict(tensors)
     try:
-        save_file(tensors, file, metadata={"format": "pt"})
+        save_file(shard, file, metadata={"format": "pt"})
     except SafetensorError as error:
         raise OSError(first_line(error)) from error
+    return {name: tensor.nbytes for name, tensor in shard.items()}
 
 
 def plan_shards(files: Mapping[str, Path]) -> list[dict[str, int]]:
@@ -62,25 +72,32 @@ def plan_shards(files: Mapping[str, Path]) -> list[dict[str, int]]:
     return shards
 
 
-def merged_tensors(
-    files: Mapping[str, Path], names: Mapping[str, int], adapters: Sequence[LoraAdapter]
+def converted(
+    files: Mapping[str, Path], names: Mapping[str, int], convert: Convert
 ) -> Iterator[tuple[str, Tensor]]:
-    """The named tensors in the base's precision, each computed in float32 and rounded once.
+    """What `convert` makes of the named tensors."""
+    for name in names:
+        with safe_open(files[name], "pt") as tensors:
+            made = convert(name, tensors.get_tensor(name))
+        for new, tensor in made.items():
+            yield new, tensor.contiguous()
+
+
+def merged(name: str, tensor: Tensor, adapters: Sequence[LoraAdapter]) -> Tensor:
+    """A tensor of the base in its own precision, computed in float32 and rounded once.
 
     Raises TrainingError for a sum that is not finite.
     """
-    for name in names:
-        with safe_open(files[name], "pt") as tensors:
-            tensor = tensors.get_tensor(name)
-        changes = [change(adapter, name) for adapter in adapters if name in adapter.pairs]
-        if changes:
-            tensor = (tensor.float() + sum(changes) / len(adapters)).to(tensor.dtype)
-            if not tensor.isfinite().all():
-                raise TrainingError(
-                    f"{name} holds a NaN or an infinity after merging: the base has one, or the sum"
-                    f" is beyond {tensor.dtype}"
-                )
-        yield name, tensor.contiguous()
+    changes = [change(adapter, name) for adapter in adapters if name in adapter.pairs]
+    if not changes:
+        return tensor
+    tensor = (tensor.float() + sum(changes) / len(adapters)).to(tensor.dtype)
+    if not tensor.isfinite().all():
+        raise TrainingError(
+            f"{name} holds a NaN or an infinity after merging: the base has one, or the sum"
+            f" is beyond {tensor.dtype}"
+        )
+    return tensor
 
 
 def change(adapter: LoraAdapter, weight: str) -> Tensor:

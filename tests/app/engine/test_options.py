@@ -16,7 +16,7 @@ def test_the_operators_options_win_but_not_over_the_model() -> None:
         "enable_lora": True,
         "max_loras": 9,
         "model": "m",
-        "worker_extension_cls": "app.engine.label_head.LabelHead",
+        "worker_extension_cls": "app.engine.worker.Worker",
     }
 
 

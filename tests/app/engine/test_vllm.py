@@ -1,14 +1,17 @@
 """VllmEngine around an AsyncLLM that fails where a real one can't be made to."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.engine.base import Engine
+from app.errors import StartupError
 from app.settings import Settings
-from tests.support.models import SMOLLM2
+from tests.support.four_bits import GPTQ
+from tests.support.models import SMOLLM2, make_tiny_qwen3
 
 # Of torch, when vLLM imports it.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -77,3 +80,24 @@ async def test_an_adapter_whose_loading_is_cancelled_is_taken_out_again(
     with pytest.raises(asyncio.CancelledError):
         await loading
     assert not llm.adapters
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"desc_act": True}, r"GPTQ group activation ordering \(desc_act=True\)"),
+        ({"sym": False}, "Unsupported quantization config: bits=4, sym=False"),
+        ({"bits": 8}, "GPTQ weights of 8 bits; on a CPU, vLLM serves those of 4"),
+    ],
+)
+async def test_what_vllm_can_not_serve_quantized_is_refused_with_the_reason(
+    tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    from app.engine.vllm import VllmEngine
+
+    model = make_tiny_qwen3(tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    config["quantization_config"] = GPTQ | change
+    (model / "config.json").write_text(json.dumps(config))
+    with pytest.raises(StartupError, match=reason):
+        await VllmEngine(Settings(model=model)).start()
