@@ -12,14 +12,16 @@ if found=$(type -P promtool); then
     ln -sf "$found" "$target"
     exit 0
 fi
-printf '==> downloading promtool (20 MB) from the package prometheus into .venv/bin\n'
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/lists/partial"
 apt() { apt-get -qq -o APT::Sandbox::User=root -o Dir::State::Lists="$work/lists" -o Dir::Cache="$work/cache" "$@"; }
-if ! { cd "$work" && apt update && apt download prometheus && dpkg -x prometheus_*.deb . &&
-    install usr/bin/promtool "$target"; }; then
+unpack() { cd "$work" && apt update && apt download prometheus && dpkg -x prometheus_*.deb .; }
+export work
+export -f apt unpack
+if ! requirements/part.sh "downloading promtool (20 MB) from the package prometheus into .venv/bin" bash -c unpack; then
     echo "promtool.sh: can't get promtool with apt-get. Put promtool on PATH (it comes with" \
         "Prometheus, https://prometheus.io/download) and run this again." >&2
     exit 1
 fi
+install "$work/usr/bin/promtool" "$target"
