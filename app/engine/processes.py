@@ -27,8 +27,8 @@ def is_tracker(process: psutil.Process) -> bool:
 def keep_interrupts_from_children() -> None:
     """Let no process that this thread starts from now on see SIGINT.
 
-    Ctrl-C goes to each process of the terminal. The service handles it and ends its engine in order;
-    an engine that had ended itself before would leave tracebacks and memory shared with nobody.
+    Ctrl-C goes to each process of the terminal. The service handles it and ends its engine in
+    order; an engine that had ended itself before would leave tracebacks.
     """
     resource_tracker.ensure_running()  # otherwise it is started later, and lifts this again
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
