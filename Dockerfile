@@ -11,7 +11,7 @@ ARG SERVICE=cpu
 
 FROM ${BASE_IMAGE} AS base
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends libnuma1 \
+    && apt-get install --yes --no-install-recommends libgomp1 libnuma1 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
     && groupadd --gid 10001 frontpage \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /cache frontpage \

@@ -89,7 +89,7 @@ packages-test:
 	@requirements/browser.sh
 
 $(BASE)/config.json: | packages
-	@requirements/part.sh "downloading SmolLM2-135M-Instruct (93 MB) into $(BASE)" \
+	@requirements/part.sh "downloading SmolLM2-135M-Instruct (93 MB) and converting it into $(BASE)" \
 		$(RUN) -m training download smollm2
 
 $(ENCODER)/config.json: | packages
