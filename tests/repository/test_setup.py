@@ -38,7 +38,7 @@ def test_a_part_that_lasts_says_so(tmp_path: Path) -> None:
     output = tmp_path / "output"
     wait = 'until grep -q still "$0"; do sleep 0.1; done'
     with output.open("wb") as stream:
-        command = [REQUIREMENTS / "part.sh", "cooking", "bash", "-c", wait, output]
+        command = [f"{REQUIREMENTS}/part.sh", "cooking", "bash", "-c", wait, str(output)]
         subprocess.run(command, stdout=stream, check=True)
     assert "    still cooking (8 s)\n" in output.read_text(encoding="utf-8")
 
@@ -65,7 +65,7 @@ def write_program(file: Path, line: str) -> None:
 
 def run_system(bare: Path) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": str(bare / "bin"), "PYTHON": sys.executable}
-    command = [bare / "requirements" / "system.sh", "tests"]
+    command = [f"{bare}/requirements/system.sh", "tests"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
