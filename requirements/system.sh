@@ -52,7 +52,7 @@ if [ "${1-}" = tests ]; then
     has_library libatomic.so.1 || missing+=(libatomic1)
     has curl || missing+=(curl)
     has pgrep || missing+=(procps)
-    [ -x .venv/bin/promtool ] || has promtool || has apt-get || missing+=(prometheus)
+    [ -x .venv/bin/promtool ] || has promtool || has apt-get || missing+=(promtool)
 fi
 [ ${#missing[@]} != 0 ] || exit 0
 if [ -z "$install" ]; then

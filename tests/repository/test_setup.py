@@ -74,7 +74,7 @@ def test_who_may_not_install_is_told_all_that_is_missing_at_once(bare: Path) -> 
     assert (done.returncode, done.stdout) == (1, "")
     first, advice = done.stderr.splitlines()
     packages = advice.removeprefix("    Debian, Ubuntu: sudo apt-get install ").split()
-    assert {"curl", "procps", "prometheus"} <= set(packages)
+    assert {"curl", "procps", "promtool"} <= set(packages)
     assert " ".join(packages) in first
 
 
