@@ -11,7 +11,7 @@ ARG SERVICE=cpu
 
 FROM ${BASE_IMAGE} AS base
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends libnuma1 \
+    && apt-get install --yes --no-install-recommends libgomp1 libnuma1 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
     && groupadd --gid 10001 frontpage \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /cache frontpage \
@@ -37,9 +37,8 @@ FROM base AS cpu-packages
 ENV PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 COPY requirements requirements
 RUN requirements/install.sh cpu
-# Nothing is compiled in this image, so Triton with its compilers and torch's headers and tests can go.
-RUN cd .venv/lib/python3*/site-packages \
-    && rm -r triton triton-*.dist-info torch/include torch/test torch/bin/test_*
+# Nothing is compiled in this image, so torch's headers and tests can go.
+RUN cd .venv/lib/python3*/site-packages && rm -r torch/include torch/test torch/bin/test_*
 
 # The default model: SmolLM2-135M-Instruct with the shipped adapter merged into it.
 FROM cpu-packages AS model

@@ -11,7 +11,9 @@ UNDONE := models/news-smollm2-undone
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test coverage check format load limit fuzz slow clients site openapi lock demo packages packages-dev
+.PHONY: help serve test coverage check format load limit fuzz slow clients site openapi lock demo packages packages-dev packages-test
+# What is missing of the system is named before anything is downloaded, so in this order.
+.NOTPARALLEL:
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,14 +21,16 @@ help: ## list these commands
 # Beside the tuned model its base, for comparison, unless the environment says what to serve.
 BESIDE := $(if $(FRONTPAGE_MODEL)$(FRONTPAGE_ADAPTERS)$(FRONTPAGE_CONFIG)$(FRONTPAGE_SECRETS),,FRONTPAGE_ADAPTERS='{"$(notdir $(BASE))": "$(UNDONE)"}')
 
-serve: packages $(MODEL)/config.json $(ENCODER)/config.json $(UNDONE)/adapter_config.json ## install what is missing and serve on PORT (default 8000)
+COMPILED := $(if $(BESIDE),$(if $(filter cpu,$(DEVICE)),$(MODEL)/compiled/by-make))
+
+serve: packages $(MODEL)/config.json $(ENCODER)/config.json $(UNDONE)/adapter_config.json $(COMPILED) ## install what is missing and serve on PORT (default 8000)
 	FRONTPAGE_PORT=$(PORT) $(BESIDE) $(RUN) -m app
 
-test: packages-dev $(MODEL)/config.json $(ENCODER)/config.json ## install what is missing and run all tests
+test: packages-test $(MODEL)/config.json $(ENCODER)/config.json ## install what is missing and run all tests
 	$(RUN) -m pytest
 	@echo "==> all tests passed; next: make serve, or make check before a commit"
 
-coverage: packages-dev $(MODEL)/config.json $(ENCODER)/config.json ## run all tests and list the lines of app/ and training/ that no test runs
+coverage: packages-test $(MODEL)/config.json $(ENCODER)/config.json ## run all tests and list the lines of app/ and training/ that no test runs
 	$(RUN) -m pytest --cov
 
 check: packages-dev ## check linting, formatting, types, and that all imported packages are declared
@@ -46,10 +50,10 @@ load: packages-dev ## send RATE (default 2) requests per second to the service o
 limit: packages-dev $(MODEL)/config.json ## measure how close the service is to the hardware's limit (15 minutes)
 	$(RUN) -m loadtests.limit --json runs/limit.json
 
-fuzz: packages-dev $(MODEL)/config.json ## send 2,000 faulty requests to the service and look for faults of its own (5 minutes)
+fuzz: packages-test $(MODEL)/config.json ## send 2,000 faulty requests to the service and look for faults of its own (5 minutes)
 	$(RUN) -m tests.fuzz
 
-slow: packages-dev $(MODEL)/config.json ## run the tests that make test leaves out because they are slow and rarely break (half an hour)
+slow: packages-test $(MODEL)/config.json ## run the tests that make test leaves out because they are slow and rarely break (half an hour)
 	$(RUN) -m pytest tests/slow
 
 clients: packages-dev $(MODEL)/config.json ## try OpenAI's clients, LangChain and LiteLLM, which are installed into .venv/share/clients
@@ -57,6 +61,7 @@ clients: packages-dev $(MODEL)/config.json ## try OpenAI's clients, LangChain an
 	$(RUN) -m tests.clients
 
 site: packages-dev ## build the documents as a site, with search, into runs/site-docs
+	@requirements/npm.sh
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 	@echo "==> runs/site-docs/index.html is ready; for search: $(RUN) -m http.server 8080 --bind 127.0.0.1 --directory runs/site-docs"
 
@@ -78,20 +83,31 @@ packages:
 packages-dev:
 	@requirements/install.sh $(DEVICE) train load ray faiss dev
 
+packages-test:
+	@requirements/system.sh tests
+	@requirements/install.sh $(DEVICE) train load ray faiss dev
+	@requirements/promtool.sh
+	@requirements/npm.sh
+	@requirements/browser.sh
+
 $(BASE)/config.json: | packages
-	@echo "==> downloading SmolLM2-135M-Instruct into $(BASE)"
-	@$(RUN) -m training download smollm2
+	@requirements/part.sh "downloading SmolLM2-135M-Instruct (93 MB) and converting it into $(BASE)" \
+		$(RUN) -m training download smollm2
 
 $(ENCODER)/config.json: | packages
-	@echo "==> downloading the sentence encoder all-MiniLM-L6-v2 into $(ENCODER)"
-	@$(RUN) -m training download minilm
+	@requirements/part.sh "downloading the sentence encoder all-MiniLM-L6-v2 (84 MB) into $(ENCODER)" \
+		$(RUN) -m training download minilm
 
 RANKER := $(wildcard $(addprefix $(ADAPTER)/,ranker.json ranker.txt first_stage.txt tower.npz))
 
 $(MODEL)/config.json: $(ADAPTER)/adapter_model.safetensors $(ADAPTER)/profile.json $(RANKER) | $(BASE)/config.json
-	@echo "==> merging $(ADAPTER) into it: the default model, $(MODEL)"
-	@$(RUN) -m training merge --no-check --base $(BASE) --adapter $(ADAPTER) --output $(MODEL)
+	@requirements/part.sh "merging $(ADAPTER) into it: the default model, $(MODEL)" \
+		$(RUN) -m training merge --no-check --base $(BASE) --adapter $(ADAPTER) --output $(MODEL)
+
+$(MODEL)/compiled/by-make: $(MODEL)/config.json $(UNDONE)/adapter_config.json requirements/$(DEVICE).txt
+	@if requirements/part.sh "compiling $(MODEL) for this processor, which takes two minutes on two cores" \
+		env $(BESIDE) $(RUN) -m app.compile; then touch $@; else echo "==> going on: without that, the service is a little slower"; fi
 
 $(UNDONE)/adapter_config.json: $(ADAPTER)/adapter_model.safetensors $(ADAPTER)/profile.json | packages
-	@echo "==> writing $(UNDONE), with which the default model answers as its base does"
-	@$(RUN) -m training undo --adapter $(ADAPTER) --output $(UNDONE)
+	@requirements/part.sh "writing $(UNDONE), with which the default model answers as its base does" \
+		$(RUN) -m training undo --adapter $(ADAPTER) --output $(UNDONE)

@@ -8,41 +8,32 @@ cd "$(dirname "$0")/.."
 venv=.venv
 python=${PYTHON:-python3}
 installed=
+part=requirements/part.sh
 
-say() { printf '==> %s\n' "$*"; }
-
+requirements/system.sh
 if [ -e $venv ] && { [ -e $venv/.installing ] || ! $venv/bin/python -m pip --version >/dev/null 2>&1; }; then
-    say "an earlier set-up was interrupted: starting over"
-    rm -rf $venv
+    $part "removing $venv, whose set-up was interrupted" rm -rf $venv
 fi
 for set in "$@"; do
     lock=requirements/$set.txt
     if cmp -s "$lock" "$venv/.has-$set"; then continue; fi
-    if [ ! -e $venv ]; then
-        say "creating a virtual environment in $venv"
-        $python -c 'import sys; sys.exit("Python 3.11 or newer is needed: set PYTHON=/path/to/python3.11" if sys.version_info < (3, 11) else 0)'
-        $python -m venv $venv
-    fi
+    [ -e $venv ] || $part "creating a virtual environment in $venv" $python -m venv $venv
     touch $venv/.installing
-    say "installing the $(grep -c == "$lock") packages of $lock"
     # pip would compile one file after the other; instead, all are compiled below on all cores.
-    pip="$venv/bin/python -m pip install --no-deps --no-compile --disable-pip-version-check"
+    pip="$venv/bin/python -m pip install --quiet --no-deps --no-compile --disable-pip-version-check --root-user-action=ignore"
     torch=$(grep '^torch==.*+cpu' "$lock" || true)
     if [ -n "$torch" ]; then
         # PyPI has no CPU builds of torch: take a local one if pip finds one, else PyTorch's index.
-        $pip --quiet "$torch" 2>/dev/null || $pip "$torch" --index-url https://download.pytorch.org/whl/cpu
+        $part "installing PyTorch's build for CPUs" bash -c \
+            "$pip $torch 2>/dev/null || $pip $torch --index-url https://download.pytorch.org/whl/cpu"
     fi
-    $pip -r "$lock"
+    $part "installing the $(grep -c == "$lock") packages of $lock" $pip -r "$lock"
     installed=yes
     cp "$lock" "$venv/.has-$set"
     rm $venv/.installing
 done
 if [ -n "$installed" ]; then
     # Some files are templates or for another Python version: they fail to compile, which is fine.
-    $venv/bin/python -W ignore -m compileall -qq -j 0 $venv/lib || true
-fi
-if [[ " $* " == *" dev "* ]]; then
-    requirements/postgres.sh
-    requirements/promtool.sh
-    requirements/browser.sh
+    $part "compiling the packages to bytecode" bash -c \
+        "$venv/bin/python -W ignore -m compileall -qq -j 0 $venv/lib || true"
 fi

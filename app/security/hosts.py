@@ -33,9 +33,10 @@ def listening_host(settings: Settings) -> str:
     """The address to listen on. Without keys it is this machine's own, whatever `host` says."""
     if settings.api_keys:
         return settings.host
-    logger.warning(
+    logger.log(
+        logging.INFO if settings.host in OWN_NAMES else logging.WARNING,
         "no API keys: anyone on this machine may do anything, and other machines can't connect"
-        " (listening on %s only); `python -m app.security NAME` creates a key",
+        " (listening on %s only)",
         THIS_MACHINE,
     )
     return THIS_MACHINE

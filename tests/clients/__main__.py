@@ -27,7 +27,7 @@ CLIENTS = {
     "LangChain": [PYTHON, "-m", "tests.clients.langchain_client"],
     "LangChain in examples/": [PYTHON, "-m", "tests.clients.langchain_example"],
     "LiteLLM": [PYTHON, "-m", "tests.clients.litellm_client"],
-    "OpenAI for Node": ["node", str(INSTALLED / "openai_client.mjs")],
+    "OpenAI for Node": [str(ROOT / ".venv" / "bin" / "node"), str(INSTALLED / "openai_client.mjs")],
 }
 
 

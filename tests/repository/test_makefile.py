@@ -1,4 +1,4 @@
-"""What `make serve` serves."""
+"""What the commands of the Makefile run."""
 
 import os
 import subprocess
@@ -10,8 +10,8 @@ from tests.support.models import ROOT
 BESIDE = """FRONTPAGE_ADAPTERS='{"smollm2-135m-instruct": "models/news-smollm2-undone"}'"""
 
 
-def serve_command(**environment: str) -> str:
-    """The last line that make would run."""
+def lines_of(target: str, **environment: str) -> list[str]:
+    """What make would run."""
     # `make test` runs this test: a make within another also names the folders that it enters.
     kept = {
         name: value
@@ -19,14 +19,30 @@ def serve_command(**environment: str) -> str:
         if not name.startswith(("FRONTPAGE_", "MAKE", "MFLAGS"))
     }
     done = subprocess.run(
-        ["make", "--no-print-directory", "--dry-run", "serve", "PORT=8123"],
+        ["make", "--no-print-directory", "--dry-run", target, "PORT=8123"],
         cwd=ROOT,
         env=kept | environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    return done.stdout.splitlines()[-1]
+    return done.stdout.splitlines()
+
+
+def serve_command(**environment: str) -> str:
+    """The last line."""
+    return lines_of("serve", **environment)[-1]
+
+
+@pytest.mark.parametrize("target", ["test", "coverage", "slow", "fuzz"])
+def test_what_the_tests_need_of_the_system_comes_first(target: str) -> None:
+    assert lines_of(target)[0] == "requirements/system.sh tests"
+
+
+@pytest.mark.parametrize("target", ["serve", "check", "load", "limit"])
+def test_what_runs_no_tests_needs_neither_chromium_nor_postgresql(target: str) -> None:
+    scripts = {word for line in lines_of(target) for word in line.split() if word.endswith(".sh")}
+    assert scripts <= {"requirements/install.sh", "requirements/part.sh"}
 
 
 def test_the_base_is_served_beside_the_tuned_model() -> None:
