@@ -106,7 +106,7 @@ $(MODEL)/config.json: $(ADAPTER)/adapter_model.safetensors $(ADAPTER)/profile.js
 
 $(MODEL)/compiled/by-make: $(MODEL)/config.json $(UNDONE)/adapter_config.json requirements/$(DEVICE).txt
 	@if requirements/part.sh "compiling $(MODEL) for this processor, which takes two minutes on two cores" \
-		env $(BESIDE) $(RUN) -m app.compile; then touch $@; else echo "==> going on: without that, the service is a little slower"; fi
+		env $(BESIDE) $(RUN) -m app compile; then touch $@; else echo "==> going on: without that, the service is a little slower"; fi
 
 $(UNDONE)/adapter_config.json: $(ADAPTER)/adapter_model.safetensors $(ADAPTER)/profile.json | packages
 	@requirements/part.sh "writing $(UNDONE), with which the default model answers as its base does" \

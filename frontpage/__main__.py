@@ -1,6 +1,6 @@
 """The command `frontpage`, which `pip install .` installs.
 
-`frontpage serve` is `python -m app`, `frontpage compile` is `python -m app.compile`, and
+`frontpage serve` is `python -m app`, `frontpage compile` is `python -m app compile`, and
 `frontpage train` is `python -m training`.
 """
 
@@ -21,8 +21,8 @@ def main() -> NoReturn:
     match sys.argv[1:]:
         case ["serve", *rest]:
             serve(rest)
-        case ["compile", *rest]:
-            compile_model(rest)
+        case ["compile", *_] as rest:
+            serve(rest, "frontpage")
         case ["train", *rest]:
             train(rest)
         case rest:
@@ -31,16 +31,10 @@ def main() -> NoReturn:
             known.error("the command is missing: serve, compile or train")
 
 
-def serve(arguments: list[str]) -> NoReturn:
+def serve(arguments: list[str], program: str = "frontpage serve") -> NoReturn:
     from app.__main__ import end, main
 
-    end(main(arguments, "frontpage serve"))
-
-
-def compile_model(arguments: list[str]) -> NoReturn:
-    from app.compile import main
-
-    sys.exit(main(arguments, "frontpage compile"))
+    end(main(arguments, program))
 
 
 def train(arguments: list[str]) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Models that `python -m app.compile` has compiled for this processor.
+"""Models that `python -m app compile` has compiled for this processor.
 
 vLLM takes two minutes to compile a small model on two cores, and seconds to read what it compiled
 before. So the service runs a model compiled where that has been done, and otherwise as it is.

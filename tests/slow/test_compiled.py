@@ -1,4 +1,4 @@
-"""A model that `python -m app.compile` has compiled answers as the same model does without that."""
+"""A model that `python -m app compile` has compiled answers as the same model does without that."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def settings(tiny_models: TinyModels, tmp_path: Path) -> dict[str, str]:
     variables = {f"FRONTPAGE_{name}".upper(): value for name, value in given.items()}
     for text in ("base is compiled for these settings", "base is compiled for these settings"):
         run = subprocess.run(
-            [sys.executable, "-m", "app.compile"],
+            [sys.executable, "-m", "app", "compile"],
             cwd=ROOT,
             env={**os.environ, **variables},
             capture_output=True,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.compile import main
+from app.__main__ import main
 from app.engine.compiled import READY, compiled_folder
 from app.engine.options import vllm_options
 
@@ -49,5 +49,5 @@ def test_without_a_compiler_nothing_runs_compiled(
 def test_compiling_where_the_settings_say_no_is_an_error(
     model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--model", str(model), "--engine", '{"enforce_eager": true}']) == 1
+    assert main(["compile", "--model", str(model), "--engine", '{"enforce_eager": true}']) == 1
     assert "engine option 'enforce_eager' is set" in capsys.readouterr().err

@@ -1,5 +1,4 @@
-"""`python -m app.compile` compiles the model for this machine's processor, for a service with the
-same settings. On two cores it takes about two minutes; the service then starts compiled.
+"""Compiling a model for this machine's processor, for a service with the same settings.
 
 Where a GPU serves, vLLM compiles by itself, and nothing is left to be done.
 """
@@ -7,30 +6,14 @@ Where a GPU serves, vLLM compiles by itself, and nothing is left to be done.
 import asyncio
 import os
 import shutil
-import sys
+import sysconfig
 from pathlib import Path
 
 from app.engine.compiled import READY, compiled_folder, is_compiled
-from app.engine.environment import be_quiet
 from app.errors import StartupError
 from app.files import write_whole
-from app.models.merged import merge_if_asked
-from app.observability import logs
 from app.observability.progress import step
-from app.settings import Settings, read_settings
-
-
-def main(arguments: list[str], program: str = "python -m app.compile") -> int:
-    """Returns the process's exit code. arguments: settings as options, like the service's."""
-    be_quiet()
-    try:
-        settings = read_settings(arguments, program)
-        logs.configure(settings)
-        print(compile_model(merge_if_asked(settings)))
-    except StartupError as error:
-        print(f"frontpage: error: {error}", file=sys.stderr)
-        return 1
-    return 0
+from app.settings import Settings
 
 
 def compile_model(settings: Settings) -> str:
@@ -46,6 +29,8 @@ def compile_model(settings: Settings) -> str:
     options = engine_options(settings)
     if os.environ.get("TORCH_COMPILE_DISABLE") == "1":
         raise StartupError("can't compile: there is no C++ compiler (g++), or it is switched off")
+    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        raise StartupError("can't compile: Python's headers are missing (python3-dev)")
     try:
         folder = compiled_folder(settings.model, options)
         if not is_compiled(folder):
@@ -72,7 +57,3 @@ async def start_and_stop(settings: Settings) -> None:
     engine = VllmEngine(settings)
     await engine.start()
     await engine.stop()
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
