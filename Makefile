@@ -105,8 +105,11 @@ $(MODEL)/config.json: $(ADAPTER)/adapter_model.safetensors $(ADAPTER)/profile.js
 		$(RUN) -m training merge --no-check --base $(BASE) --adapter $(ADAPTER) --output $(MODEL)
 
 $(MODEL)/compiled/by-make: $(MODEL)/config.json $(UNDONE)/adapter_config.json requirements/$(DEVICE).txt
-	@if requirements/part.sh "compiling $(MODEL) for this processor, which takes two minutes on two cores" \
-		env $(BESIDE) $(RUN) -m app compile; then touch $@; else echo "==> going on: without that, the service is a little slower"; fi
+	@if ! { command -v g++ && $(RUN) -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")'; } >/dev/null 2>&1; then \
+		echo "==> not compiled, which needs g++ and Python's headers (python3-dev): the service is a little slower"; \
+	elif requirements/part.sh "compiling $(MODEL) for this processor, which takes two minutes on two cores" \
+		env $(BESIDE) $(RUN) -m app compile; then touch $@; \
+	else echo "==> going on: without that, the service is a little slower"; fi
 
 $(UNDONE)/adapter_config.json: $(ADAPTER)/adapter_model.safetensors $(ADAPTER)/profile.json | packages
 	@requirements/part.sh "writing $(UNDONE), with which the default model answers as its base does" \
