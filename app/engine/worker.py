@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from vllm.platforms import current_platform
 
-from app.engine.compiled_lora import compile_around_lora
 from app.engine.label_head import LabelHead
 
 
@@ -58,6 +57,8 @@ def read_compiled_functions() -> None:
 
 
 if current_platform.is_cpu():
+    from app.engine.compiled_lora import compile_around_lora
+
     keep_quantized_weights()
     read_compiled_functions()
     compile_around_lora()

@@ -162,7 +162,9 @@ class Profile(Frozen):
 
     layout: Annotated[Layout, BeforeValidator(named_layout)] = ORIGINAL
     chat_layout: Annotated[Layout | None, BeforeValidator(named_layout)] = Field(
-        None, description="How a chat is worded that the model answers too. Default: as `layout`."
+        None,
+        description="How a chat is worded that the model answers too. Default: as `layout`.",
+        exclude_if=lambda layout: layout is None,
     )
     no_think: bool = Field(False, description="Begin the model's turn with Qwen3's empty thought.")
     history: int = Field(3, ge=0, description="How many of the last clicked stories are used.")

@@ -100,9 +100,10 @@ def page_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def page_run(beside: Beside, page_folder: Path) -> "Future[str]":
-    """docs/training.md's commands."""
+    """docs/training.md's commands. What is served computes in float32, as transformers does."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return beside.begin(["bash", "-c", page.script()], page_folder, PATH=path)
+    variables = {"PATH": path, "FRONTPAGE_ENGINE__DTYPE": "float32"}
+    return beside.begin(["bash", "-c", page.script()], page_folder, **variables)
 
 
 @pytest.fixture(scope="session")

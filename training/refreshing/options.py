@@ -93,8 +93,8 @@ class Plan(Part):
     """Options of finetune; None to keep the served adapter and only fit its ranker anew."""
     set: tuple[str, ...] = ()
     """`name=value` each, over the options of that file."""
-    prepare: tuple[str, ...] = ()
-    """Further arguments of prepare."""
+    prepare: tuple[str, ...] = ("--negatives", "9", "--history-samples", "8")
+    """Further arguments of prepare. The default is the recipe of configs/news.yaml."""
     start: Literal["base", "served"] = "base"
     """What finetune begins with: the base, or the adapter now served."""
     tower: Literal["served", "train", "none"] = "served"

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from app.__main__ import main
 from app.engine.compiled import READY, compiled_folder
+from app.engine.compiling import compile_model
 from app.engine.options import vllm_options
+from app.errors import StartupError
+from app.settings import Settings
 
 
 @pytest.fixture
@@ -46,8 +48,7 @@ def test_without_a_compiler_nothing_runs_compiled(
     assert not is_compiled(model)
 
 
-def test_compiling_where_the_settings_say_no_is_an_error(
-    model: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["compile", "--model", str(model), "--engine", '{"enforce_eager": true}']) == 1
-    assert "engine option 'enforce_eager' is set" in capsys.readouterr().err
+def test_compiling_where_the_settings_say_no_is_an_error(model: Path) -> None:
+    settings = Settings(model=model, engine={"enforce_eager": True})
+    with pytest.raises(StartupError, match="engine option 'enforce_eager' is set"):
+        compile_model(settings)
