@@ -39,7 +39,7 @@ def run(given: argparse.Namespace) -> None:
 
     found = quantize(options)
     if found is None:
-        print(f"{options.output} is ready, unchecked")
+        print(f"{options.output} is ready; its scores were not compared with the model's")
     else:
         print(
             f"{options.output} is ready: on {found.prompts} prompts, log-odds differ by"

@@ -22,7 +22,7 @@ def compile_model(settings: Settings) -> str:
         raise StartupError("engine option 'enforce_eager' is set, so the service follows that")
     from vllm.platforms import current_platform
 
-    from app.engine.vllm import engine_options
+    from app.engine.arguments import engine_options
 
     if not current_platform.is_cpu():
         return "nothing to compile: on a GPU, vLLM compiles when the service starts"

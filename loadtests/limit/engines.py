@@ -38,7 +38,7 @@ def run_offline(setup: Setup, write: Write) -> None:
     from vllm import LLM, SamplingParams
     from vllm.inputs import TokensPrompt
 
-    from app.engine.vllm import engine_options
+    from app.engine.arguments import engine_options
 
     options = engine_options(setup.settings())
     del options["worker_extension_cls"]

@@ -60,7 +60,7 @@ def describe(setup: Setup) -> dict[str, Any]:
     weights = layer_weights(Path(setup.model))
     import vllm
 
-    from app.engine.vllm import engine_options
+    from app.engine.arguments import engine_options
 
     options = engine_options(setup.settings())
     workload = setup.workload()

@@ -143,7 +143,7 @@ def test_only_the_engine_imports_vllm() -> None:
     assert users == {
         f"app.engine.{name}"
         for name in (
-            *("async_llm", "compiled_lora", "compiling", "openai", "openai_errors"),
+            *("arguments", "async_llm", "compiled_lora", "compiling", "openai", "openai_errors"),
             *("vllm", "worker"),
         )
     }
