@@ -18,12 +18,16 @@ RUN := .venv/bin/python
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
+# With weights of 8 bits where the processor has instructions for them, else as merged.
+INT8 := $(if $(filter cpu,$(DEVICE)),$(shell grep -qwE 'avx512_vnni|amx_int8' /proc/cpuinfo && echo yes))
+SERVED := $(MODEL)$(if $(INT8),-int8)
+
 # Beside the tuned model its base, for comparison, unless the environment says what to serve.
-BESIDE := $(if $(FRONTPAGE_MODEL)$(FRONTPAGE_ADAPTERS)$(FRONTPAGE_CONFIG)$(FRONTPAGE_SECRETS),,FRONTPAGE_ADAPTERS='{"$(notdir $(BASE))": "$(UNDONE)"}')
+BESIDE := $(if $(FRONTPAGE_MODEL)$(FRONTPAGE_ADAPTERS)$(FRONTPAGE_CONFIG)$(FRONTPAGE_SECRETS),,FRONTPAGE_MODEL=$(SERVED) FRONTPAGE_MODEL_NAME=$(notdir $(MODEL)) FRONTPAGE_ADAPTERS='{"$(notdir $(BASE))": "$(UNDONE)"}')
 
-COMPILED := $(if $(BESIDE),$(if $(filter cpu,$(DEVICE)),$(MODEL)/compiled/by-make))
+COMPILED := $(if $(BESIDE),$(if $(filter cpu,$(DEVICE)),$(SERVED)/compiled/by-make))
 
-serve: packages $(MODEL)/config.json $(ENCODER)/config.json $(UNDONE)/adapter_config.json $(COMPILED) ## install what is missing and serve on PORT (default 8000)
+serve: packages $(SERVED)/config.json $(ENCODER)/config.json $(UNDONE)/adapter_config.json $(COMPILED) ## install what is missing and serve on PORT (default 8000)
 	FRONTPAGE_PORT=$(PORT) $(BESIDE) $(RUN) -m app
 
 test: packages-test $(MODEL)/config.json $(ENCODER)/config.json ## install what is missing and run all tests
@@ -104,10 +108,14 @@ $(MODEL)/config.json: $(ADAPTER)/adapter_model.safetensors $(ADAPTER)/profile.js
 	@requirements/part.sh "merging $(ADAPTER) into it: the default model, $(MODEL)" \
 		$(RUN) -m training merge --no-check --base $(BASE) --adapter $(ADAPTER) --output $(MODEL)
 
-$(MODEL)/compiled/by-make: $(MODEL)/config.json $(UNDONE)/adapter_config.json requirements/$(DEVICE).txt
+$(MODEL)-int8/config.json: $(MODEL)/config.json
+	@requirements/part.sh "giving it weights of 8 bits, with which this processor is faster: $(MODEL)-int8" \
+		$(RUN) -m training quantize --no-check --model $(MODEL) --to int8 --output $(MODEL)-int8
+
+$(SERVED)/compiled/by-make: $(SERVED)/config.json $(UNDONE)/adapter_config.json requirements/$(DEVICE).txt
 	@if ! { command -v g++ && $(RUN) -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")'; } >/dev/null 2>&1; then \
 		echo "==> not compiled, which needs g++ and Python's headers (python3-dev): the service is a little slower"; \
-	elif requirements/part.sh "compiling $(MODEL) for this processor, which takes two minutes on two cores" \
+	elif requirements/part.sh "compiling $(SERVED) for this processor, which takes two minutes on two cores" \
 		env $(BESIDE) $(RUN) -m app compile; then touch $@; \
 	else echo "==> going on: without that, the service is a little slower"; fi
 

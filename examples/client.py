@@ -29,6 +29,10 @@ FRONT_PAGE: list[dict[str, Any]] = [
     {"id": "N3", "title": "How to cook a juicy turkey", "category": "foodanddrink"},
     {"id": "N4", "title": "Coach fired after losing season", "category": "sports"},
 ]
+SYSTEM = (
+    "You are a news recommendation expert. Based on user's click history and preferences, predict"
+    " if they will click the target news."
+)
 
 
 def main() -> None:
@@ -65,13 +69,18 @@ def rank(client: Client) -> None:
 
 
 def chat(client: openai.OpenAI, model: str) -> None:
-    """Ask the same model in words, streaming its answer."""
-    question = "Clicked: Quarterback leads late comeback\nNext: Coach fired after losing season"
+    """Ask the same model in the words that it has learned, streaming its answer."""
+    question = (
+        'User click histories: "Quarterback leads late comeback"\n'
+        "User's liked news: \nUser's disliked news: \n"
+        'Target news: "Coach fired after losing season"\n'
+        "Will the user click this news? Answer with 'Yes.' or 'No.'"
+    )
     print("\nThe same model in a chat: ", end="")
     for chunk in client.chat.completions.create(
         model=model,
         messages=[
-            {"role": "system", "content": "Will the reader click the next story? Yes. or No."},
+            {"role": "system", "content": SYSTEM},
             {"role": "user", "content": question},
         ],
         temperature=0,

@@ -19,10 +19,20 @@ READ = ("Rookie breaks the touchdown record", "Quarterback leads late comeback")
 NEXT = ("Coach fired after losing season", "How to cook a juicy turkey")
 PROMPT = ChatPromptTemplate(
     [
-        ("system", "Will the reader click the last story? Answer Yes. or No."),
-        ("human", "Clicked:\n{clicked}\nNext:\n{story}"),
+        (
+            "system",
+            "You are a news recommendation expert. Based on user's click history and preferences,"
+            " predict if they will click the target news.",
+        ),
+        (
+            "human",
+            "User click histories: {clicked}\nUser's liked news: \nUser's disliked news: \n"
+            'Target news: "{story}"\n'
+            "Will the user click this news? Answer with 'Yes.' or 'No.'",
+        ),
     ]
 )
+"""As the default model has learned it (docs/from-the-original-project.md)."""
 
 
 def main() -> None:
@@ -32,7 +42,8 @@ def main() -> None:
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="default: %(default)s")
     parser.add_argument("--model", default="news-smollm2", help="default: %(default)s")
     options = parser.parse_args()
-    asked = [{"clicked": "\n".join(READ), "story": story} for story in NEXT]
+    clicked = ", ".join(f'"{title}"' for title in READ)
+    asked = [{"clicked": clicked, "story": story} for story in NEXT]
     for story, answer in zip(NEXT, chain(options.url, options.model).batch(asked), strict=True):
         print(f"{story}: {answer}")
 

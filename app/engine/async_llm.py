@@ -1,7 +1,9 @@
 """vLLM's engine client, which forgets the requests that it could not send to its engine, and reads
 long prompts in turns."""
 
-from collections.abc import AsyncGenerator
+import zlib
+from array import array
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Any
@@ -24,6 +26,18 @@ PART_OPTIONS = ("lora_request", "priority", "data_parallel_rank")
 
 
 class TidyLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is not typed here
+    @property
+    def engines(self) -> int:
+        """How many engines share the work, each with the whole model and a cache of its own."""
+        return int(self.vllm_config.parallel_config.data_parallel_size)
+
+    def rank_of(self, tokens: Sequence[int]) -> int | None:
+        """Which engine computes what begins with these tokens: always the same one, whose cache
+        then has them. None where there is only one."""
+        if self.engines == 1:
+            return None
+        return zlib.crc32(array("q", tokens)) % self.engines
+
     async def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, **options: Any
     ) -> AsyncGenerator[Any]:
@@ -46,6 +60,8 @@ class TidyLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is not typed here
         options: dict[str, Any],
     ) -> AsyncGenerator[Any]:
         """The last part of a prompt has been computed when its first token comes."""
+        # All parts go to one engine.
+        options.setdefault("data_parallel_rank", self.rank_of(prompt["prompt_token_ids"]))
         with generation.prompt(len(prompt["prompt_token_ids"])) as unread:
             left, computed = await self._begin(generation, prompt, params, request_id, options)
             only_final = params.output_kind == RequestOutputKind.FINAL_ONLY

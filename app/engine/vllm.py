@@ -45,8 +45,8 @@ class VllmEngine:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._llm: AsyncLLM | None = None
-        self._making: asyncio.Future[AsyncLLM] | None = None
+        self._llm: TidyLLM | None = None
+        self._making: asyncio.Future[TidyLLM] | None = None
         self._is_ended = False
         self._processes: set[psutil.Process] = set()
         self._openai: VllmOpenAI | None = None
@@ -54,7 +54,7 @@ class VllmEngine:
         self._lora_ids = itertools.count(1)
 
     @property
-    def llm(self) -> AsyncLLM:
+    def llm(self) -> TidyLLM:
         if self._llm is None:
             raise EngineUnavailable("the engine is not started")
         return self._llm
@@ -65,12 +65,17 @@ class VllmEngine:
 
     @property
     def step_tokens(self) -> int:
-        return int(self.llm.vllm_config.scheduler_config.max_num_batched_tokens)
+        """Of all engines together, where the data is parallel."""
+        return self._tokens_a_step * self.llm.engines
 
     @property
     def slice_tokens(self) -> int:
-        """On a GPU, a whole step, which takes a fraction of a second there."""
-        return CPU_SLICE_TOKENS if current_platform.is_cpu() else self.step_tokens
+        """On a GPU, a whole step of one engine, which takes a fraction of a second there."""
+        return CPU_SLICE_TOKENS if current_platform.is_cpu() else self._tokens_a_step
+
+    @property
+    def _tokens_a_step(self) -> int:
+        return int(self.llm.vllm_config.scheduler_config.max_num_batched_tokens)
 
     @property
     def max_prompt_tokens(self) -> int:
@@ -90,7 +95,7 @@ class VllmEngine:
             await self.stop()
             raise
 
-    def _make(self) -> AsyncLLM:
+    def _make(self) -> TidyLLM:
         """Called by a thread, where no event loop runs: vLLM then starts its tasks with the first
         call. Raises StartupError."""
         keep_interrupts_from_children()
@@ -104,9 +109,10 @@ class VllmEngine:
                 raise StartupError("the engine was ended before it had started")
             # Steps as large as vLLM's own server takes on this device; without it, 2,048 tokens.
             context = UsageContext.OPENAI_API_SERVER
-            return TidyLLM.from_engine_args(args, usage_context=context)
+            llm: TidyLLM = TidyLLM.from_engine_args(args, usage_context=context)
         except (ValueError, TypeError, RuntimeError, OSError) as error:
             raise StartupError(f"the engine did not start: {cause(error)}") from error
+        return llm
 
     async def stop(self) -> None:
         llm, self._llm, self._is_ended = self._llm, None, True
@@ -187,9 +193,14 @@ class VllmEngine:
         try:
             # What AsyncLLM.generate does for each prompt, without a task and a generator for each.
             for number, prompt in enumerate(prompts):
-                tokens = tokens_input(prompt.tokens)
                 asked.append(
-                    await llm.add_request(f"{unique}-{number}", tokens, params, lora_request=lora)
+                    await llm.add_request(
+                        f"{unique}-{number}",
+                        tokens_input(prompt.tokens),
+                        params,
+                        lora_request=lora,
+                        data_parallel_rank=llm.rank_of(prompt.prefix),
+                    )
                 )
             outputs = [one.get_nowait() or await one.get() for one in asked]
         except EngineDeadError as error:

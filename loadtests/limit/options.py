@@ -24,7 +24,8 @@ class Options:
     only: parts to measure; None means all. seconds: length of one measurement. history: titles per
     reader. concurrency: stories in flight. shortlist: how many candidates the language model
     judges, each of which is compared with all. visits: of each reader of impressions. ranker: a
-    folder with one, or None for the model's own. earlier: files given by --with. out: folder for
+    folder with one, or None for the model's own. also: a model whose engine layer is measured, too.
+    earlier: files given by --with. out: folder for
     logs.
     """
 
@@ -41,6 +42,7 @@ class Options:
     shortlist: list[int]
     visits: int
     ranker: Path | None
+    also: Path | None
     mind: Path
     earlier: list[Path]
     json: Path | None
@@ -110,6 +112,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="a folder with ranker.json, such as adapters/news-smollm2, for a model without one:"
         " what a ranker learned does not change its speed",
+    )
+
+    parser.add_argument(
+        "--also",
+        type=Path,
+        metavar="FOLDER",
+        help="a model that should be faster, such as one with weights of 8 bits: its engine layer"
+        " is measured, too, and with --reduced it must not be slower",
     )
 
 

@@ -134,6 +134,7 @@ def as_table(rows: Sequence[Row]) -> str:
 
 LIMIT, OFFLINE, LABELS, ENGINE, HTTP = "limit", "offline", "offline, labels", "engine", "http"
 CHAT, CHATS, COMPLETIONS = "vllm chat, one at a time", "vllm chat", "vllm completions"
+ALSO = "engine, other model"
 SCORING, TRANSFORMERS = "vllm generative_scoring", "transformers"
 OURS, ORIGINAL = "ours", "original"
 RATIOS: dict[str, tuple[tuple[str, str, str], tuple[str, str, str]]] = {
@@ -150,6 +151,13 @@ RATIOS: dict[str, tuple[tuple[str, str, str], tuple[str, str, str]]] = {
     },
     "engine_predict_of_offline": ((ENGINE, "predict", OURS), (OFFLINE, "predict", OURS)),
     "engine_rank_50_of_offline": ((ENGINE, "rank 50", OURS), (OFFLINE, "rank 50", OURS)),
+    **{
+        f"also_rank_{count}_to_engine": (
+            (ALSO, f"rank {count}", OURS),
+            (ENGINE, f"rank {count}", OURS),
+        )
+        for count in (10, 50)
+    },
     "http_rank_50_of_limit": ((HTTP, "rank 50", OURS), (LIMIT, "rank 50", OURS)),
     "http_rank_50_to_stock_offline": ((HTTP, "rank 50", OURS), (LABELS, "rank 50", ORIGINAL)),
     "http_predict_to_chat_one_at_a_time": ((HTTP, "predict", OURS), (CHAT, "predict", ORIGINAL)),

@@ -9,6 +9,8 @@ import httpx
 import openai
 import pytest
 
+from app.scoring.profile import load_profile
+from app.scoring.wording import Reader, Story, chat_messages
 from tests.integration.conftest import MODEL, titles
 from tests.support.models import DEFAULT_MODEL, ROOT
 from tests.support.servers import Service
@@ -27,9 +29,10 @@ sports
 Clicked:
 Tesla
 SpaceX
-Next:
-Microsoft<|im_end|>
+<|im_end|>
 <|im_start|>assistant
+Next:
+Microsoft
 """
 """As the shipped profile words it for READER and the story Microsoft."""
 READER = {
@@ -129,24 +132,27 @@ def test_readers_get_what_they_read(http: httpx.Client, with_category: bool) -> 
     assert sum(mass >= 0.95 for mass in masses) >= 0.95 * len(masses)
 
 
-def test_chat_answers_as_the_score_says(http: httpx.Client, sdk: openai.OpenAI) -> None:
-    labels = []
-    for topic, target in product(TOPICS, ("Rookie breaks the touchdown record", "Cheap pasta")):
-        history = TOPICS[topic][:4]
-        body = {"history": history, "target": target, "ranker": False}
-        scored = http.post("/predict", json=body).json()
-        system = "Will the reader click the last story? Answer Yes. or No."
-        user = "\n".join(["Clicked:", *history, "Next:", target])
-        chat: list[Any] = [
-            {"role": "system", "content": system},
-            {"role": "user", "content": user},
-        ]
+def test_a_chat_in_the_original_words_answers_and_tells_readers_apart(
+    http: httpx.Client, sdk: openai.OpenAI
+) -> None:
+    """The profile's layout is no chat, so a chat has other words, and may now and then say another
+    label than the score."""
+    profile = load_profile(DEFAULT_MODEL)
+    agreed, clicked = 0, {True: 0, False: 0}
+    for topic, other in product(TOPICS, TOPICS):
+        reader = Reader(history=[Story(title) for title in TOPICS[topic][:4]])
+        asked: Any = chat_messages(profile, reader, Story(TOPICS[other][4]))
         answer = sdk.chat.completions.create(
-            model=MODEL, messages=chat, temperature=0.01, max_tokens=10
+            model=MODEL, messages=asked, temperature=0.01, max_tokens=10
         )
-        assert answer.choices[0].message.content == scored["label"]
-        labels.append(scored["label"])
-    assert set(labels) == {"Yes.", "No."}
+        said = answer.choices[0].message.content
+        assert said in ("Yes.", "No.")
+        body = {"history": TOPICS[topic][:4], "target": TOPICS[other][4], "ranker": False}
+        agreed += said == http.post("/predict", json=body).json()["label"]
+        clicked[topic == other] += said == "Yes."
+    assert agreed >= 14
+    assert clicked[True] >= 3
+    assert clicked[False] <= 2
 
 
 def test_rank_equals_predict_and_uses_the_prefix_cache(http: httpx.Client) -> None:

@@ -2,12 +2,14 @@
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from tests.support.models import ROOT
 
 BESIDE = """FRONTPAGE_ADAPTERS='{"smollm2-135m-instruct": "models/news-smollm2-undone"}'"""
+MERGED = "models/news-smollm2"
 
 
 def lines_of(target: str, **environment: str) -> list[str]:
@@ -45,10 +47,20 @@ def test_what_runs_no_tests_needs_neither_chromium_nor_postgresql(target: str) -
     assert scripts <= {"requirements/install.sh", "requirements/part.sh"}
 
 
-def test_the_base_is_served_beside_the_tuned_model() -> None:
+@pytest.mark.parametrize(("flag", "served"), [("yes", f"{MERGED}-int8"), ("", MERGED)])
+def test_the_base_is_served_beside_the_tuned_model(flag: str, served: str) -> None:
+    named = f"FRONTPAGE_MODEL={served} FRONTPAGE_MODEL_NAME=news-smollm2"
     assert (
-        serve_command().split() == f"FRONTPAGE_PORT=8123 {BESIDE} .venv/bin/python -m app".split()
+        serve_command(MAKEFLAGS=f" -- INT8={flag}").split()
+        == f"FRONTPAGE_PORT=8123 {named} {BESIDE} .venv/bin/python -m app".split()
     )
+
+
+def test_a_processor_with_instructions_for_8_bits_gets_weights_of_8_bits() -> None:
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    has_them = bool(flags & {"avx512_vnni", "amx_int8"})
+    assert (f"FRONTPAGE_MODEL={MERGED}-int8 " in serve_command(DEVICE="cpu")) == has_them
+    assert f"FRONTPAGE_MODEL={MERGED} " in serve_command(DEVICE="gpu")
 
 
 @pytest.mark.parametrize("name", ["MODEL", "ADAPTERS", "CONFIG", "SECRETS"])

@@ -97,7 +97,8 @@ def make_adapter(work: Work) -> None:
             f"finetune: null keeps the served adapter, but {work.record.served} is none"
         )
     if plan.finetune is not None:
-        options = [*plan.set, "calibration_impressions=0"]
+        # What it is worth is measured below, on newer lists.
+        options = ["val_size=0", *plan.set, "calibration_impressions=0"]
         if plan.start == "served" and is_adapter:
             options.append(f"adapter_name_or_path={source}")
         places = ["--model", plan.base, "--data", place(PREPARED), "--output", place(TUNED)]

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from loadtests.limit import command
+from loadtests.limit.command import REQUIRED_OF_ALSO, REQUIRED_RATIOS
 from loadtests.limit.options import REDUCED_PARTS, Options, make_setup, parse_options
 from loadtests.limit.processes import as_flags
 from loadtests.limit.record import Record, read_earlier
-from loadtests.limit.speed import ENGINE, HTTP, Row, as_record, find_ratios
+from loadtests.limit.speed import ALSO, ENGINE, HTTP, Row, as_record, find_ratios
 from loadtests.services import LoadTestError
 from tests.support.limit_rows import rate
 from tests.support.models import SMOLLM2
@@ -132,12 +133,21 @@ def test_a_reduced_run_fails_where_http_is_slow_or_anything_failed(
 ) -> None:
     ratios = find_ratios(rows, "compact")
     record = Record({"machine": {}}, ratios, rows)
-    status = command.report(record, reduced=True)
+    status = command.report(record, REQUIRED_RATIOS)
     shown = capsys.readouterr()
     assert status == bool(told)
     assert shown.err.splitlines() == [f"missed: {line}" for line in told]
     assert json.loads(shown.out.splitlines()[-1])["ratios"] == ratios
-    assert command.report(record, reduced=False) == 0
+    assert command.report(record, None) == 0
+
+
+@pytest.mark.parametrize("also", [99.0, 101.0])
+def test_another_model_must_not_be_slower(also: float) -> None:
+    rows = [*reduced(99, 99), rate(ALSO, "rank 10", also)]
+    ratios = find_ratios(rows, "compact")
+    assert ratios["also_rank_10_to_engine"] == also / 100
+    record = Record({"machine": {}}, ratios, rows)
+    assert command.report(record, REQUIRED_RATIOS | REQUIRED_OF_ALSO) == (also < 100)
 
 
 def test_what_is_measured_is_written_before_the_next_part(
