@@ -5,17 +5,21 @@ import zlib
 from array import array
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
+from copy import copy
 from functools import partial
 from typing import Any
 
 from vllm.inputs.engine import tokens_input
+from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+from vllm.v1.engine.output_processor import RequestOutputCollector
 from vllm.v1.engine.parallel_sampling import ParentRequest
 
 from app.engine.turns import GENERATION, Generation
 from app.errors import BadRequest, EngineUnavailable, ServiceError
+from app.scoring.prompt import Prompt
 
 ENGINE_ERRORS = (EngineDeadError, EngineGenerateError)
 DIED = "the engine has died"
@@ -37,6 +41,42 @@ class TidyLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is not typed here
         if self.engines == 1:
             return None
         return zlib.crc32(array("q", tokens)) % self.engines
+
+    async def add_alike(
+        self,
+        prompts: Sequence[Prompt],
+        params: SamplingParams,
+        request_id: str,
+        lora_request: LoRARequest | None,
+    ) -> AsyncGenerator[RequestOutputCollector]:
+        """As AsyncLLM.add_request for each prompt, with ids that begin with `request_id`; yields
+        what collects each answer. What vLLM makes of the options is the same for all: it is done
+        once.
+
+        The prompts must fit into the model, and params ask for one answer."""
+        if self.errored:
+            raise EngineDeadError
+        self._run_output_handler()
+        first: Any = None
+        for number, prompt in enumerate(prompts):
+            name = f"{request_id}-{number}"
+            if first is None:
+                request = first = self.input_processor.process_inputs(
+                    name,
+                    tokens_input(prompt.tokens),
+                    params,
+                    supported_tasks=await self.get_supported_tasks(),
+                    lora_request=lora_request,
+                )
+            else:
+                request = copy(first)
+                request.request_id, request.external_req_id = name, None  # vLLM makes it unique
+                request.prompt_token_ids = prompt.tokens
+            request.data_parallel_rank = self.rank_of(prompt.prefix)
+            self.input_processor.assign_request_id(request)
+            collector = RequestOutputCollector(params.output_kind, request.request_id)
+            await self._add_request(request, None, None, 0, collector)
+            yield collector
 
     async def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, **options: Any

@@ -10,7 +10,6 @@ from uuid import uuid4
 
 import psutil
 from pydantic import ValidationError
-from vllm.inputs.engine import tokens_input
 from vllm.lora.request import LoRARequest
 from vllm.outputs import PoolingRequestOutput, RequestOutput
 from vllm.platforms import current_platform
@@ -186,22 +185,13 @@ class VllmEngine:
             detokenize=False,
             logprob_token_ids=list(labels),
             output_kind=RequestOutputKind.FINAL_ONLY,
-            skip_clone=True,  # made for this call: a flat copy a prompt is enough
+            skip_clone=True,  # made for this call: a flat copy is enough
         )
 
         asked: list[RequestOutputCollector] = []
         try:
-            # What AsyncLLM.generate does for each prompt, without a task and a generator for each.
-            for number, prompt in enumerate(prompts):
-                asked.append(
-                    await llm.add_request(
-                        f"{unique}-{number}",
-                        tokens_input(prompt.tokens),
-                        params,
-                        lora_request=lora,
-                        data_parallel_rank=llm.rank_of(prompt.prefix),
-                    )
-                )
+            async for one in llm.add_alike(prompts, params, unique, lora):
+                asked.append(one)  # noqa: PERF401  # known at once, to be taken back
             outputs = [one.get_nowait() or await one.get() for one in asked]
         except EngineDeadError as error:
             raise EngineUnavailable(DIED) from error
