@@ -1,1 +1,1 @@
-"""Programs that write files of the repository: `make openapi` and the README's picture."""
+"""Programs that write files of the repository: `make openapi` and the documents' pictures."""

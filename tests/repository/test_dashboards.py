@@ -163,6 +163,13 @@ def test_thresholds_on_quantiles_are_bounds_of_the_histogram() -> None:
         assert threshold in allowed(OUR_SERIES[series], "le"), rule["alert"]
 
 
+@pytest.mark.parametrize(("name", "panel"), panels(), ids=[name for name, _ in panels()])
+def test_stats_forget_what_is_gone(name: str, panel: dict[str, Any]) -> None:
+    """Over the whole range, Grafana would show the last value of an adapter unloaded long ago."""
+    if panel["type"] == "stat":
+        assert all(target["instant"] for target in panel["targets"]), name
+
+
 @pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.stem)
 def test_dashboards_are_whole(file: Path) -> None:
     dashboard = json.loads(file.read_text(encoding="utf-8"))
@@ -249,3 +256,30 @@ def test_promtool_parses_every_expression_of_the_dashboards(tmp_path: Path) -> N
         file.write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": rules + broken}]}))
         done = promtool("check", "rules", file)
         assert done.returncode == code, done.stdout + done.stderr
+
+
+def test_panels_of_a_quiet_service_are_neither_empty_nor_absurd(tmp_path: Path) -> None:
+    """No error was ever counted, and no event has come."""
+    errors = EXPRESSIONS["service: Internal errors A"]
+    age = EXPRESSIONS["service: Live figures: age of the newest event A"]
+    newest = "frontpage_live_newest_event_timestamp_seconds"
+    test = {
+        "interval": "1m",
+        "input_series": [
+            {"series": 'frontpage_requests_total{status="200", instance="a"}', "values": "0+60x30"},
+            {"series": newest + '{job="frontpage", instance="none"}', "values": "0x30"},
+            {"series": newest + '{job="frontpage", instance="one"}', "values": "600x30"},
+        ],
+        "promql_expr_test": [
+            {"expr": errors, "eval_time": "20m", "exp_samples": [{"labels": "{}", "value": 0}]},
+            {
+                "expr": age,
+                "eval_time": "20m",
+                "exp_samples": [{"labels": '{job="frontpage", instance="one"}', "value": 600}],
+            },
+        ],
+    }
+    file = tmp_path / "quiet.yml"
+    file.write_text(yaml.safe_dump({"tests": [test]}))
+    done = promtool("test", "rules", file)
+    assert done.returncode == 0, done.stdout + done.stderr
