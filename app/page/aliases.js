@@ -2,6 +2,7 @@
 
 import { byId, make } from "./dom.js";
 import { percent } from "./format.js";
+import { t } from "./language.js";
 
 /** Converts model → weight to model → share, from 0 to 1. */
 export function toShares(weights) {
@@ -13,7 +14,7 @@ export function toShares(weights) {
 
 /** aliases: as in GET /aliases. onEdit: (alias) → puts that alias into the form. */
 export function drawAliases(aliases, onEdit) {
-  if (!aliases.length) return [make("p", { class: "hint" }, "There are no aliases yet.")];
+  if (!aliases.length) return [make("p", { class: "hint" }, t("There are no aliases yet."))];
   return aliases.map(({ alias, weights }) => {
     const shares = Object.entries(toShares(weights));
     const bar = make(
@@ -37,10 +38,10 @@ export function drawAliases(aliases, onEdit) {
           {
             type: "button",
             class: "quiet",
-            "aria-label": `Change ${alias}`,
+            "aria-label": t("Change {alias}", { alias }),
             onclick: () => onEdit(alias),
           },
-          "Change",
+          t("Change"),
         ),
       ),
       bar,
@@ -52,7 +53,7 @@ export function drawAliases(aliases, onEdit) {
 const inWords = (shares) =>
   Object.entries(shares)
     .map(([model, share]) => `${model} ${percent(share)}`)
-    .join(", ");
+    .join(t(", "));
 
 /** Draws one number field per model, each with the share that results. */
 export function drawWeights(models, weights) {
@@ -103,7 +104,7 @@ export function drawChange(before, after) {
   const [now, then] = [toShares(before), toShares(after)];
   const isNew = !Object.keys(before).length;
   const models = [...new Set([...Object.keys(now), ...Object.keys(then)])];
-  const head = ["Model", "Now", "New"];
+  const head = [t("Model"), t("Now"), t("New")];
   return make(
     "table",
     {},

@@ -1,6 +1,7 @@
 /** Calls to the service that serves this page. */
 
 import { readKey } from "./key.js";
+import { t } from "./language.js";
 
 /** The service's URL, including any prefix of a proxy. This file is in its folder `page/`. */
 const ROOT = new URL("../", import.meta.url);
@@ -10,7 +11,7 @@ export const address = (path) => new URL(path, ROOT).href;
 /** An error that the service answered, or with status 0, no answer at all. */
 export class ApiError extends Error {
   constructor(status, fields = {}) {
-    super(fields.message ?? `the service answered with ${status}`);
+    super(fields.message ?? t("the service answered with {status}", { status }));
     this.status = status;
     this.code = fields.code ?? null;
     this.param = fields.param ?? null;
@@ -39,7 +40,7 @@ export async function fetchFrom(path, method = "GET", body = undefined) {
       redirect: "error",
     });
   } catch {
-    throw new ApiError(0, { message: "The service can't be reached. Is it running?" });
+    throw new ApiError(0, { message: t("The service can't be reached. Is it running?") });
   }
   if (!response.ok) throw await readError(response);
   return response;

@@ -7,6 +7,7 @@ import { drawCode } from "./code.js";
 import { announce, byId, isBusy, make, setBusy } from "./dom.js";
 import { count } from "./format.js";
 import { askForKey, readKey } from "./key.js";
+import { t } from "./language.js";
 import { startLive } from "./live.js";
 import { clearNotice, showError } from "./notice.js";
 import { startProgress } from "./progress.js";
@@ -40,7 +41,9 @@ function readRequest() {
 export function redraw() {
   const request = readRequest();
   drawCode(chosen(request));
-  byId("candidates-count").textContent = `· ${count(request.candidates.length)} stories`;
+  byId("candidates-count").textContent = t("· {count} stories", {
+    count: count(request.candidates.length),
+  });
   markStale();
 }
 
@@ -66,9 +69,9 @@ export async function rank(isAsked = true) {
   }
   const [wanted, reader, state] = [readAsks(), readerName(), readState()];
   const progress = startProgress(byId("progress"));
-  setBusy(button, true, "Ranking…");
+  setBusy(button, true, t("Ranking…"));
   byId("results").setAttribute("aria-busy", "true");
-  announce(`Ranking ${asked.length} stories.`);
+  announce(t("Ranking {count} stories.", { count: asked.length }));
   try {
     const answers = withTitles(await ask(wanted, asked.length, progress));
     shown = JSON.stringify(wanted);
@@ -78,7 +81,7 @@ export async function rank(isAsked = true) {
     fail(error);
   } finally {
     progress.end();
-    setBusy(button, false, "Rank");
+    setBusy(button, false, t("Rank"));
     byId("results").setAttribute("aria-busy", "false");
     markStale();
   }
@@ -92,8 +95,12 @@ export async function rank(isAsked = true) {
 async function ask(wanted, candidates, progress) {
   const answers = [];
   for (const { title, body } of wanted) {
-    const which = wanted.length > 1 ? `, ${answers.length + 1} of ${wanted.length}` : "";
-    progress.say(`Ranking ${count(candidates)} stories${which}`, answers.length, wanted.length);
+    const values = { count: count(candidates), number: answers.length + 1, all: wanted.length };
+    const text =
+      wanted.length > 1
+        ? t("Ranking {count} stories, {number} of {all}", values)
+        : t("Ranking {count} stories", values);
+    progress.say(text, answers.length, wanted.length);
     answers.push({ ...(await post("rank", body)), request: body, title });
   }
   return answers;
@@ -110,10 +117,12 @@ function show(asked, answers, isAsked) {
   byId("results").replaceChildren(drawRanking(asked, answers, giveFeedback));
   startLive();
   const [first] = answers;
-  announce(
-    `Ranked ${asked.length} stories in ${count(first.latency_ms)} milliseconds.` +
-      ` First: ${best(asked, first)}.${answers.some((one) => one.degraded) ? ` ${DEGRADED}` : ""}`,
-  );
+  const said = t("Ranked {count} stories in {milliseconds} milliseconds. First: {first}.", {
+    count: asked.length,
+    milliseconds: count(first.latency_ms),
+    first: best(asked, first),
+  });
+  announce(answers.some((one) => one.degraded) ? `${said} ${DEGRADED}` : said);
   const top = byId("results").getBoundingClientRect().top;
   const isSeen = top >= 0 && top < innerHeight * 0.8;
   if (isAsked && !isSeen) byId("ranking").scrollIntoView(); // on a phone
@@ -123,17 +132,18 @@ function show(asked, answers, isAsked) {
 function describe(reader, asked, answers) {
   const names = [...new Set([reader, ...answers.map(({ title }) => title)])];
   return {
-    what: `${names.join(", ")}: ${count(asked.length)} stories`,
+    what: t("{names}: {count} stories", { names: names.join(t(", ")), count: count(asked.length) }),
     first: best(asked, answers[0]),
   };
 }
 
 function showEmpty() {
-  const line = make("p", { class: "empty" }, "There is nothing to rank: add at least one story.");
+  const text = t("There is nothing to rank: add at least one story.");
+  const line = make("p", { class: "empty" }, text);
   shown = null;
   byId("results").replaceChildren(line);
   markStale();
-  announce(line.textContent);
+  announce(text);
   byId("candidates").focus();
 }
 
@@ -149,8 +159,8 @@ function fail(error) {
 function place(param) {
   const [name, index] = param.split(".");
   if (name === "candidates" && index !== undefined) {
-    return `The stories, line ${stories()[Number(index)]?.line ?? "?"}`;
+    return t("The stories, line {line}", { line: stories()[Number(index)]?.line ?? "?" });
   }
-  const own = { candidates: "The stories", model: "Model", reader_id: "Reader id" };
+  const own = { candidates: t("The stories"), model: t("Model"), reader_id: t("Reader id") };
   return placeInReader(param) ?? own[name] ?? param;
 }

@@ -2,6 +2,7 @@
 
 import { make } from "./dom.js";
 import { percent } from "./format.js";
+import { t } from "./language.js";
 import { draw } from "./svg.js";
 
 const [WIDTH, HEIGHT] = [420, 200];
@@ -14,7 +15,8 @@ const MOST_TIMES = 2.5; // wide intervals of few impressions are cut, or they wo
  * {value, low, high}, or null where there is no data.
  */
 export function drawChart(title, axis, labels, series) {
-  const named = `${title}: ${series.map(({ name }) => name).join(", ")}`;
+  const names = series.map(({ name }) => name).join(t(", "));
+  const named = t("{name}: {text}", { name: title, text: names });
   return make(
     "figure",
     { class: "chart" },
@@ -23,7 +25,7 @@ export function drawChart(title, axis, labels, series) {
     make(
       "details",
       {},
-      make("summary", {}, "As a table", make("span", { class: "for-readers" }, `: ${title}`)),
+      make("summary", {}, t("As a table"), make("span", { class: "for-readers" }, `: ${title}`)),
       drawTable(named, axis, labels, series),
     ),
   );
@@ -104,7 +106,11 @@ function drawTable(named, axis, labels, series) {
     make(
       "td",
       {},
-      point ? `${percent(point.value)} (${percent(point.low)} to ${percent(point.high)})` : "–",
+      point ? t("{value} ({low} to {high})", {
+            value: percent(point.value),
+            low: percent(point.low),
+            high: percent(point.high),
+          }) : "–",
     );
   return make(
     "div",

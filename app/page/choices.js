@@ -2,6 +2,7 @@
 
 import { byId, make } from "./dom.js";
 import { READERS } from "./examples.js";
+import { t } from "./language.js";
 import { toReader } from "./reader.js";
 
 const NONE = ""; // the default model, or no comparison
@@ -12,12 +13,12 @@ const wanted = { model: NONE, other: NONE };
 
 /** models: the list in GET /v1/models, or [] where there is none. */
 export function drawChoices(models) {
-  byId("model").replaceChildren(option(NONE, "The default"), ...models.flatMap(optionsOf));
+  byId("model").replaceChildren(option(NONE, t("The default")), ...models.flatMap(optionsOf));
   byId("other").replaceChildren(
-    option(NONE, "Nothing"),
-    ...(models.length ? [group("Another model", models.flatMap(optionsOf))] : []),
+    option(NONE, t("Nothing")),
+    ...(models.length ? [group(t("Another model"), models.flatMap(optionsOf))] : []),
     group(
-      "Another reader",
+      t("Another reader"),
       READERS.map(({ name }, number) => option(READER + number, name)),
     ),
   );
@@ -30,7 +31,7 @@ const group = (label, options) => make("optgroup", { label }, ...options);
 function optionsOf({ id, ranker }) {
   if (!ranker) return [option(id, id)];
   const alone = `${id}${TEXT_ALONE}`;
-  return [option(id, id), option(alone, `${alone} (language model alone)`)];
+  return [option(id, id), option(alone, t("{name} (language model alone)", { name: alone }))];
 }
 
 export const chosenModel = () => byId("model").value;

@@ -3,6 +3,7 @@
 import { address } from "./api.js";
 import { announce, byId } from "./dom.js";
 import { isUsed } from "./key.js";
+import { t } from "./language.js";
 import { toCurl, toPython } from "./snippets.js";
 
 export function drawCode(request) {
@@ -22,14 +23,14 @@ async function copy(button) {
   const label = button.firstChild;
   try {
     await navigator.clipboard.writeText(text);
-    label.textContent = "Copied";
-    announce("Copied.");
+    label.textContent = t("Copied");
+    announce(t("Copied."));
   } catch {
     getSelection().selectAllChildren(byId(button.dataset.copy)); // no clipboard over plain HTTP
-    announce("Selected. Copy it with your keyboard.");
-    label.textContent = "Press Ctrl+C";
+    announce(t("Selected. Copy it with your keyboard."));
+    label.textContent = t("Press Ctrl+C");
   }
   setTimeout(() => {
-    label.textContent = "Copy";
+    label.textContent = t("Copy");
   }, 2000);
 }

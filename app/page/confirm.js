@@ -1,6 +1,7 @@
 /** A dialog that asks for confirmation before something changes for readers. */
 
 import { make } from "./dom.js";
+import { t } from "./language.js";
 
 /** content: elements that say what will change. Resolves to whether the user confirmed. */
 export function confirmChange(title, content, action) {
@@ -14,7 +15,7 @@ export function confirmChange(title, content, action) {
       make(
         "div",
         { class: "actions" },
-        make("button", { type: "button", onclick: close("") }, "Cancel"),
+        make("button", { type: "button", onclick: close("") }, t("Cancel")),
         make("button", { type: "button", class: "primary", onclick: close("yes") }, action),
       ),
     );

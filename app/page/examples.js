@@ -1,8 +1,10 @@
 /** Invented readers and an invented front page, with the categories that the model was tuned on. */
 
+import { t } from "./language.js";
+
 export const READERS = [
   {
-    name: "Sports fan",
+    name: t("Sports fan"),
     history: [
       "sports | Harbor City stun the champions in extra time",
       "sports | Ten trades that could shake up the league",
@@ -17,7 +19,7 @@ export const READERS = [
     ],
   },
   {
-    name: "Home cook",
+    name: t("Home cook"),
     history: [
       "foodanddrink | The weeknight roast chicken that needs one pan",
       "lifestyle | How to sharpen a kitchen knife in five minutes",
@@ -32,7 +34,7 @@ export const READERS = [
     ],
   },
   {
-    name: "Investor",
+    name: t("Investor"),
     history: [
       "finance | Chip maker raises its forecast, shares jump",
       "news | Port strike enters its second week",

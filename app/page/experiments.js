@@ -6,10 +6,12 @@ import { confirmChange } from "./confirm.js";
 import { announce, byId, isBusy, make, setBusy } from "./dom.js";
 import { EXAMPLE } from "./example_outcomes.js";
 import { installKey } from "./key.js";
+import { t } from "./language.js";
 import { clearNotice, showError } from "./notice.js";
 import { drawOutcomes } from "./outcomes.js";
 
 const ADMIN = { scope: "admin" };
+const STATUS = { serving: t("serving"), loading: t("loading"), failed: t("failed") };
 const served = { models: [], aliases: [] };
 
 /** Loads the whole view; also called after a change and after the key has changed. */
@@ -53,9 +55,9 @@ async function loadOutcomes() {
 async function toggleExample() {
   const isExample = byId("example").getAttribute("aria-pressed") !== "true";
   byId("example").setAttribute("aria-pressed", String(isExample));
-  byId("example").textContent = isExample ? "Remove example data" : "Load example data";
+  byId("example").textContent = isExample ? t("Remove example data") : t("Load example data");
   await showOutcomes();
-  announce(isExample ? "Example data is shown." : "Example data is removed.");
+  announce(isExample ? t("Example data is shown.") : t("Example data is removed."));
 }
 
 const showOutcomes = () =>
@@ -68,12 +70,12 @@ function drawModels(models, adapters) {
   const rows = [
     ...models
       .filter((name) => !known.has(name))
-      .map((name) => [name, "–", "serving", "base model"]),
-    ...adapters.map((one) => [one.name, one.version, one.error ?? one.status, one.source]),
+      .map((name) => [name, "–", STATUS.serving, t("base model")]),
+    ...adapters.map((one) => [one.name, one.version, one.error ?? STATUS[one.status], one.source]),
   ];
   return make(
     "div",
-    { class: "table", tabindex: "0", role: "region", "aria-label": "List of models" },
+    { class: "table", tabindex: "0", role: "region", "aria-label": t("List of models") },
     make(
       "table",
       {},
@@ -83,7 +85,7 @@ function drawModels(models, adapters) {
         make(
           "tr",
           {},
-          ...["Name", "Version", "Status", "Source"].map((text) =>
+          ...[t("Name"), t("Version"), t("Status"), t("Source")].map((text) =>
             make("th", { scope: "col" }, text),
           ),
         ),
@@ -116,28 +118,30 @@ async function setSplit(event) {
   const before = weightsOf(alias);
   clearNotice(byId("split-notice"));
   if (!Object.keys(weights).length) {
-    const message = "Give at least one model a weight above 0.";
+    const message = t("Give at least one model a weight above 0.");
     return showError(byId("split-notice"), new ApiError(422, { message, param: "weights" }));
   }
   const isNew = !Object.keys(before).length;
   const agreed = await confirmChange(
-    `${isNew ? "Create" : "Change"} ${alias}?`,
+    isNew ? t("Create {alias}?", { alias }) : t("Change {alias}?", { alias }),
     [
       drawChange(before, weights),
       make(
         "p",
         { class: "hint" },
-        "The change applies from the next request on; requests in progress finish as they" +
-          " started. A reader with an id keeps the same model as far as the shares allow.",
+        t(
+          "The change applies from the next request on; requests in progress finish as they" +
+            " started. A reader with an id keeps the same model as far as the shares allow.",
+        ),
       ),
     ],
-    isNew ? "Create" : "Change",
+    isNew ? t("Create") : t("Change"),
   );
   if (agreed)
     await change(
       byId("split-notice"),
       () => put(`aliases/${encodeURIComponent(alias)}`, { weights }),
-      `${alias} is ${isNew ? "created" : "changed"}.`,
+      isNew ? t("{alias} is created.", { alias }) : t("{alias} is changed.", { alias }),
     );
 }
 
@@ -147,25 +151,35 @@ async function loadAdapter(event) {
   clearNotice(byId("load-notice"));
   const isThere = served.models.includes(name);
   const agreed = await confirmChange(
-    `Load ${name}?`,
+    t("Load {name}?", { name }),
     [
       make(
         "p",
         {},
-        `The service checks the folder “${path}” and verifies that the adapter changes a score.`,
+        t("The service checks the folder “{path}” and verifies that the adapter changes a score.", {
+          path,
+        }),
       ),
       make(
         "p",
         {},
         isThere
-          ? `New requests for ${name} get this version once it is loaded; those in progress finish with the old one.`
-          : "No reader gets this adapter until a request or an alias names it.",
+          ? t(
+              "New requests for {name} get this version once it is loaded; those in progress" +
+                " finish with the old one.",
+              { name },
+            )
+          : t("No reader gets this adapter until a request or an alias names it."),
       ),
     ],
-    "Load",
+    t("Load"),
   );
   if (agreed)
-    await change(byId("load-notice"), () => post("adapters", { name, path }), `${name} is served.`);
+    await change(
+      byId("load-notice"),
+      () => post("adapters", { name, path }),
+      t("{name} is served.", { name }),
+    );
 }
 
 /** Sends a change, reports the outcome, and reloads the view. */
@@ -173,7 +187,7 @@ async function change(notice, send, done) {
   const button = byId("load-button");
   if (isBusy(button)) return;
   clearNotice(notice);
-  setBusy(button, true, "Working…");
+  setBusy(button, true, t("Working…"));
   try {
     await send();
     await load();
@@ -182,7 +196,7 @@ async function change(notice, send, done) {
   } catch (error) {
     showError(notice, error, ADMIN);
   } finally {
-    setBusy(button, false, "Load");
+    setBusy(button, false, t("Load"));
   }
 }
 

@@ -3,11 +3,12 @@
 import { post } from "./api.js";
 import { drawBars } from "./bars.js";
 import { announce, isBusy, make, setBusy } from "./dom.js";
+import { t } from "./language.js";
 import { showError } from "./notice.js";
 
 const MOST = 8; // of those in the prompt; each is one more prompt
 const LEAST = 1e-6;
-const LABEL = "Which clicked stories count?";
+const LABEL = t("Which clicked stories count?");
 
 /**
  * Draws a button, and what it has asked for. answer: one of /rank with its `request`. Returns null
@@ -21,11 +22,11 @@ export function drawInfluence(answer, index) {
 
   async function ask() {
     if (isBusy(button)) return;
-    setBusy(button, true, "Asking…");
+    setBusy(button, true, t("Asking…"));
     try {
       const found = await leaveEachOut(answer, index);
       place.replaceChildren(...draw(found, history.length));
-      announce(`The language model was asked ${found.length} times more.`);
+      announce(t("The language model was asked {count} times more.", { count: found.length }));
     } catch (error) {
       showError(place, error, { retry: ask });
     } finally {
@@ -66,7 +67,7 @@ function logit(probability) {
 function draw(found, clicked) {
   const ordered = found.toSorted((one, other) => other.effect - one.effect);
   const most = Math.max(...found.map(({ effect }) => Math.abs(effect)));
-  const which = clicked > found.length ? `the latest ${found.length}` : "all";
+  const values = { latest: found.length, all: clicked };
   return [
     drawBars(
       ordered.map(({ title, effect }) => [title, effect]),
@@ -75,8 +76,16 @@ function draw(found, clicked) {
     make(
       "p",
       { class: "hint" },
-      "What each clicked story adds to the language model’s log-odds: the difference if it is left" +
-        ` out of the history (${which} of ${clicked}).`,
+      t(
+        "What each clicked story adds to the language model’s log-odds: the difference if it is" +
+          " left out of the history ({which}).",
+        {
+          which:
+            clicked > found.length
+              ? t("the latest {latest} of {all}", values)
+              : t("all of {all}", values),
+        },
+      ),
     ),
   ];
 }

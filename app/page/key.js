@@ -1,6 +1,7 @@
 /** The API key: typed in here, kept only in this tab's session storage, forgotten on request. */
 
 import { announce, byId, make } from "./dom.js";
+import { t } from "./language.js";
 
 const NAME = "frontpage.key";
 
@@ -27,12 +28,12 @@ function draw() {
   const forget = make(
     "button",
     { type: "button", class: "quiet", onclick: forgetKey },
-    "Forget key",
+    t("Forget key"),
   );
   const enter = make(
     "button",
     { type: "button", class: "quiet", onclick: () => askForKey() },
-    readKey() ? "Change key" : "Enter key",
+    readKey() ? t("Change key") : t("Enter key"),
   );
   byId("key").replaceChildren(enter, ...(readKey() ? [forget] : []));
   byId("docs").hidden = isUsed(); // the browser would open the link without the key
@@ -41,7 +42,7 @@ function draw() {
 function forgetKey() {
   sessionStorage.removeItem(NAME);
   draw();
-  announce("The key has been forgotten.");
+  announce(t("The key has been forgotten."));
   byId("key").querySelector("button").focus();
   changed();
 }
@@ -59,20 +60,20 @@ export function askForKey(why = "") {
   const form = make(
     "form",
     { onsubmit: save },
-    make("h2", { id: "key-title" }, "API key"),
+    make("h2", { id: "key-title" }, t("API key")),
     why ? make("p", { class: "why" }, why) : null,
-    make("label", { for: "key-input" }, "Key"),
+    make("label", { for: "key-input" }, t("Key")),
     input,
     make(
       "p",
       { class: "hint" },
-      "The key stays in this tab and is sent only to this service. Closing the tab forgets it.",
+      t("The key stays in this tab and is sent only to this service. Closing the tab forgets it."),
     ),
     make(
       "div",
       { class: "actions" },
-      make("button", { type: "button", onclick: () => dialog.close() }, "Cancel"),
-      make("button", { type: "submit", class: "primary" }, "Use key"),
+      make("button", { type: "button", onclick: () => dialog.close() }, t("Cancel")),
+      make("button", { type: "submit", class: "primary" }, t("Use key")),
     ),
   );
 
@@ -81,7 +82,7 @@ export function askForKey(why = "") {
     sessionStorage.setItem(NAME, input.value.trim());
     dialog.close();
     draw();
-    announce("The key will be used from now on.");
+    announce(t("The key will be used from now on."));
     changed();
   }
 

@@ -1,5 +1,6 @@
 /** A link that holds what the page is set to, compressed, in the part that no server sees. */
 
+import { t } from "./language.js";
 import { isState } from "./state.js";
 
 const NAME = "#set=";
@@ -10,6 +11,7 @@ export async function toLink(state) {
   const packed = await through(new CompressionStream("deflate-raw"), JSON.stringify(state));
   const text = btoa(Array.from(packed, (byte) => String.fromCharCode(byte)).join(""));
   const link = new URL(location.href);
+  link.searchParams.delete("lang"); // whoever opens it has a language of their own
   link.hash = NAME + text.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
   return link.href;
 }
@@ -28,7 +30,7 @@ export async function fromFragment(fragment) {
   } catch {
     // all that is not the page's own is damaged alike
   }
-  throw new Error("This link is damaged or of another version, so the example is shown.");
+  throw new Error(t("This link is damaged or of another version, so the example is shown."));
 }
 
 async function through(stream, content) {

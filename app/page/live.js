@@ -3,6 +3,7 @@
 import { fetchFrom } from "./api.js";
 import { byId } from "./dom.js";
 import { count, duration, percent } from "./format.js";
+import { t } from "./language.js";
 import { buckets, parseMetrics, quantile, total } from "./prometheus.js";
 import { WORK } from "./work.js";
 
@@ -40,7 +41,7 @@ async function poll() {
     draw(summarize(history));
   } catch (error) {
     isStopped = error.needsKey === true; // until a key is entered
-    say(isStopped ? "Live figures need a key." : "No figures: the service can't be reached.");
+    say(isStopped ? t("Live figures need a key.") : t("No figures: the service can't be reached."));
   }
   clearTimeout(timer); // another poll may have set it in the meantime
   if (!isStopped && !document.hidden) timer = setTimeout(poll, EVERY_MS);
@@ -88,11 +89,15 @@ export function summarize(snapshots) {
 
 function draw(figures) {
   byId("live-requests").textContent = count(figures.requests);
-  byId("live-total").textContent = `${count(figures.sinceStart)} since the start`;
+  byId("live-total").textContent = t("{count} since the start", {
+    count: count(figures.sinceStart),
+  });
   byId("live-p50").textContent = duration(figures.p50);
   byId("live-p95").textContent = duration(figures.p95);
   byId("live-work").textContent = count(figures.atWork);
-  byId("live-waiting").textContent = `${count(figures.waiting)} stories waiting in the engine`;
+  byId("live-waiting").textContent = t("{count} stories waiting in the engine", {
+    count: count(figures.waiting),
+  });
   byId("live-cache").textContent = Number.isNaN(figures.hitRate) ? "–" : percent(figures.hitRate);
   say("");
 }

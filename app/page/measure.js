@@ -2,6 +2,7 @@
 
 import { make } from "./dom.js";
 import { percent } from "./format.js";
+import { t } from "./language.js";
 import { drawStage } from "./stage.js";
 import { timesUsual } from "./usual.js";
 
@@ -37,7 +38,12 @@ function drawMove(own, leading) {
   const up = leading.rank - own.rank;
   if (own === leading) return make("span", { class: "move" }, `#${own.rank}`);
   const sign = up > 0 ? `▲${up}` : up < 0 ? `▼${-up}` : "=";
-  const words = up > 0 ? `, ${up} higher` : up < 0 ? `, ${-up} lower` : ", same place";
+  const words =
+    up > 0
+      ? t(", {places} higher", { places: up })
+      : up < 0
+        ? t(", {places} lower", { places: -up })
+        : t(", same place");
   return make(
     "span",
     { class: `move ${up > 0 ? "up" : up < 0 ? "down" : ""}` },

@@ -2,6 +2,7 @@
 
 import { make } from "./dom.js";
 import { askForKey, noteNeeded } from "./key.js";
+import { t } from "./language.js";
 
 let timer = 0;
 
@@ -28,19 +29,21 @@ export function showError(box, error, { retry, place = (param) => param, scope =
     make("p", {}, error.message),
   );
   const field = error.param === null ? null : highlight(error.param, box.id);
-  if (error.param !== null) text.append(make("p", {}, `Field: ${place(error.param)}`));
+  if (error.param !== null) {
+    text.append(make("p", {}, t("Field: {field}", { field: place(error.param) })));
+  }
   if (error.retryAfterS !== null) text.append(countdown(error.retryAfterS));
   if (error.requestId) {
-    text.append(make("p", { class: "hint" }, "Request id: ", make("code", {}, error.requestId)));
+    text.append(make("p", { class: "hint" }, t("Request id: "), make("code", {}, error.requestId)));
   }
   const actions = make("div", { class: "actions" });
-  if (field) actions.append(button("Go to the field", () => field.focus()));
+  if (field) actions.append(button(t("Go to the field"), () => field.focus()));
   if (error.needsKey) {
     noteNeeded();
-    text.append(make("p", {}, `This needs a key with the scope “${scope}”.`));
-    actions.append(button("Enter key", () => askForKey()));
+    text.append(make("p", {}, t("This needs a key with the scope “{scope}”.", { scope })));
+    actions.append(button(t("Enter key"), () => askForKey()));
   } else if (retry && (error.status >= 500 || error.status === 429 || error.status === 0)) {
-    actions.append(button("Try again", retry));
+    actions.append(button(t("Try again"), retry));
   }
   text.append(actions);
   box.replaceChildren(text);
@@ -49,12 +52,12 @@ export function showError(box, error, { retry, place = (param) => param, scope =
 const button = (label, onclick) => make("button", { type: "button", onclick }, label);
 
 function heading(error) {
-  if (error.status === 401) return "Not authorised";
-  if (error.status === 403) return "This key may not do that";
-  if (error.status === 429) return "Too many requests from this key";
-  if (error.code === "overloaded") return "The service is busy";
-  if (error.status === 0) return "No answer";
-  return error.status < 500 ? "That can't be done" : "The service can't answer";
+  if (error.status === 401) return t("Not authorised");
+  if (error.status === 403) return t("This key may not do that");
+  if (error.status === 429) return t("Too many requests from this key");
+  if (error.code === "overloaded") return t("The service is busy");
+  if (error.status === 0) return t("No answer");
+  return error.status < 500 ? t("That can't be done") : t("The service can't answer");
 }
 
 /** A visual countdown. Screen readers announce it only once, with the rest of the notice. */
@@ -62,7 +65,10 @@ function countdown(seconds) {
   let left = seconds;
   const line = make("p", { class: "countdown" });
   const say = () => {
-    line.textContent = left > 0 ? `Nothing was started. Try again in ${left} s.` : "Try again now.";
+    line.textContent =
+      left > 0
+        ? t("Nothing was started. Try again in {seconds} s.", { seconds: left })
+        : t("Try again now.");
     line.setAttribute("aria-live", "off");
     if (left-- <= 0) clearInterval(timer);
   };

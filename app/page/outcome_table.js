@@ -2,16 +2,17 @@
 
 import { make } from "./dom.js";
 import { count, percent } from "./format.js";
+import { t } from "./language.js";
 import { draw } from "./svg.js";
 
 const WIDTH = 120;
 const HEIGHT = 12;
 const FIGURES = [
-  { field: "click_through", title: "Click-through", format: percent },
+  { field: "click_through", title: t("Click-through"), format: percent },
   { field: "auc", title: "AUC", format: (value) => value.toFixed(3), mark: 0.5 },
   {
     field: "clicks_per_expected",
-    title: "Clicks per expected",
+    title: t("Clicks per expected"),
     format: (v) => v.toFixed(2),
     mark: 1,
   },
@@ -31,8 +32,11 @@ const scaleOf = (intervals, mark = 0) =>
   Math.max(mark, ...intervals.filter(Boolean).map(({ high }) => high)) || 1;
 
 export function drawTable(alias, models, scales) {
-  const caption = alias === null ? "Requested by their own names" : `Requested as ${alias}`;
-  const counts = ["Shown", "Clicks", "Answers with feedback"];
+  const caption =
+    alias === null
+      ? t("Requested by their own names")
+      : t("Requested as {alias}", { alias });
+  const counts = [t("Shown"), t("Clicks"), t("Answers with feedback")];
   return make(
     "div",
     { class: "table", tabindex: "0", role: "region", "aria-label": caption },
@@ -46,7 +50,7 @@ export function drawTable(alias, models, scales) {
         make(
           "tr",
           {},
-          ...["Model", ...FIGURES.map(({ title }) => title)].map((text) =>
+          ...[t("Model"), ...FIGURES.map(({ title }) => title)].map((text) =>
             make("th", { scope: "col" }, text),
           ),
           ...counts.map((text) => make("th", { scope: "col", class: "number" }, text)),
@@ -68,7 +72,12 @@ function drawRow(one, scales) {
     ),
     number(count(one.impressions)),
     number(count(one.clicks)),
-    number(`${count(one.answers_with_feedback)} of ${count(one.answers)}`),
+    number(
+      t("{some} of {all}", {
+        some: count(one.answers_with_feedback),
+        all: count(one.answers),
+      }),
+    ),
   );
 }
 
@@ -78,7 +87,7 @@ function drawFigure(interval, { format, mark }, scale) {
   return [
     make("strong", {}, format(value)),
     " ",
-    make("span", { class: "hint" }, `${format(low)} to ${format(high)}`),
+    make("span", { class: "hint" }, t("{low} to {high}", { low: format(low), high: format(high) })),
     drawInterval(interval, scale, mark),
   ];
 }

@@ -2,6 +2,7 @@
 
 import { drawChart, drawKey } from "./chart.js";
 import { make } from "./dom.js";
+import { t } from "./language.js";
 import { drawTable, scalesOf } from "./outcome_table.js";
 import { drawVerdict } from "./verdict.js";
 
@@ -15,8 +16,10 @@ export function drawOutcomes(models, differences) {
       make(
         "p",
         { class: "empty" },
-        "No answers are kept yet. Rank some stories, then mark what was clicked; or look at the" +
-          " example data.",
+        t(
+          "No answers are kept yet. Rank some stories, then mark what was clicked; or look at the" +
+            " example data.",
+        ),
       ),
     ];
   }
@@ -41,8 +44,8 @@ function drawCharts(models) {
   const shown = places.filter((_, n) => models.some((one) => one.by_position[n].click_through));
   const days = [...new Set(models.flatMap((one) => one.by_day.map(({ day }) => day)))].sort();
   const charts = [
-    ["Click-through by position", "Position", shown, "by_position", "position", (label) => label],
-    ["Click-through by day (UTC)", "Day", days, "by_day", "day", (day) => day.slice(5)],
+    [t("Click-through by position"), t("Position"), shown, "by_position", "position", (it) => it],
+    [t("Click-through by day (UTC)"), t("Day"), days, "by_day", "day", (day) => day.slice(5)],
   ].filter(([, , labels]) => labels.length);
   return make(
     "div",

@@ -1,6 +1,7 @@
 /** One's own front page, pasted: the text of an RSS or Atom feed, or a CSV, becomes lines. */
 
 import { count } from "./format.js";
+import { t } from "./language.js";
 import { formatStory } from "./story.js";
 
 const MOST = 1000; // the service's own limit
@@ -25,8 +26,10 @@ export function installPaste(field, take, fail) {
 }
 
 function inWords({ kind, stories, all }) {
-  const most = all > MOST ? `The first ${count(MOST)} of ${count(all)}` : count(all);
-  return `${most} ${stories.length === 1 ? "story" : "stories"} read from the ${kind}.`;
+  const values = { most: count(MOST), count: count(all), kind };
+  if (all > MOST) return t("The first {most} of {count} stories read from the {kind}.", values);
+  if (stories.length === 1) return t("1 story read from the {kind}.", values);
+  return t("{count} stories read from the {kind}.", values);
 }
 
 /**
@@ -37,7 +40,9 @@ export function readPasted(text) {
   const trimmed = text.trim();
   const found = trimmed.startsWith("<") ? readFeed(trimmed) : readTable(trimmed);
   if (found === null) return null;
-  if (!found.stories.length) throw new Error(`The ${found.kind} holds no story with a title.`);
+  if (!found.stories.length) {
+    throw new Error(t("The {kind} holds no story with a title.", { kind: found.kind }));
+  }
   return {
     kind: found.kind,
     stories: found.stories.slice(0, MOST).map(toLine),
@@ -59,7 +64,9 @@ function readFeed(text) {
   if (!/<(rss|feed|rdf:RDF)[\s>]/.test(text)) return null;
   const feed = new DOMParser().parseFromString(text, "application/xml");
   if (feed.querySelector("parsererror")) {
-    throw new Error("This looks like a feed but is not well-formed XML. Is the text complete?");
+    throw new Error(
+      t("This looks like a feed but is not well-formed XML. Is the text complete?"),
+    );
   }
   const items = [...feed.getElementsByTagName("*")].filter(({ localName }) =>
     ["item", "entry"].includes(localName),
@@ -72,7 +79,7 @@ function readFeed(text) {
       category: category?.getAttribute("term") ?? category?.textContent,
     };
   });
-  return { kind: "feed", stories: stories.filter(hasTitle) };
+  return { kind: t("feed"), stories: stories.filter(hasTitle) };
 }
 
 /** Null unless the first line names a column of titles and more follow. */
@@ -84,7 +91,7 @@ function readTable(text) {
   const stories = readRows(text, separator)
     .slice(1)
     .map((row) => ({ title: row[title] ?? "", category: row[category] }));
-  return { kind: "table", stories: stories.filter(hasTitle) };
+  return { kind: t("table"), stories: stories.filter(hasTitle) };
 }
 
 /** The places of the columns, -1 for one that is not there. A lone column is only a list. */
@@ -102,7 +109,10 @@ function readRows(text, separator) {
   const field = new RegExp(`("(?:[^"]|"")*"|${plain}|)(${separator}|\\r?\\n|$)`, "y");
   while (field.lastIndex < text.length) {
     const found = field.exec(text);
-    if (!found) throw new Error(`Row ${rows.length} of the table has a stray or open quote.`);
+    if (!found) {
+      const row = rows.length;
+      throw new Error(t("Row {row} of the table has a stray or open quote.", { row }));
+    }
     const [, raw, end] = found;
     rows.at(-1).push(raw.startsWith('"') ? raw.slice(1, -1).replaceAll('""', '"') : raw);
     if (end.includes("\n")) rows.push([]);

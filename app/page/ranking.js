@@ -1,6 +1,7 @@
 /** An answer of /rank as a list with bars; two answers together, with how stories moved. */
 
 import { announce, make } from "./dom.js";
+import { t } from "./language.js";
 import { drawMeasure } from "./measure.js";
 import { drawDegraded } from "./stage.js";
 import { drawTechnical } from "./technical.js";
@@ -44,7 +45,7 @@ function drawOrder(answers, lead, show) {
   return make(
     "fieldset",
     { class: "order" },
-    make("legend", {}, "Order by"),
+    make("legend", {}, t("Order by")),
     ...answers.map(({ title }, number) =>
       make(
         "label",
@@ -56,7 +57,7 @@ function drawOrder(answers, lead, show) {
           checked: number === lead,
           onchange: () => {
             show(number);
-            announce(`Ordered by ${title}.`);
+            announce(t("Ordered by {title}.", { title }));
           },
         }),
         make("span", { class: "swatch", "aria-hidden": "true" }),
@@ -119,16 +120,21 @@ function drawFeedback(answer, index, story, onFeedback) {
       type: "button",
       class: "quiet feedback",
       "aria-pressed": "false",
-      "aria-label": `Clicked: ${story.title}`,
+      "aria-label": t("Clicked: {title}", { title: story.title }),
       onclick: async () => {
         const clicked = button.getAttribute("aria-pressed") !== "true";
         if (!(await onFeedback(answer, index, clicked))) return;
         button.setAttribute("aria-pressed", String(clicked));
-        button.textContent = clicked ? "✓ Clicked" : "Clicked?";
-        announce(`${clicked ? "Counted as clicked" : "Click taken back"}: ${story.title}`);
+        button.textContent = clicked ? t("✓ Clicked") : t("Clicked?");
+        const { title } = story;
+        announce(
+          clicked
+            ? t("Counted as clicked: {title}", { title })
+            : t("Click taken back: {title}", { title }),
+        );
       },
     },
-    "Clicked?",
+    t("Clicked?"),
   );
   return button;
 }
@@ -138,21 +144,27 @@ function drawLegend(answers) {
   return make(
     "p",
     { class: "hint legend" },
-    "“A usual story” is the mean of these stories. ",
+    t("“A usual story” is the mean of these stories. "),
     isAlone
-      ? "Bars are relative to the highest probability shown. "
-      : "Each ranking has its own scale: compare places, not percentages. Arrows show how far a" +
-          " story moves from the order shown. The requests were answered in turn. ",
+      ? t("Bars are relative to the highest probability shown. ")
+      : t(
+          "Each ranking has its own scale: compare places, not percentages. Arrows show how far a" +
+            " story moves from the order shown. The requests were answered in turn. ",
+        ),
     answers.some(({ ranker }) => ranker)
-      ? "“Language model” is what it says alone; “Why” shows what else counts. "
+      ? t("“Language model” is what it says alone; “Why” shows what else counts. ")
       : null,
     answers.some(({ results }) => results.some(({ stage }) => stage === "signals"))
-      ? "The language model has not read stories marked “signals only”: everything else has placed" +
-          " them, below those that it has read. "
+      ? t(
+          "The language model has not read stories marked “signals only”: everything else has" +
+            " placed them, below those that it has read. ",
+        )
       : null,
     isAlone
-      ? "“Clicked?” reports a click, shown under Experiments. Live figures know it after a second:" +
-          " rank again to see what it changes."
+      ? t(
+          "“Clicked?” reports a click, shown under Experiments. Live figures know it after a" +
+            " second: rank again to see what it changes.",
+        )
       : null,
   );
 }

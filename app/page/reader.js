@@ -1,12 +1,13 @@
 /** The reader's three lists, whose stories can be added, removed and reordered. */
 
 import { announce, make } from "./dom.js";
+import { t } from "./language.js";
 import { formatStory, parseStory, toWire } from "./story.js";
 
 const LISTS = [
-  { name: "history", title: "History", hint: "clicked so far, oldest first" },
-  { name: "liked", title: "Liked", hint: "clicked when shown" },
-  { name: "disliked", title: "Disliked", hint: "shown but not clicked" },
+  { name: "history", title: t("History"), hint: t("clicked so far, oldest first") },
+  { name: "liked", title: t("Liked"), hint: t("clicked when shown") },
+  { name: "disliked", title: t("Disliked"), hint: t("shown but not clicked") },
 ];
 
 export const LIST_NAMES = LISTS.map(({ name }) => name);
@@ -41,7 +42,8 @@ export function placeInReader(param) {
   const [name, index] = param.split(".");
   const list = LISTS.find((one) => one.name === name);
   if (!list) return null;
-  return index === undefined ? list.title : `${list.title}, story ${Number(index) + 1}`;
+  if (index === undefined) return list.title;
+  return t("{list}, story {number}", { list: list.title, number: Number(index) + 1 });
 }
 
 function drawList({ name, title, hint }, onChange) {
@@ -49,8 +51,8 @@ function drawList({ name, title, hint }, onChange) {
   const items = make("ol", { class: "stories", "aria-labelledby": `${name}-title` });
   const input = make("input", {
     id: `${name}-new`,
-    "aria-label": `New story for ${title}`,
-    placeholder: "Add a title",
+    "aria-label": t("New story for {list}", { list: title }),
+    placeholder: t("Add a title"),
     autocomplete: "off",
     maxlength: 10000,
   });
@@ -58,7 +60,7 @@ function drawList({ name, title, hint }, onChange) {
   function change(next, said) {
     stories = next;
     items.replaceChildren(...stories.map(drawItem));
-    if (!stories.length) items.append(make("li", { class: "none" }, "None"));
+    if (!stories.length) items.append(make("li", { class: "none" }, t("None")));
     if (said) announce(said);
     onChange();
   }
@@ -72,7 +74,8 @@ function drawList({ name, title, hint }, onChange) {
   function move(index, step, action) {
     const next = [...stories];
     next.splice(index + step, 0, ...next.splice(index, 1));
-    change(next, `Moved to place ${index + step + 1} of ${next.length}.`);
+    const place = index + step + 1;
+    change(next, t("Moved to place {place} of {all}.", { place, all: next.length }));
     focusOn(index + step, action);
   }
 
@@ -80,7 +83,7 @@ function drawList({ name, title, hint }, onChange) {
     const [gone] = stories.slice(index, index + 1);
     change(
       stories.filter((_, place) => place !== index),
-      `Removed: ${gone.title}`,
+      t("Removed: {title}", { title: gone.title }),
     );
     focusOn(Math.min(index, stories.length - 1), "remove");
   }
@@ -93,7 +96,7 @@ function drawList({ name, title, hint }, onChange) {
           type: "button",
           class: "icon",
           "data-action": action,
-          "aria-label": `${label}: ${story.title}`,
+          "aria-label": t("{name}: {text}", { name: label, text: story.title }),
           title: label,
           disabled,
           onclick,
@@ -112,11 +115,11 @@ function drawList({ name, title, hint }, onChange) {
       make(
         "span",
         { class: "buttons" },
-        button("up", "↑", "Move up", index === 0, () => move(index, -1, "up")),
-        button("down", "↓", "Move down", index === stories.length - 1, () =>
+        button("up", "↑", t("Move up"), index === 0, () => move(index, -1, "up")),
+        button("down", "↓", t("Move down"), index === stories.length - 1, () =>
           move(index, 1, "down"),
         ),
-        button("remove", "×", "Remove", false, () => remove(index)),
+        button("remove", "×", t("Remove"), false, () => remove(index)),
       ),
     );
   }
@@ -124,7 +127,8 @@ function drawList({ name, title, hint }, onChange) {
   function add(event) {
     event.preventDefault();
     const story = parseStory(input.value);
-    if (story.title) change([...stories, story], `Added to ${title}: ${formatStory(story)}`);
+    const said = { list: title, story: formatStory(story) };
+    if (story.title) change([...stories, story], t("Added to {list}: {story}", said));
     input.value = "";
     input.focus();
   }
@@ -139,7 +143,11 @@ function drawList({ name, title, hint }, onChange) {
       "form",
       { class: "add", onsubmit: add },
       input,
-      make("button", { type: "submit", "aria-label": `Add to ${title}` }, "Add"),
+      make(
+        "button",
+        { type: "submit", "aria-label": t("Add to {list}", { list: title }) },
+        t("Add"),
+      ),
     ),
   );
 }

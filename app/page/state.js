@@ -3,6 +3,7 @@
 import { READERS } from "./examples.js";
 import { byId } from "./dom.js";
 import { choose, chosenModel, chosenOther } from "./choices.js";
+import { t } from "./language.js";
 import { LIST_NAMES, readLines, setReader } from "./reader.js";
 
 const MOST = 1000; // stories in a list, as the service allows
@@ -39,4 +40,4 @@ export function currentExample() {
   );
 }
 
-export const readerName = () => currentExample()?.name ?? "This reader";
+export const readerName = () => currentExample()?.name ?? t("This reader");

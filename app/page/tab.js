@@ -1,9 +1,10 @@
 /** What was ranked in this tab, to go back to; forgotten when the tab is closed. */
 
 import { byId, make } from "./dom.js";
+import { LANGUAGE, t } from "./language.js";
 import { isState } from "./state.js";
 
-const NAME = "frontpage.ranked";
+const NAME = `frontpage.ranked.${LANGUAGE}`; // what it says of each is text
 const MOST = 10;
 
 let entries = read();
@@ -39,7 +40,10 @@ export function drawTab(onChoose) {
         make(
           "span",
           { class: "hint" },
-          `${new Date(time).toLocaleTimeString("en-GB")} · first: ${first}`,
+          t("{time} · first: {first}", {
+            time: new Date(time).toLocaleTimeString("en-GB"),
+            first,
+          }),
         ),
       ),
     ),

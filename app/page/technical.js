@@ -2,6 +2,7 @@
 
 import { make } from "./dom.js";
 import { count, milliseconds } from "./format.js";
+import { t } from "./language.js";
 import { howManyRead } from "./stage.js";
 
 /** answers: as in ranking.js. */
@@ -9,7 +10,7 @@ export function drawTechnical(answers) {
   return make(
     "details",
     { class: "technical" },
-    make("summary", {}, "Technical figures"),
+    make("summary", {}, t("Technical figures")),
     make("div", { class: "summaries" }, ...answers.map(drawSummary)),
   );
 }
@@ -23,16 +24,19 @@ function drawSummary(answer, number) {
     make(
       "dl",
       {},
-      fact("Latency", milliseconds(answer.latency_ms)),
-      fact("Prompt tokens", count(answer.usage.prompt_tokens)),
-      fact("Cached tokens", count(answer.usage.cached_tokens)),
-      fact("Request id", make("code", { title: answer.id }, answer.id)),
-      fact("Stories read", howManyRead(answer)),
-      fact("Label Yes", howManyYes(answer)),
+      fact(t("Latency"), milliseconds(answer.latency_ms)),
+      fact(t("Prompt tokens"), count(answer.usage.prompt_tokens)),
+      fact(t("Cached tokens"), count(answer.usage.cached_tokens)),
+      fact(t("Request id"), make("code", { title: answer.id }, answer.id)),
+      fact(t("Stories read"), howManyRead(answer)),
+      fact(t("Label Yes"), howManyYes(answer)),
     ),
   );
 }
 
 /** How many stories reach the threshold of the model's profile. */
 const howManyYes = ({ results }) =>
-  `${count(results.filter(({ label }) => label === "Yes.").length)} of ${count(results.length)}`;
+  t("{some} of {all}", {
+    some: count(results.filter(({ label }) => label === "Yes.").length),
+    all: count(results.length),
+  });

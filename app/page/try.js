@@ -7,6 +7,7 @@ import { installCode } from "./code.js";
 import { announce, byId, make } from "./dom.js";
 import { FRONT_PAGE, READERS } from "./examples.js";
 import { installKey } from "./key.js";
+import { t } from "./language.js";
 import { fromFragment, toLink } from "./link.js";
 import { startLive } from "./live.js";
 import { clearNotice, showError } from "./notice.js";
@@ -87,18 +88,29 @@ async function copyLink() {
   history.replaceState(null, "", link);
   try {
     await navigator.clipboard.writeText(link);
-    announce("The link is copied.");
-    byId("link").textContent = "Copied";
+    announce(t("The link is copied."));
+    byId("link").textContent = t("Copied");
   } catch {
-    announce("The link is in the address bar."); // no clipboard over plain HTTP
-    byId("link").textContent = "See the address bar";
+    announce(t("The link is in the address bar.")); // no clipboard over plain HTTP
+    byId("link").textContent = t("See the address bar");
   }
   setTimeout(() => {
-    byId("link").textContent = "Copy a link to this";
+    byId("link").textContent = t("Copy a link to this");
   }, 2000);
 }
 
+/** In the other language, the page is set to what it is set to now. */
+async function switchLanguage(event) {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return; // a tab or window of its own
+  event.preventDefault();
+  const { search } = event.currentTarget;
+  const link = new URL(await toLink(readState()));
+  link.search = search;
+  location.assign(link);
+}
+
 function installControls() {
+  for (const link of byId("language").children) link.addEventListener("click", switchLanguage);
   byId("ask").addEventListener("submit", (event) => {
     event.preventDefault();
     rank();

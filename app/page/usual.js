@@ -1,19 +1,28 @@
 /** A probability in words: how it compares with a usual story, the mean of those ranked together. */
 
 import { percent } from "./format.js";
+import { t } from "./language.js";
 
-const NUMBERS = ["", "", "twice", "three times", "four times", "five times", "six times"];
+const NUMBERS = [
+  "",
+  "",
+  t("twice"),
+  t("three times"),
+  t("four times"),
+  t("five times"),
+  t("six times"),
+];
 /** From which ratio on each phrase holds, the highest first. */
 const STEPS = [
   [1.75, null],
-  [1.3, "one and a half times"],
-  [0.77, "about"],
-  [0.58, "two thirds of"],
-  [0.42, "half"],
-  [0.29, "a third of"],
-  [0.22, "a quarter of"],
-  [0.15, "a fifth of"],
-  [0, "far below"],
+  [1.3, t("one and a half times")],
+  [0.77, t("about")],
+  [0.58, t("two thirds of")],
+  [0.42, t("half")],
+  [0.29, t("a third of")],
+  [0.22, t("a quarter of")],
+  [0.15, t("a fifth of")],
+  [0, t("far below")],
 ];
 
 /** results: of one answer. Returns the mean of their probabilities. */
@@ -25,7 +34,10 @@ export function timesUsual(probability, usual) {
   const ratio = usual > 0 ? probability / usual : 1;
   const whole = Math.round(ratio);
   const found = STEPS.find(([from]) => ratio >= from)[1];
-  return `${found ?? NUMBERS[whole] ?? `${whole} times`} a usual story (${roughly(usual)})`;
+  return t("{times} a usual story ({share})", {
+    times: found ?? NUMBERS[whole] ?? t("{ratio} times", { ratio: whole }),
+    share: roughly(usual),
+  });
 }
 
 /** Whole percents as far as they tell anything: 0.0432 → "4 %" */

@@ -4,18 +4,20 @@ import { drawBars, signed } from "./bars.js";
 import { make } from "./dom.js";
 import { count } from "./format.js";
 import { drawInfluence } from "./influence.js";
+import { t } from "./language.js";
 
 const GROUPS = {
-  live: "Live",
-  likeness: "Likeness",
-  category: "Category",
-  reader: "Reader",
-  text: "Text",
+  live: t("Live"),
+  likeness: t("Likeness"),
+  category: t("Category"),
+  reader: t("Reader"),
+  text: t("Text"),
 };
-const MEANING =
+const MEANING = t(
   "Live: what all readers click right now. Likeness: to the history’s titles. Category: how often" +
-  " the reader clicks it. Reader: what is known of the reader, and the hour. Text: the language" +
-  " model’s judgement.";
+    " the reader clicks it. Reader: what is known of the reader, and the hour. Text: the language" +
+    " model’s judgement.",
+);
 
 /** The largest contribution in an answer, whose bar is the longest. */
 export const largest = (answer) =>
@@ -27,16 +29,19 @@ export const largest = (answer) =>
 
 /** live: of an answer with `explain`; null for a story that was never shown. */
 export function inWords(live) {
-  if (live === null) return "Not shown yet";
-  return `Shown ${times(live.impressions)}, clicked ${times(live.clicks)}`;
+  if (live === null) return t("Not shown yet");
+  return t("Shown {shown}, clicked {clicked}", {
+    shown: times(live.impressions),
+    clicked: times(live.clicks),
+  });
 }
 
 /** Clicks need not be whole, as older ones may weigh less. */
 function times(number) {
   const rounded = Math.round(number * 10) / 10;
-  if (rounded === 0) return "never";
-  if (rounded === 1) return "once";
-  return `${rounded < 100 ? rounded : count(number)} times`;
+  if (rounded === 0) return t("never");
+  if (rounded === 1) return t("once");
+  return t("{count} times", { count: rounded < 100 ? rounded : count(number) });
 }
 
 /** Draws what can be unfolded about one story. answers: as in ranking.js. */
@@ -57,7 +62,12 @@ export function drawWhy(title, index, answers) {
   return make(
     "details",
     { class: "why", ontoggle: () => place.children.length || draw() },
-    make("summary", {}, "Why", make("span", { class: "for-readers" }, ` this place: ${title}`)),
+    make(
+      "summary",
+      {},
+      t("Why"),
+      make("span", { class: "for-readers" }, t(" this place: {title}", { title })),
+    ),
     place,
   );
 }
@@ -66,8 +76,8 @@ function drawExplanation(answer, index) {
   const { explanation } = answer.byIndex.get(index);
   if (!explanation) {
     const why = answer.ranker
-      ? "The service explains only the first stories of an answer."
-      : "The language model alone has judged this story.";
+      ? t("The service explains only the first stories of an answer.")
+      : t("The language model alone has judged this story.");
     return [make("p", { class: "hint" }, why)];
   }
   return [
@@ -78,7 +88,8 @@ function drawExplanation(answer, index) {
     make(
       "p",
       { class: "hint" },
-      `Log-odds, from a baseline of ${signed(explanation.baseline)}. ${MEANING}`,
+      t("Log-odds, from a baseline of {baseline}. ", { baseline: signed(explanation.baseline) }),
+      MEANING,
     ),
   ];
 }

@@ -228,9 +228,9 @@ async def test_what_was_ranked_in_the_tab_can_be_opened_again(
         await rows.last.get_by_role("button").click()
         await expect(page.locator(".ranked > li")).to_have_count(2)
         await expect(page.locator("#tab :is(i, img)")).to_have_count(0)
-        kept = json.loads(await page.evaluate("sessionStorage['frontpage.ranked']"))
+        kept = json.loads(await page.evaluate("sessionStorage['frontpage.ranked.en']"))
         assert len(kept) == 2
-        await page.evaluate("sessionStorage['frontpage.ranked'] = '[1, null, {}]'")
+        await page.evaluate("sessionStorage['frontpage.ranked.en'] = '[1, null, {}]'")
         await page.reload()
         await visit.ranked_at_once()
         await expect(rows).to_have_count(1)

@@ -94,12 +94,18 @@ class Visit:
 
 @asynccontextmanager
 async def visiting(
-    browser: Browser, url: str, path: str = "/", refusals: frozenset[int] = frozenset()
+    browser: Browser,
+    url: str,
+    path: str = "/",
+    refusals: frozenset[int] = frozenset(),
+    locale: str = "en-US",
 ) -> AsyncIterator[Visit]:
     """A visit in a fresh profile. At its end nothing was written to the console, no request failed
     and none went elsewhere."""
     expect.set_options(timeout=WAIT_MS)
-    context = await browser.new_context(viewport={"width": DESK[0], "height": DESK[1]})
+    context = await browser.new_context(
+        viewport={"width": DESK[0], "height": DESK[1]}, locale=locale
+    )
     await context.grant_permissions(["clipboard-read", "clipboard-write"])
     await context.add_init_script(path=AXE)
     page = await context.new_page()

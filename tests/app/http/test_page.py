@@ -29,6 +29,7 @@ TYPES = {
     ".html": "text/html",
     ".css": "text/css",
     ".js": ("text/javascript", "application/javascript"),
+    ".json": "application/json",
     ".svg": "image/svg+xml",
 }
 
