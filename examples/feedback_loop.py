@@ -82,7 +82,8 @@ def simulate_click(shown: list[str], liked: set[str], random: Random) -> int | N
 
 def print_figures(model: ModelFigures) -> None:
     """Print one model's figures, each with its 95 % interval."""
-    print(f"{model.model}: {model.impressions} stories shown, {model.clicks} clicked")
+    asked = f"for {model.alias}" if model.alias else "for its own name"
+    print(f"{model.model}, {asked}: {model.impressions} stories shown, {model.clicks} clicked")
     for name in ("click_through", "auc", "clicks_per_expected"):
         if figure := getattr(model, name):
             print(f"  {name:20} {figure.value:.3f}  ({figure.low:.3f} to {figure.high:.3f})")

@@ -27,6 +27,7 @@ import argparse
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
+from shutil import which
 
 from app.scoring.profile import LAYOUTS
 from app.scoring.wording import is_chat
@@ -105,8 +106,9 @@ def run(given: argparse.Namespace) -> None:
     from training.data.prepare import prepare
 
     print(prepare(options).summary(options.out))
+    config = "configs/lora.yaml" if which("nvidia-smi") else "configs/cpu.yaml"
     print(
-        "next: python -m training finetune configs/lora.yaml --model models/smollm2-135m-instruct"
+        f"next: python -m training finetune {config} --model models/smollm2-135m-instruct"
         f" --data {options.out} --output models/news-v1"
     )
 
