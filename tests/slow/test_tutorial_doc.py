@@ -58,7 +58,7 @@ def test_the_adapter_is_calibrated(output: str, tutorial_folder: Path) -> None:
 
 
 def test_both_models_get_readers_and_clicks(output: str) -> None:
-    [report] = answers(output, '{\n    "models":')
+    [report] = answers(output, '{"models":')
     split = {row["model"]: row for row in report["models"] if row["alias"] == "default"}
     assert split.keys() == BOTH
     assert sum(row["answers_with_feedback"] for row in split.values()) == READERS + VISITS

@@ -31,7 +31,7 @@ class Stack(nn.Module):
 def test_a_backward_pass_ends_at_the_next_layer() -> None:
     model = Stack()
     notice_interrupts(model)
-    states = torch.randn(1024, 1024)
+    states = torch.randn(4096, 1024)
     for layer in model.layers:
         states = layer(states)
     loss = states.square().mean()
