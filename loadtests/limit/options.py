@@ -91,7 +91,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layout",
         choices=LAYOUTS,
-        default="categories",
+        default="tight",
         help="layout of our prompts (default: %(default)s)",
     )
     parser.add_argument(
