@@ -67,8 +67,8 @@ def test_the_feedback_loop_prints_what_its_clicks_changed(default_service: Servi
     assert clicks > 0
     changes = [after[name] - before[name] for name in COUNTS]
     assert changes == [8, 8 * 5, clicks]
-    shown = f"{MODEL}, for its own name: {after['impressions']} stories shown, {after['clicks']} clicked"
-    assert shown in done.stdout.splitlines()
+    counted = f"{after['impressions']} stories shown, {after['clicks']} clicked"
+    assert f"{MODEL}, for its own name: {counted}" in done.stdout.splitlines()
     assert f"click_through        {after['click_through']['value']:.3f}" in done.stdout
     assert len(re.findall(r"^  \d\. \d\.\d{3}  \w", done.stdout, re.M)) == 5
 
